@@ -1,0 +1,3 @@
+//! The program: parses the command line, nothing else.
+
+fn main() {}

@@ -1,0 +1,267 @@
+//! Time: the engine's logical epoch, and the civil days and moments that events carry.
+//!
+//! Shape: text of a fixed form in, packed numbers out whose order is the order of time.
+//!
+//! Invariants: a `Day` and a `Moment` are always real (no 30 February, no second 60); comparing the
+//! packed numbers compares the times; nothing here reads a clock, so results never depend on one (P12).
+//!
+//! Not here: zones. A moment is wall time as it was written; the spec is only accepted when its zone
+//! keeps one offset over the whole range of the column (`spec::resolve`), so wall order is true order.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The engine's logical time: all updates of an epoch become visible together. Only a label; it
+/// orders work and never enters a result.
+pub type Epoch = u64;
+
+const YEAR_MAX: u16 = 9999;
+
+/// A calendar day between the years 1 and 9999, packed as year, month (4 bits), day (5 bits).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Day(u32);
+
+impl Day {
+    /// The first day that can be written, 0001-01-01.
+    pub const MIN: Day = Day((1 << 9) | (1 << 5) | 1);
+    /// The last day that can be written, 9999-12-31.
+    pub const MAX: Day = Day(((YEAR_MAX as u32) << 9) | (12 << 5) | 31);
+
+    /// The day of these numbers, or `None` where the calendar has none.
+    pub fn new(year: u16, month: u8, day: u8) -> Option<Day> {
+        let real = (1..=YEAR_MAX).contains(&year)
+            && jiff::civil::Date::new(year as i16, month as i8, day as i8).is_ok();
+        real.then_some(Day(u32::from(year) << 9 | u32::from(month) << 5 | u32::from(day)))
+    }
+
+    /// Reads exactly `YYYY-MM-DD` in ASCII digits.
+    pub fn parse(text: &[u8]) -> Option<Day> {
+        let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text else { return None };
+        let year = u16::from(two(*y1, *y2)?) * 100 + u16::from(two(*y3, *y4)?);
+        Day::new(year, two(*m1, *m2)?, two(*d1, *d2)?)
+    }
+
+    /// The year, 1 to 9999.
+    pub fn year(self) -> u16 {
+        (self.0 >> 9) as u16
+    }
+
+    /// The month, 1 to 12.
+    pub fn month(self) -> u8 {
+        (self.0 >> 5 & 0xf) as u8
+    }
+
+    /// The day of the month, 1 to 31.
+    pub fn day(self) -> u8 {
+        (self.0 & 0x1f) as u8
+    }
+
+    /// The packed number; its order is the order of days.
+    pub fn packed(self) -> u32 {
+        self.0
+    }
+
+    /// The day behind a number that `packed` gave.
+    pub fn from_packed(packed: u32) -> Day {
+        Day(packed)
+    }
+
+    /// Whole years from this day to a later one, negative when it is not later. Who was born on
+    /// 29 February has the birthday on 1 March in years without that day.
+    pub fn whole_years_until(self, later: Day) -> i32 {
+        let years = i32::from(later.year()) - i32::from(self.year());
+        let birthday_is_ahead = (later.month(), later.day()) < (self.month(), self.day());
+        years - i32::from(birthday_is_ahead)
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}-{:02}", self.year(), self.month(), self.day())
+    }
+}
+
+impl fmt::Debug for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A wall-clock moment with microseconds, packed as day, hour (5 bits), minute (6), second (6) and
+/// microsecond (20).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// Midnight at which a day begins.
+    pub fn start_of(day: Day) -> Moment {
+        Moment(u64::from(day.0) << 37)
+    }
+
+    /// The last microsecond of a day.
+    pub fn end_of(day: Day) -> Moment {
+        Moment::at(day, 23, 59, 59, 999_999)
+    }
+
+    fn at(day: Day, hour: u8, minute: u8, second: u8, micros: u32) -> Moment {
+        let clock = u64::from(hour) << 32 | u64::from(minute) << 26 | u64::from(second) << 20;
+        Moment(u64::from(day.0) << 37 | clock | u64::from(micros))
+    }
+
+    /// Reads `YYYY-MM-DD HH:MM:SS` with an optional fraction of 1 to 6 digits.
+    pub fn parse(text: &[u8]) -> Option<Moment> {
+        let (whole, rest) = text.split_at_checked(19)?;
+        let micros = match rest {
+            [] => 0,
+            [b'.', fraction @ ..] => micros(fraction)?,
+            _ => return None,
+        };
+        Moment::parse_whole(whole, b' ', micros)
+    }
+
+    /// Reads exactly `YYYY-MM-DDTHH:MM:SSZ`, the form of birth dates in documents.
+    pub fn parse_utc(text: &[u8]) -> Option<Moment> {
+        let (whole, rest) = text.split_at_checked(19)?;
+        if rest != b"Z" { None } else { Moment::parse_whole(whole, b'T', 0) }
+    }
+
+    fn parse_whole(text: &[u8], separator: u8, micros: u32) -> Option<Moment> {
+        let (day, clock) = text.split_at_checked(10)?;
+        let [between, h1, h2, b':', m1, m2, b':', s1, s2] = clock else { return None };
+        let (hour, minute, second) = (two(*h1, *h2)?, two(*m1, *m2)?, two(*s1, *s2)?);
+        if *between != separator || hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        Some(Moment::at(Day::parse(day)?, hour, minute, second, micros))
+    }
+
+    /// The day on which this moment lies.
+    pub fn day(self) -> Day {
+        Day((self.0 >> 37) as u32)
+    }
+
+    /// The packed number; its order is the order of moments.
+    pub fn packed(self) -> u64 {
+        self.0
+    }
+
+    /// The moment behind a number that `packed` gave.
+    pub fn from_packed(packed: u64) -> Moment {
+        Moment(packed)
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (hour, minute) = (self.0 >> 32 & 0x1f, self.0 >> 26 & 0x3f);
+        let (second, micros) = (self.0 >> 20 & 0x3f, self.0 & 0xf_ffff);
+        write!(f, "{} {hour:02}:{minute:02}:{second:02}.{micros:06}", self.day())
+    }
+}
+
+impl fmt::Debug for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn two(tens: u8, ones: u8) -> Option<u8> {
+    (tens.is_ascii_digit() && ones.is_ascii_digit()).then(|| (tens - b'0') * 10 + (ones - b'0'))
+}
+
+/// Microseconds of a decimal fraction of 1 to 6 digits: `5` is half a second.
+fn micros(fraction: &[u8]) -> Option<u32> {
+    if fraction.is_empty() || fraction.len() > 6 || !fraction.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let written = fraction.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+    Some(written * 10u32.pow(6 - fraction.len() as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_real_days_are_read() {
+        for good in ["2025-08-13", "2024-02-29", "2000-02-29", "0001-01-01", "9999-12-31"] {
+            let day = Day::parse(good.as_bytes()).expect(good);
+            assert_eq!(day.to_string(), good);
+        }
+        for bad in [
+            "",
+            "2025-02-29",
+            "1900-02-29",
+            "2025-13-01",
+            "2025-00-10",
+            "2025-01-00",
+            "0000-01-01",
+            "2025-8-13",
+            "2025-08-13 ",
+            "٢٠٢٥-08-13",
+            "2025/08/13",
+            "-025-08-13",
+        ] {
+            assert_eq!(Day::parse(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn moments_are_written_with_six_digits() {
+        for (text, shown) in [
+            ("2025-08-13 22:55:51", "2025-08-13 22:55:51.000000"),
+            ("2025-08-13 22:55:51.5", "2025-08-13 22:55:51.500000"),
+            ("2025-08-13 00:00:00.008465", "2025-08-13 00:00:00.008465"),
+        ] {
+            assert_eq!(Moment::parse(text.as_bytes()).expect(text).to_string(), shown);
+        }
+        for bad in [
+            "2025-08-13",
+            "2025-08-13T22:55:51",
+            "2025-08-13 24:00:00",
+            "2025-08-13 22:60:00",
+            "2025-08-13 22:55:60",
+            "2025-08-13 22:55:51.",
+            "2025-08-13 22:55:51.1234567",
+            "2025-02-30 22:55:51",
+            "2025-08-13 22:55:51Z",
+            "2025-08-13 22:55:51.12a",
+        ] {
+            assert_eq!(Moment::parse(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn packed_order_is_the_order_of_time() {
+        let written = [
+            "2015-01-01 00:00:00",
+            "2015-01-01 00:00:00.000001",
+            "2015-01-01 00:00:01",
+            "2015-01-01 00:01:00",
+            "2015-01-01 01:00:00",
+            "2015-01-02 00:00:00",
+            "2015-02-01 00:00:00",
+            "2149-12-31 23:59:59.999999",
+        ];
+        let read: Vec<_> = written.iter().map(|t| Moment::parse(t.as_bytes()).expect(t)).collect();
+        assert!(read.is_sorted());
+        assert_eq!(Moment::end_of(read[7].day()), read[7]);
+        assert_eq!(Moment::start_of(read[0].day()), read[0]);
+    }
+
+    #[test]
+    fn birthdays_count_from_the_day_itself() {
+        let day = |text: &str| Day::parse(text.as_bytes()).expect(text);
+        for (born, on, years) in [
+            ("2004-02-29", "2025-02-28", 20),
+            ("2004-02-29", "2025-03-01", 21),
+            ("2004-02-29", "2024-02-29", 20),
+            ("2004-08-13", "2025-08-12", 20),
+            ("2004-08-13", "2025-08-13", 21),
+            ("2031-01-01", "2025-08-13", -6),
+        ] {
+            assert_eq!(day(born).whole_years_until(day(on)), years, "{born} to {on}");
+        }
+    }
+}
