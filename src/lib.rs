@@ -17,6 +17,8 @@
 //! The flow goes one way: `source`, `reference` → `dataflow` → `sink`. In reading order:
 //!
 //! - [`time`], [`row`]: what things are made of: epochs, days, packed rows, keys, JSON;
+//! - [`spec`]: a dataflow described as data, checked and resolved into plain values;
 
 pub mod row;
+pub mod spec;
 pub mod time;

@@ -1,0 +1,66 @@
+//! Specs: a dataflow described as data, read, checked, and resolved into plain values.
+//!
+//! Shape: the text of `dataflows/*.toml` in; a `Spec` out, or every violation with its place.
+//!
+//! Invariants: who holds a `Spec` holds a sound one; nothing falls back in silence; after this
+//! module no name is looked up again.
+//!
+//! Not here: addresses and credentials (those belong to a place, not to a dataflow), and running.
+//!
+//! In reading order: `file` (as it is written), `read` (its form), `resolve` (its sense), `plan`
+//! (what comes out), `violation` (how what is wrong is said).
+
+pub mod file;
+pub mod plan;
+mod read;
+mod resolve;
+mod terms;
+mod violation;
+
+use std::path::{Path, PathBuf};
+
+pub use plan::{Corrections, OutputId, ShardId, Spec, ViewId, ViewKind};
+pub use read::json_schema;
+pub use terms::describe;
+pub use violation::{Rule, Violation, Violations};
+
+/// Why there is no spec.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// The file cannot be read.
+    #[error("cannot read spec \"{path}\"; give the path of a dataflow's TOML file")]
+    Unreadable {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file can be read and is wrong.
+    #[error(transparent)]
+    Wrong(#[from] Violations),
+}
+
+impl Spec {
+    /// Reads and checks a spec.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or with all its violations.
+    pub fn load(path: &Path) -> Result<Spec, SpecError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SpecError::Unreadable { path: path.to_owned(), source })?;
+        Ok(Spec::parse(path, &text)?)
+    }
+
+    /// Checks a spec that was read from `path`.
+    ///
+    /// # Errors
+    /// With all its violations.
+    pub fn parse(path: &Path, text: &str) -> Result<Spec, Violations> {
+        let (file, places) = read::read(text).map_err(|found| violations(path, found))?;
+        resolve::resolve(&file, &places).map_err(|found| violations(path, found))
+    }
+}
+
+fn violations(path: &Path, found: Vec<Violation>) -> Violations {
+    Violations { path: path.to_owned(), found }
+}

@@ -1,0 +1,295 @@
+//! The resolved spec: plain values that the engine runs on, columns by position.
+//!
+//! Shape: events, lookups, output columns, views; every name turned into an id.
+//!
+//! Invariants: `spec::resolve` alone makes one, so every id is in range, every value in a condition
+//! is of its column's kind, and keyed views keep the rules that keep corrections simple: keys and
+//! orders hold event columns only, keys hold the shard key, orders hold the events' key.
+//!
+//! Not here: TOML, line numbers, names of anything that is not shown to people.
+
+use crate::{
+    row::{ColumnId, Key, Kind, Layout, LookupId, Record, Row, Value},
+    time::Day,
+};
+
+pub use super::file::Corrections;
+
+/// A fixed slice of the key space, owned by one worker at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+/// A view's position among the views of its spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ViewId(pub u16);
+
+/// An output column's position among all columns that an enriched record can show. The first ones
+/// are the event's own, at the same positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OutputId(pub u16);
+
+/// A dataflow, ready to run.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// The dataflow's name.
+    pub name: String,
+    /// Number of shards.
+    pub shards: u16,
+    /// Whether history follows the reference.
+    pub corrections: Corrections,
+    /// The events.
+    pub events: Events,
+    /// The lookups, in the order in which they apply.
+    pub lookups: Vec<Lookup>,
+    /// Every column of an enriched record, in the order in which it is shown.
+    pub columns: Vec<OutputColumn>,
+    /// What goes out.
+    pub views: Vec<View>,
+}
+
+/// The events of a dataflow.
+#[derive(Clone, Debug)]
+pub struct Events {
+    /// By `ColumnId`.
+    pub columns: Vec<EventColumn>,
+    /// How they are packed.
+    pub layout: Layout,
+    /// What identifies an event.
+    pub key: ColumnId,
+    /// What decides its shard.
+    pub shard_key: ColumnId,
+    /// When it happened.
+    pub time: ColumnId,
+    /// Zone of its wall-clock times.
+    pub zone: String,
+    /// Longest event, in bytes.
+    pub bytes_max: usize,
+    /// Deepest nesting.
+    pub depth_max: usize,
+}
+
+/// A column of events.
+#[derive(Clone, Debug)]
+pub struct EventColumn {
+    /// Its key in the JSON of an event.
+    pub name: String,
+    /// Whether it may be missing or null.
+    pub optional: bool,
+}
+
+/// How events find a document, and what they take from it.
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    /// What people call it.
+    pub name: String,
+    /// Which documents it is about.
+    pub filter: Option<Filter>,
+    /// Where a document says its key.
+    pub key_path: Path,
+    /// What values are keys.
+    pub key_kind: Kind,
+    /// The event column that names the document.
+    pub matches: ColumnId,
+    /// Which events look it up.
+    pub when: Option<Condition>,
+    /// What is packed of a document, by `ColumnId`.
+    pub columns: Vec<DocumentColumn>,
+    /// How it is packed.
+    pub layout: Layout,
+}
+
+/// A test of one text in a document.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// Where the text stands.
+    pub path: Path,
+    /// The text.
+    pub equals: String,
+}
+
+/// A packed column of a document.
+#[derive(Clone, Debug)]
+pub struct DocumentColumn {
+    /// Tried in order.
+    pub paths: Vec<Path>,
+    /// How its JSON is read.
+    pub form: DocumentForm,
+}
+
+/// How a document's value is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentForm {
+    /// As its kind says.
+    Kind,
+    /// The day of a moment `YYYY-MM-DDTHH:MM:SSZ`.
+    DayOfMoment,
+}
+
+/// A way through a document.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Path(pub Vec<Step>);
+
+/// One step of a path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Into an object.
+    Name(String),
+    /// Into an array.
+    Position(usize),
+}
+
+/// A test of one column.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// The column.
+    pub column: OutputId,
+    /// The values of which it must have one.
+    pub values: Vec<Value>,
+}
+
+/// A column of enriched records.
+#[derive(Clone, Debug)]
+pub struct OutputColumn {
+    /// Its key in the JSON of a record.
+    pub name: String,
+    /// Where its value comes from.
+    pub origin: Origin,
+    /// What values it has.
+    pub kind: Kind,
+}
+
+/// Where the value of an output column comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin {
+    /// A column of the event.
+    Event(ColumnId),
+    /// A column of a looked-up document.
+    Document(LookupId, ColumnId),
+    /// Whole years from a day in a document to a day of the event.
+    Years {
+        /// The lookup that found the document.
+        lookup: LookupId,
+        /// The day in the document.
+        from: ColumnId,
+        /// The date or datetime of the event.
+        until: ColumnId,
+    },
+}
+
+/// What goes out.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Its name; also of its file.
+    pub name: String,
+    /// What it shows.
+    pub kind: ViewKind,
+}
+
+/// What a view shows.
+#[derive(Clone, Debug)]
+pub enum ViewKind {
+    /// Every event once, with its looked-up columns.
+    Enriched,
+    /// Of the records with one key the greatest.
+    Latest {
+        /// What makes a key.
+        key: Vec<ColumnId>,
+        /// What makes one greater.
+        order: Vec<ColumnId>,
+    },
+    /// Numbers of records by group.
+    Counts {
+        /// Whose records are counted.
+        of: ViewId,
+        /// What makes a group.
+        by: Vec<OutputId>,
+        /// What is counted.
+        numbers: Vec<CountColumn>,
+    },
+}
+
+/// One number of a view of counts.
+#[derive(Clone, Debug)]
+pub struct CountColumn {
+    /// Its key in the JSON of a row.
+    pub name: String,
+    /// Which records it counts.
+    pub when: Option<Condition>,
+}
+
+impl Spec {
+    /// A lookup by its id.
+    pub fn lookup(&self, id: LookupId) -> &Lookup {
+        &self.lookups[usize::from(id.0)]
+    }
+
+    /// A view by its id.
+    pub fn view(&self, id: ViewId) -> &View {
+        &self.views[usize::from(id.0)]
+    }
+
+    /// An output column by its id.
+    pub fn column(&self, id: OutputId) -> &OutputColumn {
+        &self.columns[usize::from(id.0)]
+    }
+
+    /// What a record says in a column.
+    pub fn value<'r>(&self, record: &'r Record, column: OutputId) -> Option<Value<&'r str>> {
+        let OutputColumn { origin, kind, .. } = self.column(column);
+        match *origin {
+            Origin::Event(column) => self.events.layout.get(&record.event, column),
+            Origin::Document(lookup, column) => {
+                self.lookup(lookup).layout.get(record.document(lookup)?, column)
+            }
+            Origin::Years { lookup, from, until } => {
+                let from = self.lookup(lookup).layout.get(record.document(lookup)?, from)?;
+                let years = day_of(from)?.whole_years_until(self.day(&record.event, until)?);
+                let within = matches!(kind, Kind::Integer { low, high }
+                    if (*low..=*high).contains(&i128::from(years)));
+                within.then_some(Value::Integer(years.into()))
+            }
+        }
+    }
+
+    /// Whether a record passes a test.
+    pub fn holds(&self, condition: &Condition, record: &Record) -> bool {
+        let value = self.value(record, condition.column);
+        value.is_some_and(|value| condition.values.iter().any(|one| one.borrowed() == value))
+    }
+
+    /// Some columns of an event as a key.
+    pub fn event_key(&self, event: &Row, columns: &[ColumnId]) -> Key {
+        Key::of(columns.iter().map(|column| self.events.layout.get(event, *column)))
+    }
+
+    /// The key of the document that a record asks a lookup for; `None` where it asks for none.
+    pub fn lookup_key(&self, lookup: LookupId, record: &Record) -> Option<Key> {
+        let lookup = self.lookup(lookup);
+        let asks = lookup.when.as_ref().is_none_or(|condition| self.holds(condition, record));
+        let named = self.events.layout.get(&record.event, lookup.matches);
+        (asks && named.is_some()).then(|| Key::of([named]))
+    }
+
+    /// The shard of an event and of every record made from it.
+    pub fn shard_of_event(&self, event: &Row) -> ShardId {
+        self.shard_of(&self.event_key(event, &[self.events.shard_key]))
+    }
+
+    /// The shard of a key. The hash is part of what outputs hold and must never change.
+    pub fn shard_of(&self, key: &Key) -> ShardId {
+        let hash = xxhash_rust::xxh3::xxh3_64(key.bytes());
+        ShardId((hash % u64::from(self.shards)) as u16)
+    }
+
+    fn day(&self, event: &Row, column: ColumnId) -> Option<Day> {
+        day_of(self.events.layout.get(event, column)?)
+    }
+}
+
+fn day_of(value: Value<&str>) -> Option<Day> {
+    match value {
+        Value::Day(day) => Some(day),
+        Value::Moment(moment) => Some(moment.day()),
+        _ => None,
+    }
+}

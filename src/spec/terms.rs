@@ -1,0 +1,162 @@
+//! Terms: the small texts within a spec (names, ranges, paths, zones).
+//!
+//! Shape: one text in; its meaning out, or `None` where it has none.
+//!
+//! Not here: reporting (`spec::resolve`).
+
+use jiff::{civil, tz::TimeZone};
+
+use super::{
+    plan::{Path, Step},
+    violation::nearest,
+};
+use crate::{row::Kind, time::Day};
+
+/// Names that outputs of the engine's own bear.
+pub(super) const RESERVED_VIEWS: [&str; 3] = ["dead_letters", "progress", "lead"];
+
+/// Longest name: with a dataflow's name before it, it is a topic's, which brokers cut at 249.
+const NAME_CHARS_MAX: usize = 100;
+
+/// A column's name: letters, digits and underscores of ASCII.
+pub(super) fn is_name(name: &str) -> bool {
+    let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let rest = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    first && rest && name.len() <= NAME_CHARS_MAX
+}
+
+/// A name of a dataflow, lookup or view: as a column's, in lower case.
+pub(super) fn is_lower_name(name: &str) -> bool {
+    is_name(name) && !name.contains(|c: char| c.is_ascii_uppercase())
+}
+
+pub(super) fn name_hint(only_case_is_wrong: bool) -> String {
+    if only_case_is_wrong {
+        "written in lower case".to_owned()
+    } else {
+        format!("1 to {NAME_CHARS_MAX} letters, digits and _ of ASCII, not beginning with a digit")
+    }
+}
+
+/// `LOW..HIGH` of integers that fit 64 bits.
+pub(super) fn integers(range: &str) -> Option<(i128, i128)> {
+    let (low, high) = range.split_once("..")?;
+    let (low, high): (i128, i128) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+    let fits = i128::from(i64::MIN) <= low && low <= high && high <= i128::from(u64::MAX);
+    fits.then_some((low, high))
+}
+
+/// `FIRST..LAST` of days.
+pub(super) fn days(range: &str) -> Option<(Day, Day)> {
+    let (low, high) = range.split_once("..")?;
+    let day = |text: &str| Day::parse(text.trim().as_bytes());
+    let (low, high) = (day(low)?, day(high)?);
+    (low <= high).then_some((low, high))
+}
+
+/// `NAME.NAME[0].NAME`.
+pub(super) fn path(written: &str) -> Option<Path> {
+    let mut steps = Vec::new();
+    for part in written.split('.') {
+        let (name, positions) = part.split_at(part.find('[').unwrap_or(part.len()));
+        if name.is_empty() || name.contains([']', ' ']) {
+            return None;
+        }
+        steps.push(Step::Name(name.to_owned()));
+        let mut rest = positions;
+        while !rest.is_empty() {
+            let (position, after) = rest.strip_prefix('[')?.split_once(']')?;
+            let digits = !position.is_empty() && position.bytes().all(|b| b.is_ascii_digit());
+            steps.push(Step::Position(digits.then(|| position.parse().ok()).flatten()?));
+            rest = after;
+        }
+    }
+    Some(Path(steps))
+}
+
+/// Whether a zone is known and keeps one offset between two days; else why, and what to do.
+pub(super) fn check_zone(name: &str, low: Day, high: Day) -> Result<(), (String, Option<String>)> {
+    let Ok(zone) = TimeZone::get(name) else {
+        let known: Vec<String> = jiff::tz::db().available().map(|n| n.to_string()).collect();
+        let hint = nearest(name, known.iter().map(String::as_str))
+            .or_else(|| Some("an IANA name, as \"Europe/Moscow\" or \"UTC\"".to_owned()));
+        return Err((format!("zone \"{name}\" is not known"), hint));
+    };
+    let day = |d: Day| civil::date(d.year() as i16, d.month() as i8, d.day() as i8);
+    let Ok(start) = zone.to_zoned(day(low).at(0, 0, 0, 0)) else {
+        return Err((format!("zone \"{name}\" cannot say when {low} begins"), None));
+    };
+    let start = start.timestamp();
+    let offset = zone.to_offset(start);
+    let changed = zone
+        .following(start)
+        .take_while(|transition| transition.timestamp().to_zoned(zone.clone()).date() <= day(high))
+        .find(|transition| transition.offset() != offset);
+    match changed {
+        None => Ok(()),
+        Some(transition) => {
+            let on = transition.timestamp().to_zoned(zone.clone()).date();
+            let cause = format!(
+                "zone \"{name}\" changes its offset on {on}, within the time column's range"
+            );
+            let hint = "wall time would be ambiguous: narrow the range, or send times in \"UTC\"";
+            Err((cause, Some(hint.to_owned())))
+        }
+    }
+}
+
+/// A kind and its range, as people read it.
+pub fn describe(kind: &Kind) -> String {
+    match kind {
+        Kind::Uuid => "uuid".to_owned(),
+        Kind::Integer { low, high } => format!("integer {low}..{high}"),
+        Kind::Day { low, high } => format!("date {low}..{high}"),
+        Kind::Moment { low, high } => format!("datetime {low}..{high}"),
+        Kind::Text { bytes_max } => format!("text, at most {bytes_max} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_have_two_ends_in_order() {
+        assert_eq!(integers("0..255"), Some((0, 255)));
+        assert_eq!(integers("-5 .. 18446744073709551615"), Some((-5, u64::MAX.into())));
+        for bad in
+            ["", "5", "5..", "..5", "5..4", "0..18446744073709551616", "a..b", "0...5", "1,2"]
+        {
+            assert_eq!(integers(bad), None, "{bad:?}");
+        }
+        assert!(days("1970-01-01..2149-06-06").is_some());
+        for bad in ["1970-01-01", "2149-06-06..1970-01-01", "1970-02-30..1971-01-01"] {
+            assert_eq!(days(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn paths_name_keys_and_positions() {
+        let name = |n: &str| Step::Name(n.to_owned());
+        assert_eq!(path("PERSONAL.type"), Some(Path(vec![name("PERSONAL"), name("type")])));
+        let matrix = vec![name("a"), Step::Position(0), Step::Position(12), name("b")];
+        assert_eq!(path("a[0][12].b"), Some(Path(matrix)));
+        for bad in [
+            "", ".", "a.", ".a", "a..b", "[0]", "a[", "a[]", "a[-1]", "a[0", "a]0[", "a[x]",
+            "a[0]b",
+        ] {
+            assert_eq!(path(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn zones_must_keep_one_offset() {
+        let day = |y| Day::new(y, 1, 1).expect("real");
+        assert_eq!(check_zone("Europe/Moscow", day(2015), day(2149)), Ok(()));
+        assert_eq!(check_zone("UTC", Day::MIN, Day::MAX), Ok(()));
+        assert!(check_zone("Europe/Moscow", day(2010), day(2149)).is_err());
+        assert!(check_zone("Europe/Berlin", day(2015), day(2149)).is_err());
+        let (_, hint) = check_zone("Europe/Moskow", day(2015), day(2149)).expect_err("unknown");
+        assert_eq!(hint.as_deref(), Some("did you mean \"Europe/Moscow\"?"));
+    }
+}
