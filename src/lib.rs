@@ -18,7 +18,11 @@
 //!
 //! - [`time`], [`row`]: what things are made of: epochs, days, packed rows, keys, JSON;
 //! - [`spec`]: a dataflow described as data, checked and resolved into plain values;
+//! - [`source`]: events, from bytes to rows, or to dead letters;
+//! - [`reference`](mod@reference): documents, and what they claim;
 
+pub mod reference;
 pub mod row;
+pub mod source;
 pub mod spec;
 pub mod time;

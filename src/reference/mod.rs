@@ -1,0 +1,85 @@
+//! The reference: documents of the systems of record, and what they claim.
+//!
+//! Shape: lines of documents and changes in; claims with +1 and -1 out, one claim for each lookup
+//! whose documents a document is among.
+//!
+//! Invariants: a document is what its `_id` last said; the claims that were handed out add up to
+//! exactly those of the documents as they stand; what cannot be read changes nothing and is counted.
+//!
+//! Not here: which of two documents has a key (`dataflow::reference`), and joining.
+
+pub mod document;
+pub mod file;
+pub mod project;
+
+use std::{collections::HashMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::row::{Key, LookupId, Row};
+
+pub use document::{Content, Statement};
+pub use file::ReferenceFiles;
+pub use project::Projector;
+
+/// What a document says of one key of one lookup: "key 21284 of `student` is mine, and this is what I
+/// say of it".
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Claim {
+    /// The lookup whose key it claims.
+    pub lookup: LookupId,
+    /// The key.
+    pub key: Key,
+    /// The `_id` of the document; of several with one key the smallest, by code points, has it.
+    pub document: Box<str>,
+    /// What it says in the lookup's columns.
+    pub row: Row,
+}
+
+/// The documents as they stand: by `_id`, what they claim.
+#[derive(Debug, Default)]
+pub struct Documents {
+    claims: HashMap<Box<str>, Vec<Claim>>,
+}
+
+impl Documents {
+    /// Takes what a document now says; hands out the claims that end (-1) and begin (+1).
+    pub fn apply(&mut self, statement: Statement, take: &mut dyn FnMut(Claim, isize)) {
+        let Statement { id, content } = statement;
+        let after = match content {
+            Content::Deleted => Vec::new(),
+            Content::Claims(claims) => claims,
+        };
+        let before = self.claims.remove(&id).unwrap_or_default();
+        if before != after {
+            before.into_iter().for_each(|claim| take(claim, -1));
+            after.iter().for_each(|claim| take(claim.clone(), 1));
+        }
+        if !after.is_empty() {
+            self.claims.insert(id, after);
+        }
+    }
+}
+
+/// Why the reference cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReferenceError {
+    /// A file cannot be opened.
+    #[error("cannot open documents file \"{path}\"; check that it exists and may be read")]
+    Unopened {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file was opened and cannot be read on.
+    #[error("cannot read documents file \"{path}\" past line {line}")]
+    Unreadable {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// Lines read so far.
+        line: u64,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

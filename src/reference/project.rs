@@ -1,0 +1,190 @@
+//! Projection: what the spec takes of a document, and nothing else of the person.
+//!
+//! Shape: the `_source` of a document in; its claims, one for each lookup that it is among, out.
+//!
+//! Invariants: missing, null and empty text are absent; a value of another form than its column's is
+//! absent, never an error; what the spec does not name is never kept.
+//!
+//! Not here: whether another document claims the same key.
+
+use std::{borrow::Cow, sync::Arc};
+
+use serde_json::value::RawValue;
+
+use super::Claim;
+use crate::{
+    row::{ColumnId, Key, Kind, LookupId, RowBuilder, Value, json, kind},
+    spec::{
+        Spec,
+        plan::{DocumentForm, Lookup, Path, Step},
+    },
+    time::Moment,
+};
+
+/// Most bytes of one claim. Beyond it a document is refused: its text would stand in every record.
+pub const PROJECTED_BYTES_MAX: usize = 1 << 20;
+
+/// Takes from documents what one spec needs.
+#[derive(Debug)]
+pub struct Projector {
+    spec: Arc<Spec>,
+    paths: PathTree,
+    lookups: Vec<LookupSlots>,
+}
+
+/// Where the found values of a lookup stand.
+#[derive(Debug)]
+struct LookupSlots {
+    filter: Option<Slot>,
+    key: Slot,
+    /// By column, by path.
+    columns: Vec<Vec<Slot>>,
+}
+
+/// A position among the found values.
+type Slot = usize;
+
+impl Projector {
+    /// A projector for the documents of `spec`.
+    pub fn new(spec: Arc<Spec>) -> Projector {
+        let mut paths = PathTree::default();
+        let mut slot = |path: &Path| paths.slot(path);
+        let lookups = spec
+            .lookups
+            .iter()
+            .map(|lookup| LookupSlots {
+                filter: lookup.filter.as_ref().map(|filter| slot(&filter.path)),
+                key: slot(&lookup.key_path),
+                columns: lookup
+                    .columns
+                    .iter()
+                    .map(|column| column.paths.iter().map(&mut slot).collect())
+                    .collect(),
+            })
+            .collect();
+        Projector { spec, paths, lookups }
+    }
+
+    /// The claims of a document in the order of the lookups; `None` where one is too long.
+    pub fn claims(&self, id: &str, source: &RawValue) -> Option<Vec<Claim>> {
+        let mut found = vec![None; self.paths.slots];
+        self.paths.root.find(source, &mut found);
+        let mut claims = Vec::new();
+        for (place, (lookup, slots)) in self.spec.lookups.iter().zip(&self.lookups).enumerate() {
+            if !passes(lookup, slots, &found) {
+                continue;
+            }
+            let Some(key) = key(lookup, found[slots.key]) else { continue };
+            let row = row(lookup, slots, &found);
+            if row.bytes().len() > PROJECTED_BYTES_MAX {
+                return None;
+            }
+            claims.push(Claim { lookup: LookupId(place as u16), key, document: id.into(), row });
+        }
+        Some(claims)
+    }
+}
+
+fn passes(lookup: &Lookup, slots: &LookupSlots, found: &[Option<&RawValue>]) -> bool {
+    let (Some(filter), Some(slot)) = (&lookup.filter, slots.filter) else { return true };
+    found[slot].and_then(json::text).is_some_and(|text| text == filter.equals)
+}
+
+fn key(lookup: &Lookup, token: Option<&RawValue>) -> Option<Key> {
+    let mut scratch = String::new();
+    let value = lookup.key_kind.read(token?, &mut scratch).ok()?;
+    Some(Key::of([Some(value)]))
+}
+
+fn row(lookup: &Lookup, slots: &LookupSlots, found: &[Option<&RawValue>]) -> crate::row::Row {
+    let mut row = RowBuilder::new(&lookup.layout);
+    for (place, (column, slots)) in lookup.columns.iter().zip(&slots.columns).enumerate() {
+        let id = ColumnId(place as u16);
+        let kind = lookup.layout.kind(id);
+        let tokens = slots.iter().filter_map(|slot| found[*slot]);
+        let mut values = tokens.filter_map(|token| read(kind, column.form, token));
+        if let Some(value) = values.next() {
+            row.put(id, value.borrowed());
+        }
+    }
+    row.finish()
+}
+
+/// A document's value in a column; `None` where it has another form, or says nothing.
+fn read<'a>(kind: &Kind, form: DocumentForm, token: &'a RawValue) -> Option<Value<Cow<'a, str>>> {
+    match (form, kind) {
+        (DocumentForm::DayOfMoment, _) => {
+            let moment = Moment::parse_utc(json::text(token)?.as_bytes())?;
+            Some(Value::Day(moment.day()))
+        }
+        (DocumentForm::Kind, Kind::Integer { low, high }) => {
+            let number = kind::integer(token).filter(|number| (low..=high).contains(&number))?;
+            Some(Value::Integer(number))
+        }
+        (DocumentForm::Kind, _) => json::text(token).map(Value::Text),
+    }
+}
+
+/// All paths of a spec as one tree, so that a document is passed through once.
+#[derive(Debug, Default)]
+struct PathTree {
+    root: PathNode,
+    slots: usize,
+}
+
+#[derive(Debug, Default)]
+struct PathNode {
+    slot: Option<Slot>,
+    children: Vec<(Step, PathNode)>,
+}
+
+impl PathTree {
+    /// The slot of a path, the same for equal paths.
+    fn slot(&mut self, path: &Path) -> Slot {
+        let mut node = &mut self.root;
+        for step in &path.0 {
+            let known = node.children.iter().position(|(known, _)| known == step);
+            let place = known.unwrap_or_else(|| {
+                node.children.push((step.clone(), PathNode::default()));
+                node.children.len() - 1
+            });
+            node = &mut node.children[place].1;
+        }
+        *node.slot.get_or_insert_with(|| {
+            self.slots += 1;
+            self.slots - 1
+        })
+    }
+}
+
+impl PathNode {
+    /// Puts the tokens that paths lead to into their slots. Depth is bounded by the spec's paths.
+    fn find<'a>(&self, token: &'a RawValue, found: &mut [Option<&'a RawValue>]) {
+        if let Some(slot) = self.slot {
+            found[slot] = Some(token).filter(|token| !matches!(token.get(), "null" | "\"\""));
+        }
+        if self.children.is_empty() {
+            return;
+        }
+        // Of a key that stands twice the last counts, so nothing is followed before all were seen.
+        let mut inner = vec![None; self.children.len()];
+        let mut remember = |at: &dyn Fn(&Step) -> bool, token| {
+            for (place, (step, _)) in self.children.iter().enumerate() {
+                if at(step) {
+                    inner[place] = Some(token);
+                }
+            }
+        };
+        json::object(token, |key, value| {
+            remember(&|step| matches!(step, Step::Name(name) if name == key), value);
+        });
+        json::array(token, |position, value| {
+            remember(&|step| *step == Step::Position(position), value);
+        });
+        for ((_, child), token) in self.children.iter().zip(inner) {
+            if let Some(token) = token {
+                child.find(token, found);
+            }
+        }
+    }
+}
