@@ -20,7 +20,9 @@
 //! - [`spec`]: a dataflow described as data, checked and resolved into plain values;
 //! - [`source`]: events, from bytes to rows, or to dead letters;
 //! - [`reference`](mod@reference): documents, and what they claim;
+//! - [`dataflow`]: from events and claims to views; pure;
 
+pub mod dataflow;
 pub mod reference;
 pub mod row;
 pub mod source;
