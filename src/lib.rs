@@ -21,10 +21,14 @@
 //! - [`source`]: events, from bytes to rows, or to dead letters;
 //! - [`reference`](mod@reference): documents, and what they claim;
 //! - [`dataflow`]: from events and claims to views; pure;
+//! - [`sink`]: from views to the outside world;
+//! - [`engine`]: the loop that reads, stamps, steps and hands on;
 
 pub mod dataflow;
+pub mod engine;
 pub mod reference;
 pub mod row;
+pub mod sink;
 pub mod source;
 pub mod spec;
 pub mod time;

@@ -1,0 +1,301 @@
+//! Files of views: `enriched.ndjson` and the like, as they stand at the end of a run.
+//!
+//! Shape: sealed epochs into one share a worker; the shares together into one file a view, sorted by
+//! the view's key, and `dead_letters.ndjson`, sorted by file and line.
+//!
+//! Invariants: the same rows give the same bytes, on any number of workers; files appear whole and
+//! together after everything was written and synced, or not at all; a folder is one run's at a time.
+//!
+//! Not here: how a row is rendered (`sink::render`).
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fs::{self, File, TryLockError},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tempfile::NamedTempFile;
+
+use super::{
+    Sealed, Sink, SinkError,
+    dead_letters::DeadLetters,
+    render::{self, Renderer},
+};
+use crate::{
+    dataflow::{Diff, ViewRow},
+    row::{Key, LookupId, Record},
+    source::Reason,
+    spec::{Spec, ViewId, ViewKind},
+};
+
+/// What begins the name of a file that is not yet published.
+const UNFINISHED: &str = ".tributary-unfinished-";
+
+/// An output folder, held by this run alone.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// The folder itself, locked as long as this value lives.
+    lock: File,
+}
+
+impl Folder {
+    /// Makes the folder where there is none, takes it for this run, and removes what a run that was
+    /// killed left there unfinished.
+    ///
+    /// # Errors
+    /// When it cannot be made or another run holds it.
+    pub fn claim(path: &Path) -> Result<Folder, SinkError> {
+        let unusable = |source| SinkError::Folder { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(unusable)?;
+        let lock = File::open(path).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(SinkError::InUse { path: path.to_owned() });
+            }
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        for entry in fs::read_dir(path).map_err(unusable)? {
+            let entry = entry.map_err(unusable)?;
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                fs::remove_file(entry.path()).map_err(unusable)?;
+            }
+        }
+        Ok(Folder { path: path.to_owned(), lock })
+    }
+
+    /// Where it is, as it was named.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// One worker's share of the files: the rows of its shards, the dead letters of its partitions.
+pub struct FileShare {
+    spec: Arc<Spec>,
+    /// By `ViewId`: its rows with how often each stands there, which is once where the events' keys
+    /// keep to one partition each.
+    views: Vec<BTreeMap<(Key, ViewRow), Diff>>,
+    dead_letters: DeadLetters,
+    folder: PathBuf,
+}
+
+impl FileShare {
+    /// An empty share; `files` says what people call each partition.
+    pub fn new(spec: Arc<Spec>, files: Arc<Vec<String>>, folder: &Path) -> FileShare {
+        FileShare {
+            views: vec![BTreeMap::new(); spec.views.len()],
+            dead_letters: DeadLetters::new(Arc::clone(&spec), files, folder.to_owned()),
+            folder: folder.to_owned(),
+            spec,
+        }
+    }
+
+    /// Rows of all views.
+    pub fn rows(&self) -> u64 {
+        self.views.iter().map(|rows| rows.len() as u64).sum()
+    }
+
+    fn update(&mut self, view: ViewId, row: ViewRow, diff: Diff) {
+        let key = render::key(&self.spec, view, &row);
+        match self.views[usize::from(view.0)].entry((key, row)) {
+            Entry::Vacant(none) => {
+                assert!(diff > 0, "only a row that went out is taken back");
+                none.insert(diff);
+            }
+            Entry::Occupied(mut held) => {
+                *held.get_mut() += diff;
+                assert!(*held.get() >= 0, "a row is taken back as often as it went out");
+                if *held.get() == 0 {
+                    held.remove();
+                }
+            }
+        }
+    }
+}
+
+impl Sink for FileShare {
+    fn write(&mut self, sealed: Sealed) -> Result<(), SinkError> {
+        for (place, updates) in sealed.views.into_iter().enumerate() {
+            for (row, diff) in updates {
+                self.update(ViewId(place as u16), row, diff);
+            }
+        }
+        for letter in &sealed.dead_letters {
+            self.dead_letters.keep(letter).map_err(|source| SinkError::Unwritten {
+                path: self.folder.clone(),
+                name: DEAD_LETTERS.to_owned(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The file of dead letters.
+pub const DEAD_LETTERS: &str = "dead_letters.ndjson";
+
+/// What was published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// By `ViewId`.
+    pub views: Vec<PublishedView>,
+    /// Dead letters by reason.
+    pub dead_letters: BTreeMap<Reason, u64>,
+    /// By `LookupId`: records of the first view of records that asked for a document and have none.
+    pub unmatched: Vec<u64>,
+}
+
+/// One published view.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishedView {
+    /// Rows in the file.
+    pub rows: u64,
+    /// Rows whose key stood there already: their events came by several partitions.
+    pub doubled: u64,
+}
+
+/// Publishes the shares of all workers as files in `folder`; `wrote` is told of each row.
+///
+/// # Errors
+/// When a file cannot be written; then nothing was published, and what stood there still does.
+pub fn publish(
+    spec: &Arc<Spec>,
+    shares: Vec<FileShare>,
+    folder: &Folder,
+    wrote: &dyn Fn(),
+) -> Result<Published, SinkError> {
+    let renderer = Renderer::new(Arc::clone(spec));
+    let mut published =
+        Published { unmatched: vec![0; spec.lookups.len()], ..Published::default() };
+    let mut views: Vec<Vec<_>> = spec.views.iter().map(|_| Vec::new()).collect();
+    let mut letters = Vec::new();
+    for share in shares {
+        for (reason, count) in share.dead_letters.counts() {
+            *published.dead_letters.entry(*reason).or_default() += count;
+        }
+        letters.push(share.dead_letters);
+        for (of_all, of_share) in views.iter_mut().zip(share.views) {
+            of_all.push(of_share.into_iter());
+        }
+    }
+    let counted_view = spec.views.iter().position(|v| matches!(v.kind, ViewKind::Enriched));
+    let mut finished = Vec::new();
+    for (place, shares) in views.into_iter().enumerate() {
+        let view = ViewId(place as u16);
+        let name = format!("{}.ndjson", spec.view(view).name);
+        let mut of_view = PublishedView::default();
+        let (mut line, mut last_key) = (Vec::new(), None);
+        let file = write_file(folder, &name, |out| {
+            for ((key, row), times) in merge(shares) {
+                if let (true, ViewRow::Record(record)) = (counted_view == Some(place), &row) {
+                    count_unmatched(spec, record, &mut published.unmatched);
+                }
+                line.clear();
+                renderer.json(view, &row, &mut line);
+                line.push(b'\n');
+                for _ in 0..times {
+                    out.write_all(&line)?;
+                    of_view.rows += 1;
+                    of_view.doubled += u64::from(last_key.as_ref() == Some(&key));
+                    last_key = Some(key.clone());
+                    wrote();
+                }
+            }
+            Ok(())
+        })?;
+        finished.push((name, file));
+        published.views.push(of_view);
+    }
+    finished.push((DEAD_LETTERS.to_owned(), write_dead_letters(folder, letters)?));
+    replace_files(folder, finished)?;
+    Ok(published)
+}
+
+/// Merges sorted shares into one sorted sequence.
+fn merge<I: Iterator<Item = ((Key, ViewRow), Diff)>>(
+    mut shares: Vec<I>,
+) -> impl Iterator<Item = ((Key, ViewRow), Diff)> {
+    let mut heads: Vec<_> = shares.iter_mut().map(Iterator::next).collect();
+    std::iter::from_fn(move || {
+        let present = heads.iter().enumerate().filter_map(|(i, head)| Some((head.as_ref()?, i)));
+        let (_, least) = present.min()?;
+        std::mem::replace(&mut heads[least], shares[least].next())
+    })
+}
+
+fn count_unmatched(spec: &Spec, record: &Record, unmatched: &mut [u64]) {
+    for (place, count) in unmatched.iter_mut().enumerate() {
+        let lookup = LookupId(place as u16);
+        let asks = spec.lookup_key(lookup, record).is_some();
+        *count += u64::from(asks && record.document(lookup).is_none());
+    }
+}
+
+fn write_dead_letters(
+    folder: &Folder,
+    letters: Vec<DeadLetters>,
+) -> Result<NamedTempFile, SinkError> {
+    write_file(folder, DEAD_LETTERS, |out| {
+        let mut spools = Vec::new();
+        for letters in letters {
+            spools.extend(letters.into_spools()?);
+        }
+        spools.sort_by_key(|(partition, _)| *partition);
+        for (_, mut spool) in spools {
+            io::copy(&mut spool, out)?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes and syncs a file that has no name of its own yet.
+fn write_file(
+    folder: &Folder,
+    name: &str,
+    write: impl FnOnce(&mut BufWriter<&mut NamedTempFile>) -> io::Result<()>,
+) -> Result<NamedTempFile, SinkError> {
+    let written = || {
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&folder.path)?;
+        let mut out = BufWriter::with_capacity(1 << 18, &mut file);
+        write(&mut out)?;
+        out.flush()?;
+        drop(out);
+        file.as_file().sync_all()?;
+        Ok(file)
+    };
+    written().map_err(|source| unwritten(folder, name, source))
+}
+
+/// Gives the finished files their names. Those of an earlier run go first, all of them: whoever sees
+/// two files of a folder sees two of one run.
+fn replace_files(folder: &Folder, finished: Vec<(String, NamedTempFile)>) -> Result<(), SinkError> {
+    for (name, _) in &finished {
+        match fs::remove_file(folder.path.join(name)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(unwritten(folder, name, source));
+            }
+            _ => {}
+        }
+    }
+    for (name, file) in finished {
+        make_readable(&file).map_err(|source| unwritten(folder, &name, source))?;
+        file.persist(folder.path.join(&name))
+            .map_err(|failed| unwritten(folder, &name, failed.error))?;
+    }
+    folder.lock.sync_all().map_err(|source| unwritten(folder, "the folder itself", source))
+}
+
+/// Temporary files are their owner's alone; results are for whoever may read the folder.
+#[cfg(unix)]
+fn make_readable(file: &NamedTempFile) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+fn unwritten(folder: &Folder, name: &str, source: io::Error) -> SinkError {
+    SinkError::Unwritten { path: folder.path.clone(), name: name.to_owned(), source }
+}

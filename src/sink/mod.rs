@@ -1,0 +1,75 @@
+//! Sinks: where views and dead letters go.
+//!
+//! Shape: sealed epochs in, in order, each with the updates of all views that fell to this worker and
+//! its dead letters.
+//!
+//! Invariants: a sink is handed each epoch once, whole, after no more can come to it; within an epoch
+//! a row of a view has at most one retraction and one insertion; what a sink takes is plain rows,
+//! never a collection.
+//!
+//! Not here: when an epoch is sealed, and which worker has a row (`engine`).
+
+pub mod dead_letters;
+pub mod file;
+pub mod render;
+
+use std::path::PathBuf;
+
+use crate::{
+    dataflow::{Diff, ViewRow},
+    source::DeadLetter,
+    time::Epoch,
+};
+
+pub use file::{FileShare, Folder};
+
+/// What one worker holds of one sealed epoch.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// By `ViewId`: consolidated updates, retractions before insertions.
+    pub views: Vec<Vec<(ViewRow, Diff)>>,
+    /// Dead letters by partition and offset.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+/// Takes sealed epochs.
+pub trait Sink {
+    /// Takes one epoch; epochs come in order.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    fn write(&mut self, sealed: Sealed) -> Result<(), SinkError>;
+}
+
+/// Why a sink did not take an epoch, or did not publish.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The output folder cannot be used.
+    #[error(
+        "cannot use output folder \"{path}\"; give a folder that exists or can be made, and be written to"
+    )]
+    Folder {
+        /// The folder, as it was named.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another run writes there.
+    #[error("output folder \"{path}\" is in use by another run; wait for its end, or give another")]
+    InUse {
+        /// The folder, as it was named.
+        path: PathBuf,
+    },
+    /// A file cannot be written; nothing was published.
+    #[error("cannot write \"{name}\" in output folder \"{path}\"; nothing was published there")]
+    Unwritten {
+        /// The folder, as it was named.
+        path: PathBuf,
+        /// The output.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
