@@ -26,6 +26,7 @@
 
 pub mod dataflow;
 pub mod engine;
+pub mod generate;
 pub mod reference;
 pub mod row;
 pub mod sink;
