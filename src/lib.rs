@@ -23,7 +23,9 @@
 //! - [`dataflow`]: from events and claims to views; pure;
 //! - [`sink`]: from views to the outside world;
 //! - [`engine`]: the loop that reads, stamps, steps and hands on;
+//! - [`cli`]: the program; [`generate`]: a university and its clicks, to try all this on.
 
+pub mod cli;
 pub mod dataflow;
 pub mod engine;
 pub mod generate;

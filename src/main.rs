@@ -1,3 +1,15 @@
 //! The program: parses the command line, nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use tributary::cli::Cli;
+
+/// Many small rows are made and dropped on several threads, which the system's allocator is slow at
+/// (measured with `benches/whole_program`; see docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    Cli::parse().run()
+}

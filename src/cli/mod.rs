@@ -1,0 +1,129 @@
+//! The command line: a file a subcommand.
+//!
+//! Shape: arguments in; what people read on standard output, progress and errors on standard error,
+//! an exit code that scripts can use.
+//!
+//! Invariants: exit codes are stable: 0 done, 1 failed while running, 2 wrong arguments, 3 the spec
+//! is refused; an error is told with all its causes and a remedy.
+
+mod check;
+mod explain;
+mod generate;
+mod run;
+mod schema;
+mod show;
+
+use std::{error::Error, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::spec::SpecError;
+
+/// Streaming enrichment that corrects history.
+///
+/// Tributary joins events with documents that change, and keeps views of the result true: when a
+/// document changes, every record that it touches is corrected.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed while running, nothing was published; 2 wrong arguments; 3 the spec is
+refused.
+
+A first run, on the sample in data/:
+  tributary run dataflows/attendance.toml --once --show \\
+    --events data/attendance/events.ndjson --documents data/attendance/people.ndjson \\
+    --changes data/attendance/changes.ndjson --out out";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Check(check::Check),
+    Explain(explain::Explain),
+    Schema(schema::Schema),
+    Generate(generate::Generate),
+}
+
+impl Cli {
+    /// Does what the command line asks for.
+    pub fn run(self) -> ExitCode {
+        let done = match self.command {
+            Command::Run(run) => run.run(),
+            Command::Check(check) => check.run(),
+            Command::Explain(explain) => explain.run(),
+            Command::Schema(schema) => schema.run(),
+            Command::Generate(generate) => generate.run(),
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.tell(),
+        }
+    }
+}
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+enum Failure {
+    /// It failed while running.
+    Failed(Box<dyn Error>),
+    /// Its arguments contradict each other or the files.
+    Arguments(String),
+    /// The spec cannot be read, or is wrong.
+    Spec(SpecError),
+}
+
+impl Failure {
+    fn failed(error: impl Error + 'static) -> Failure {
+        Failure::Failed(Box::new(error))
+    }
+
+    fn tell(self) -> ExitCode {
+        match self {
+            Failure::Failed(error) => {
+                tell_with_causes(&*error);
+                ExitCode::from(1)
+            }
+            Failure::Arguments(what) => {
+                eprintln!("error: {what}");
+                ExitCode::from(2)
+            }
+            Failure::Spec(SpecError::Wrong(violations)) => {
+                eprintln!("{violations}");
+                ExitCode::from(3)
+            }
+            Failure::Spec(error) => {
+                tell_with_causes(&error);
+                ExitCode::from(3)
+            }
+        }
+    }
+}
+
+impl From<SpecError> for Failure {
+    fn from(error: SpecError) -> Failure {
+        Failure::Spec(error)
+    }
+}
+
+fn tell_with_causes(error: &dyn Error) {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        eprintln!("  because: {inner}");
+        cause = inner.source();
+    }
+}
+
+/// Prints to standard output; a reader that went away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::{ErrorKind, Write};
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::failed(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,228 @@
+//! `tributary run`: runs a dataflow.
+
+use std::{
+    collections::HashSet,
+    fmt::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+
+use super::{Failure, print, show};
+use crate::{
+    engine::{self, Job, Outcome, Progress, WORKERS_MAX},
+    spec::Spec,
+};
+
+/// Run a dataflow over files, from their begin to their end.
+///
+/// Writes a file a view into the output folder, named after it (enriched.ndjson, latest.ndjson, ...),
+/// one JSON object a row, sorted by the view's key; and dead_letters.ndjson: of each line that is no
+/// event its file, its line (from 0), the reason, the column at fault and the bytes in base64. The
+/// files appear whole and together at the end, or not at all.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The dataflow's TOML file.
+    spec: PathBuf,
+
+    /// End when the files do.
+    #[arg(long, required = true)]
+    once: bool,
+
+    /// Events, one JSON object a line. Each file is an input partition: events with equal keys must
+    /// stand in one file, in the order in which they were made.
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    events: Vec<PathBuf>,
+
+    /// Documents as they stand at the start: {"_id", "_source"} a line.
+    #[arg(long, value_name = "FILE")]
+    documents: PathBuf,
+
+    /// What happens to the documents later: {"after", "op": "index" | "delete", "_id", "_source"} a
+    /// line; "after" says how many lines of the first events file come before it.
+    #[arg(long, value_name = "FILE")]
+    changes: Option<PathBuf>,
+
+    /// Folder for the results; made where there is none.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Worker threads; the results are the same for any number.
+    #[arg(long, default_value_t = 1, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX as i64))]
+    workers: u16,
+
+    /// Most lines that each events file gives to one epoch. More is faster and holds more in memory;
+    /// the results are the same for any number.
+    #[arg(long, default_value_t = 20_000, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    epoch_lines: u64,
+
+    /// Show the first rows of each view at the end.
+    #[arg(long, num_args = 0..=1, default_missing_value = "5", value_name = "ROWS")]
+    show: Option<usize>,
+
+    /// Say nothing but errors.
+    #[arg(long, short, conflicts_with = "show")]
+    quiet: bool,
+}
+
+impl Run {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let spec = Arc::new(Spec::load(&self.spec)?);
+        self.check_files(&spec)?;
+        let begin = Instant::now();
+        let bar = Arc::new(Bar::new(self.quiet, &self.events));
+        let outcome = engine::run(self.job(&spec), Arc::clone(&bar) as Arc<dyn Progress>);
+        bar.bar.finish_and_clear();
+        let outcome = outcome.map_err(Failure::failed)?;
+        if self.quiet {
+            return Ok(());
+        }
+        if let Some(rows) = self.show {
+            self.show(&spec, rows)?;
+        }
+        print(&self.summary(&spec, &outcome, begin.elapsed()))
+    }
+
+    fn job(&self, spec: &Arc<Spec>) -> Job {
+        Job {
+            spec: Arc::clone(spec),
+            events: self.events.clone(),
+            documents: self.documents.clone(),
+            changes: self.changes.clone(),
+            out: self.out.clone(),
+            workers: usize::from(self.workers),
+            epoch_lines: self.epoch_lines,
+        }
+    }
+
+    /// A file that is read twice would double its events; one that is written would be lost.
+    fn check_files(&self, spec: &Spec) -> Result<(), Failure> {
+        let mut seen = HashSet::new();
+        for path in &self.events {
+            if let Ok(real) = path.canonicalize()
+                && !seen.insert(real)
+            {
+                let what =
+                    format!("events file \"{}\" is given twice; name it once", path.display());
+                return Err(Failure::Arguments(what));
+            }
+        }
+        let written: Vec<PathBuf> = engine::output_names(spec)
+            .filter_map(|name| self.out.join(name).canonicalize().ok())
+            .collect();
+        let read = self.events.iter().chain([&self.documents]).chain(&self.changes);
+        for path in read {
+            if path.canonicalize().is_ok_and(|real| written.contains(&real)) {
+                let path = path.display();
+                let what = format!("\"{path}\" is read and would be written; give another --out");
+                return Err(Failure::Arguments(what));
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&self, spec: &Spec, rows: usize) -> Result<(), Failure> {
+        for view in &spec.views {
+            let path = self.out.join(format!("{}.ndjson", view.name));
+            let table = show::table(&path, rows).map_err(Failure::failed)?;
+            let table = table.unwrap_or_else(|| "(no rows)".to_owned());
+            print(&format!("{}\n{table}\n\n", view.name))?;
+        }
+        Ok(())
+    }
+
+    fn summary(&self, spec: &Spec, outcome: &Outcome, elapsed: Duration) -> String {
+        let mut out = String::new();
+        let mut line = |text: String| writeln!(out, "{text}").expect("writing to memory");
+        let Outcome { reference, published, .. } = outcome;
+        line(format!(
+            "{}: {} event lines of {} file(s); {} documents and {} changes, {} refused",
+            spec.name,
+            HumanCount(outcome.lines),
+            self.events.len(),
+            HumanCount(reference.documents),
+            HumanCount(reference.changes),
+            HumanCount(reference.refused),
+        ));
+        for (view, shown) in spec.views.iter().zip(&published.views) {
+            let rows = HumanCount(shown.rows).to_string();
+            line(format!("  {:<24} {rows:>12}  {}", view.name, self.file(&view.name)));
+            if shown.doubled > 0 {
+                let doubled = HumanCount(shown.doubled);
+                line(format!(
+                    "    {doubled} keys stand there twice: equal keys must come in one file"
+                ));
+            }
+        }
+        let letters = HumanCount(published.dead_letters.values().sum()).to_string();
+        line(format!("  {:<24} {letters:>12}  {}", "dead letters", self.file("dead_letters")));
+        for (reason, count) in &published.dead_letters {
+            line(format!("    {:<22} {:>12}", reason.name(), HumanCount(*count).to_string()));
+        }
+        for (lookup, count) in spec.lookups.iter().zip(&published.unmatched) {
+            let label = format!("without {}", lookup.name);
+            line(format!("  {label:<24} {:>12}", HumanCount(*count).to_string()));
+        }
+        let rate = outcome.lines as f64 / elapsed.as_secs_f64();
+        line(format!(
+            "  {:.2} s, {} lines/s, {}, {} epochs, workers: {}",
+            elapsed.as_secs_f64(),
+            HumanCount(rate as u64),
+            HumanBytes(outcome.bytes),
+            HumanCount(outcome.epochs),
+            self.workers,
+        ));
+        out
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.out.join(format!("{name}.ndjson")).display().to_string()
+    }
+}
+
+/// Shows how far a run is; nothing where standard error is no terminal.
+struct Bar {
+    bar: ProgressBar,
+}
+
+impl Bar {
+    fn new(quiet: bool, events: &[PathBuf]) -> Bar {
+        if quiet {
+            return Bar { bar: ProgressBar::hidden() };
+        }
+        let bytes = events.iter().map(|path| size(path)).sum();
+        let template = "{prefix} {wide_bar} {percent}%  {binary_bytes_per_sec}, {eta} left";
+        let style = ProgressStyle::with_template(template).expect("the template is well formed");
+        let bar = ProgressBar::new(bytes).with_style(style).with_prefix("reading");
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Bar { bar }
+    }
+}
+
+fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |data| data.len())
+}
+
+impl Progress for Bar {
+    fn read(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+
+    fn writing(&self, rows: u64) {
+        let template = "{prefix} {wide_bar} {percent}%  {per_sec}, {eta} left";
+        let style = ProgressStyle::with_template(template).expect("the template is well formed");
+        self.bar.set_style(style);
+        self.bar.set_prefix("writing");
+        self.bar.reset();
+        self.bar.set_length(rows);
+    }
+
+    fn wrote_row(&self) {
+        self.bar.inc(1);
+    }
+}
