@@ -36,7 +36,7 @@ fn split<'s>(
         let key = asking.lookup_key(lookup, &record)?;
         Some((key, record))
     });
-    let is_silent = move |record: &Record| silent.lookup_key(lookup, record).is_none();
+    let is_silent = move |record: &Record| !silent.asks(lookup, record);
     (asks, records.filter(is_silent))
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Collection;
 use crate::{
-    row::{ColumnId, Record},
+    row::{ColumnId, Rank, Record},
     spec::Spec,
 };
 
@@ -23,8 +23,8 @@ pub(super) fn keep_latest<'s>(
     let (spec, key, order) = (Arc::clone(spec), key.to_vec(), order.to_vec());
     records
         .map(move |record| {
-            let rank = spec.event_key(&record.event, &order);
-            (spec.event_key(&record.event, &key), (rank, record))
+            let rank = Rank::of(spec.event_values(record.event(), &order));
+            (spec.event_key(record.event(), &key), (rank, record))
         })
         .reduce_named("KeepLatest", |_key, by_rank, latest| {
             let ((_, record), _) = by_rank[by_rank.len() - 1];

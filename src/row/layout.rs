@@ -7,9 +7,7 @@
 //!
 //! Not here: what a column is called, and reading it from JSON (`row::kind`).
 
-use std::sync::Arc;
-
-use super::{Kind, Row, Value};
+use super::{Kind, Row, Value, shared::Shared};
 use crate::time::{Day, Moment};
 
 /// A column's position among the columns of its layout.
@@ -61,14 +59,15 @@ impl Layout {
             return None;
         }
         let slot = &self.slots[place];
-        let written = unsigned(&bytes[slot.offset..slot.offset + slot.width]);
+        let written = &bytes[slot.offset..slot.offset + slot.width];
         Some(match &slot.kind {
-            Kind::Uuid => Value::Uuid(written.to_be_bytes()),
-            Kind::Integer { low, .. } => Value::Integer(written as i128 + low),
-            Kind::Day { .. } => Value::Day(Day::from_packed(written as u32)),
-            Kind::Moment { .. } => Value::Moment(Moment::from_packed(written as u64)),
+            Kind::Uuid => Value::Uuid(written.try_into().expect("a UUID's slot is 16 bytes")),
+            Kind::Integer { low, .. } => Value::Integer(i128::from(unsigned(written)) + low),
+            Kind::Day { .. } => Value::Day(Day::from_packed(unsigned(written) as u32)),
+            Kind::Moment { .. } => Value::Moment(Moment::from_packed(unsigned(written))),
             Kind::Text { .. } => {
-                let (start, length) = ((written >> 32) as usize, (written as u32) as usize);
+                let place = unsigned(written);
+                let (start, length) = ((place >> 32) as usize, (place as u32) as usize);
                 let text = str::from_utf8(&bytes[start..start + length]);
                 Value::Text(text.expect("a row's text was packed from text"))
             }
@@ -117,14 +116,18 @@ impl<'l> RowBuilder<'l> {
 
     /// The finished row.
     pub fn finish(self) -> Row {
-        Row(Arc::from(self.bytes))
+        Row(Shared::of_bytes(self.bytes))
     }
 }
 
-fn unsigned(bytes: &[u8]) -> u128 {
-    let mut wide = [0; 16];
-    wide[16 - bytes.len()..].copy_from_slice(bytes);
-    u128::from_be_bytes(wide)
+/// The number in a slot of any kind but a UUID's.
+fn unsigned(slot: &[u8]) -> u64 {
+    match *slot {
+        [one] => u64::from(one),
+        [a, b] => u64::from(u16::from_be_bytes([a, b])),
+        [a, b, c, d] => u64::from(u32::from_be_bytes([a, b, c, d])),
+        _ => u64::from_be_bytes(slot.try_into().expect("slots are 1, 2, 4 or 8 bytes wide")),
+    }
 }
 
 #[cfg(test)]

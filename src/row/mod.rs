@@ -1,7 +1,8 @@
 //! Packed rows: how events and documents are held and compared.
 //!
 //! Shape: a `Row` is the bytes of one event or one document, laid out by a `Layout` that comes from
-//! the spec; a `Key` is the bytes of one or more columns, in an order that bytes can be compared in.
+//! the spec; a `Key` is one or more columns that identify something, a `Rank` columns in whose order
+//! things stand.
 //!
 //! Invariants: one content has one row (normalized before it is packed), so equal rows are equal
 //! events; a row is shared, never changed.
@@ -12,9 +13,10 @@ pub mod json;
 pub mod kind;
 pub mod layout;
 pub mod record;
+mod shared;
 pub mod value;
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,48 +25,77 @@ pub use layout::{ColumnId, Layout, RowBuilder};
 pub use record::{LookupId, Record};
 pub use value::Value;
 
-/// The packed columns of one event or document.
+use shared::Shared;
+
+/// The packed columns of one event or document. Rows have an order, but none that means anything.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Row(Arc<[u8]>);
+pub struct Row(Shared<[u8]>);
 
 impl Row {
     /// The bytes, for the `Layout` that packed them.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        self.0.content()
+    }
+
+    fn hash(&self) -> u64 {
+        self.0.hash()
     }
 }
 
 /// Says the size alone: rows hold personal data, which must not reach a log or a panic (P11).
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Row({} bytes)", self.0.len())
+        write!(f, "Row({} bytes)", self.bytes().len())
     }
 }
 
-/// Columns as bytes whose order is the order of the values: the key of a lookup, a view or a group.
+/// Columns that identify: an event, a document, a row of a view, a group. Keys have an order, but
+/// none that means anything.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Key(Arc<[u8]>);
+pub struct Key(Shared<[u8]>);
 
 impl Key {
-    /// The key of values given in order; an absent value comes before every other.
+    /// The key of values.
     pub fn of<'a>(values: impl IntoIterator<Item = Option<Value<&'a str>>>) -> Key {
-        let mut bytes = Vec::with_capacity(32);
-        for value in values {
-            push_ordered(&mut bytes, value);
-        }
-        Key(bytes.into())
+        Key(Shared::of_bytes(ordered_bytes(values)))
     }
 
-    /// The bytes, for hashing to a shard.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
+    /// The XXH3 hash of the key's bytes: the same on every machine, for ever, since shards go by it.
+    pub fn hash(&self) -> u64 {
+        self.0.hash()
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({} bytes)", self.0.len())
+        write!(f, "Key({} bytes)", self.0.content().len())
     }
+}
+
+/// Columns by which things stand in order: from left to right, an absent value lowest.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Rank(Box<[u8]>);
+
+impl Rank {
+    /// The rank of values.
+    pub fn of<'a>(values: impl IntoIterator<Item = Option<Value<&'a str>>>) -> Rank {
+        Rank(ordered_bytes(values).into())
+    }
+}
+
+impl fmt::Debug for Rank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rank({} bytes)", self.0.len())
+    }
+}
+
+/// Values as bytes whose order is the order of the values.
+fn ordered_bytes<'a>(values: impl IntoIterator<Item = Option<Value<&'a str>>>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(40);
+    for value in values {
+        push_ordered(&mut bytes, value);
+    }
+    bytes
 }
 
 /// Appends a value so that comparing bytes compares values, whatever follows.
@@ -123,17 +154,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn key_order_is_value_order(a in (text(), value(), text()), b in (text(), value(), text())) {
-            let key = |(x, y, z): &(Option<Value>, Option<Value>, Option<Value>)| {
-                Key::of([x, y, z].map(|v| v.as_ref().map(Value::borrowed)))
+        fn rank_order_is_value_order(a in (text(), value(), text()), b in (text(), value(), text())) {
+            let rank = |(x, y, z): &(Option<Value>, Option<Value>, Option<Value>)| {
+                Rank::of([x, y, z].map(|v| v.as_ref().map(Value::borrowed)))
             };
-            prop_assert_eq!(key(&a).cmp(&key(&b)), a.cmp(&b));
+            prop_assert_eq!(rank(&a).cmp(&rank(&b)), a.cmp(&b));
         }
     }
 
     #[test]
     fn days_order_by_calendar() {
-        let day = |y, m, d| Key::of([Day::new(y, m, d).map(Value::Day)]);
+        let day = |y, m, d| Rank::of([Day::new(y, m, d).map(Value::Day)]);
         assert!(day(2025, 1, 31) < day(2025, 2, 1));
         assert!(day(2024, 12, 31) < day(2025, 1, 1));
     }

@@ -4,11 +4,11 @@
 //!
 //! Not here: which lookups there are, and what a record looks like outside (`spec::plan`).
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::Row;
+use super::{Row, shared::Shared};
 
 /// A lookup's position among the lookups of its spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,35 +16,53 @@ pub struct LookupId(pub u16);
 
 /// An event and, for each lookup, the document that it names, while one is known.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Record {
-    /// The event.
-    pub event: Row,
+pub struct Record(Shared<Found>);
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Found {
+    event: Row,
     /// By lookup; `None` while unmatched, or where the lookup does not apply.
-    pub documents: Box<[Option<Row>]>,
+    documents: Box<[Option<Row>]>,
 }
 
 impl Record {
     /// An event for which nothing was looked up yet.
     pub fn bare(event: Row, lookups: usize) -> Record {
-        Record { event, documents: vec![None; lookups].into() }
+        Record::of(Found { event, documents: vec![None; lookups].into() })
     }
 
     /// The same record with a document found.
     pub fn with_document(&self, lookup: LookupId, document: &Row) -> Record {
-        let mut record = self.clone();
-        record.documents[usize::from(lookup.0)] = Some(document.clone());
-        record
+        let mut found = self.0.content().clone();
+        found.documents[usize::from(lookup.0)] = Some(document.clone());
+        Record::of(found)
+    }
+
+    /// The event.
+    pub fn event(&self) -> &Row {
+        &self.0.content().event
     }
 
     /// The document that a lookup found.
     pub fn document(&self, lookup: LookupId) -> Option<&Row> {
-        self.documents[usize::from(lookup.0)].as_ref()
+        self.0.content().documents[usize::from(lookup.0)].as_ref()
+    }
+
+    fn of(found: Found) -> Record {
+        let documents = found.documents.iter().map(|row| row.as_ref().map_or(0, Row::hash));
+        let hash = documents.fold(found.event.hash(), |hash, document| {
+            (hash.rotate_left(23) ^ document).wrapping_mul(MIX)
+        });
+        Record(Shared::new(hash, Arc::new(found)))
     }
 }
 
+/// An odd number of well mixed bits (the golden ratio's), so that the order of documents counts.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = self.documents.iter().flatten().count();
-        write!(f, "Record({:?}, {found} documents)", self.event)
+        let found = self.0.content().documents.iter().flatten().count();
+        write!(f, "Record({:?}, {found} documents)", self.event())
     }
 }

@@ -9,7 +9,7 @@
 //! Not here: how a row is rendered (`sink::render`).
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     fs::{self, File, TryLockError},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     dataflow::{Diff, ViewRow},
-    row::{Key, LookupId, Record},
+    row::{LookupId, Rank, Record},
     source::Reason,
     spec::{Spec, ViewId, ViewKind},
 };
@@ -75,10 +75,9 @@ impl Folder {
 
 /// One worker's share of the files: the rows of its shards, the dead letters of its partitions.
 pub struct FileShare {
-    spec: Arc<Spec>,
     /// By `ViewId`: its rows with how often each stands there, which is once where the events' keys
     /// keep to one partition each.
-    views: Vec<BTreeMap<(Key, ViewRow), Diff>>,
+    views: Vec<HashMap<ViewRow, Diff>>,
     dead_letters: DeadLetters,
     folder: PathBuf,
 }
@@ -87,10 +86,9 @@ impl FileShare {
     /// An empty share; `files` says what people call each partition.
     pub fn new(spec: Arc<Spec>, files: Arc<Vec<String>>, folder: &Path) -> FileShare {
         FileShare {
-            views: vec![BTreeMap::new(); spec.views.len()],
-            dead_letters: DeadLetters::new(Arc::clone(&spec), files, folder.to_owned()),
+            views: vec![HashMap::new(); spec.views.len()],
+            dead_letters: DeadLetters::new(spec, files, folder.to_owned()),
             folder: folder.to_owned(),
-            spec,
         }
     }
 
@@ -100,8 +98,7 @@ impl FileShare {
     }
 
     fn update(&mut self, view: ViewId, row: ViewRow, diff: Diff) {
-        let key = render::key(&self.spec, view, &row);
-        match self.views[usize::from(view.0)].entry((key, row)) {
+        match self.views[usize::from(view.0)].entry(row) {
             Entry::Vacant(none) => {
                 assert!(diff > 0, "only a row that went out is taken back");
                 none.insert(diff);
@@ -179,18 +176,19 @@ pub fn publish(
         }
         letters.push(share.dead_letters);
         for (of_all, of_share) in views.iter_mut().zip(share.views) {
-            of_all.push(of_share.into_iter());
+            of_all.push(of_share);
         }
     }
     let counted_view = spec.views.iter().position(|v| matches!(v.kind, ViewKind::Enriched));
     let mut finished = Vec::new();
     for (place, shares) in views.into_iter().enumerate() {
         let view = ViewId(place as u16);
+        let shares = shares.into_iter().map(|rows| in_order(spec, view, rows)).collect();
         let name = format!("{}.ndjson", spec.view(view).name);
         let mut of_view = PublishedView::default();
         let (mut line, mut last_key) = (Vec::new(), None);
         let file = write_file(folder, &name, |out| {
-            for ((key, row), times) in merge(shares) {
+            for (key, row, times) in merge(shares) {
                 if let (true, ViewRow::Record(record)) = (counted_view == Some(place), &row) {
                     count_unmatched(spec, record, &mut published.unmatched);
                 }
@@ -215,10 +213,22 @@ pub fn publish(
     Ok(published)
 }
 
+/// A row where it stands in its view, and how often.
+type RankedRow = (Rank, ViewRow, Diff);
+
+fn in_order(
+    spec: &Spec,
+    view: ViewId,
+    rows: HashMap<ViewRow, Diff>,
+) -> impl Iterator<Item = RankedRow> + use<> {
+    let ranked = rows.into_iter().map(|(row, times)| (render::rank(spec, view, &row), row, times));
+    let mut ranked: Vec<RankedRow> = ranked.collect();
+    ranked.sort_unstable();
+    ranked.into_iter()
+}
+
 /// Merges sorted shares into one sorted sequence.
-fn merge<I: Iterator<Item = ((Key, ViewRow), Diff)>>(
-    mut shares: Vec<I>,
-) -> impl Iterator<Item = ((Key, ViewRow), Diff)> {
+fn merge<I: Iterator<Item = RankedRow>>(mut shares: Vec<I>) -> impl Iterator<Item = RankedRow> {
     let mut heads: Vec<_> = shares.iter_mut().map(Iterator::next).collect();
     std::iter::from_fn(move || {
         let present = heads.iter().enumerate().filter_map(|(i, head)| Some((head.as_ref()?, i)));
@@ -230,8 +240,8 @@ fn merge<I: Iterator<Item = ((Key, ViewRow), Diff)>>(
 fn count_unmatched(spec: &Spec, record: &Record, unmatched: &mut [u64]) {
     for (place, count) in unmatched.iter_mut().enumerate() {
         let lookup = LookupId(place as u16);
-        let asks = spec.lookup_key(lookup, record).is_some();
-        *count += u64::from(asks && record.document(lookup).is_none());
+        let found = record.document(lookup).is_some();
+        *count += u64::from(!found && spec.asks(lookup, record));
     }
 }
 

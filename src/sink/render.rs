@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     dataflow::{CountsRow, ViewRow},
-    row::{Key, Record, Value, json},
+    row::{Key, Rank, Record, Value, json},
     spec::{OutputId, ShardId, Spec, ViewId, ViewKind},
 };
 
@@ -60,27 +60,29 @@ impl Renderer {
     }
 }
 
-/// What identifies a row within its view.
-pub fn key(spec: &Spec, view: ViewId, row: &ViewRow) -> Key {
+/// What identifies a row within its view, and where it stands in it.
+pub fn rank(spec: &Spec, view: ViewId, row: &ViewRow) -> Rank {
     match (&spec.view(view).kind, row) {
         (ViewKind::Latest { key, .. }, ViewRow::Record(record)) => {
-            spec.event_key(&record.event, key)
+            Rank::of(spec.event_values(record.event(), key))
         }
-        (_, ViewRow::Record(record)) => spec.event_key(&record.event, &[spec.events.key]),
-        (_, ViewRow::Counts(counts)) => group_key(counts),
+        (_, ViewRow::Record(record)) => {
+            Rank::of(spec.event_values(record.event(), &[spec.events.key]))
+        }
+        (_, ViewRow::Counts(counts)) => Rank::of(group_values(counts)),
     }
 }
 
 /// The shard to which a row belongs: that of its event, of a group the group's own.
 pub fn shard(spec: &Spec, row: &ViewRow) -> ShardId {
     match row {
-        ViewRow::Record(record) => spec.shard_of_event(&record.event),
-        ViewRow::Counts(counts) => spec.shard_of(&group_key(counts)),
+        ViewRow::Record(record) => spec.shard_of_event(record.event()),
+        ViewRow::Counts(counts) => spec.shard_of(&Key::of(group_values(counts))),
     }
 }
 
-fn group_key(counts: &CountsRow) -> Key {
-    Key::of(counts.group.iter().map(|value| value.as_ref().map(Value::borrowed)))
+fn group_values(counts: &CountsRow) -> impl Iterator<Item = Option<Value<&str>>> {
+    counts.group.iter().map(|value| value.as_ref().map(Value::borrowed))
 }
 
 fn label(name: &str) -> Vec<u8> {

@@ -237,13 +237,13 @@ impl Spec {
     pub fn value<'r>(&self, record: &'r Record, column: OutputId) -> Option<Value<&'r str>> {
         let OutputColumn { origin, kind, .. } = self.column(column);
         match *origin {
-            Origin::Event(column) => self.events.layout.get(&record.event, column),
+            Origin::Event(column) => self.events.layout.get(record.event(), column),
             Origin::Document(lookup, column) => {
                 self.lookup(lookup).layout.get(record.document(lookup)?, column)
             }
             Origin::Years { lookup, from, until } => {
                 let from = self.lookup(lookup).layout.get(record.document(lookup)?, from)?;
-                let years = day_of(from)?.whole_years_until(self.day(&record.event, until)?);
+                let years = day_of(from)?.whole_years_until(self.day(record.event(), until)?);
                 let within = matches!(kind, Kind::Integer { low, high }
                     if (*low..=*high).contains(&i128::from(years)));
                 within.then_some(Value::Integer(years.into()))
@@ -259,15 +259,29 @@ impl Spec {
 
     /// Some columns of an event as a key.
     pub fn event_key(&self, event: &Row, columns: &[ColumnId]) -> Key {
-        Key::of(columns.iter().map(|column| self.events.layout.get(event, *column)))
+        Key::of(self.event_values(event, columns))
+    }
+
+    /// Some columns of an event, in order.
+    pub fn event_values<'r>(
+        &self,
+        event: &'r Row,
+        columns: &[ColumnId],
+    ) -> impl Iterator<Item = Option<Value<&'r str>>> {
+        columns.iter().map(|column| self.events.layout.get(event, *column))
     }
 
     /// The key of the document that a record asks a lookup for; `None` where it asks for none.
     pub fn lookup_key(&self, lookup: LookupId, record: &Record) -> Option<Key> {
-        let lookup = self.lookup(lookup);
-        let asks = lookup.when.as_ref().is_none_or(|condition| self.holds(condition, record));
-        let named = self.events.layout.get(&record.event, lookup.matches);
-        (asks && named.is_some()).then(|| Key::of([named]))
+        let named = self.events.layout.get(record.event(), self.lookup(lookup).matches);
+        self.asks(lookup, record).then(|| Key::of([named]))
+    }
+
+    /// Whether a record asks a lookup for a document.
+    pub fn asks(&self, lookup: LookupId, record: &Record) -> bool {
+        let Lookup { when, matches, .. } = self.lookup(lookup);
+        when.as_ref().is_none_or(|condition| self.holds(condition, record))
+            && self.events.layout.get(record.event(), *matches).is_some()
     }
 
     /// The shard of an event and of every record made from it.
@@ -277,8 +291,7 @@ impl Spec {
 
     /// The shard of a key. The hash is part of what outputs hold and must never change.
     pub fn shard_of(&self, key: &Key) -> ShardId {
-        let hash = xxhash_rust::xxh3::xxh3_64(key.bytes());
-        ShardId((hash % u64::from(self.shards)) as u16)
+        ShardId((key.hash() % u64::from(self.shards)) as u16)
     }
 
     fn day(&self, event: &Row, column: ColumnId) -> Option<Day> {
