@@ -142,7 +142,8 @@ pub struct Published {
     pub views: Vec<PublishedView>,
     /// Dead letters by reason.
     pub dead_letters: BTreeMap<Reason, u64>,
-    /// By `LookupId`: records of the first view of records that asked for a document and have none.
+    /// By `LookupId`: records that asked for a document and have none; of the first view that shows
+    /// every event, or else of the first that shows some.
     pub unmatched: Vec<u64>,
 }
 
@@ -179,7 +180,7 @@ pub fn publish(
             of_all.push(of_share);
         }
     }
-    let counted_view = spec.views.iter().position(|v| matches!(v.kind, ViewKind::Enriched));
+    let counted_view = view_of_most_records(spec);
     let mut finished = Vec::new();
     for (place, shares) in views.into_iter().enumerate() {
         let view = ViewId(place as u16);
@@ -189,7 +190,7 @@ pub fn publish(
         let (mut line, mut last_key) = (Vec::new(), None);
         let file = write_file(folder, &name, |out| {
             for (key, row, times) in merge(shares) {
-                if let (true, ViewRow::Record(record)) = (counted_view == Some(place), &row) {
+                if let (true, ViewRow::Record(record)) = (counted_view == Some(view), &row) {
                     count_unmatched(spec, record, &mut published.unmatched);
                 }
                 line.clear();
@@ -235,6 +236,14 @@ fn merge<I: Iterator<Item = RankedRow>>(mut shares: Vec<I>) -> impl Iterator<Ite
         let (_, least) = present.min()?;
         std::mem::replace(&mut heads[least], shares[least].next())
     })
+}
+
+/// The view in which every record is seen once; without one, the first that shows records at all.
+fn view_of_most_records(spec: &Spec) -> Option<ViewId> {
+    let first = |wanted: fn(&ViewKind) -> bool| spec.views.iter().position(|v| wanted(&v.kind));
+    let every = first(|kind| matches!(kind, ViewKind::Enriched));
+    let some = || first(|kind| matches!(kind, ViewKind::Latest { .. }));
+    every.or_else(some).map(|place| ViewId(place as u16))
 }
 
 fn count_unmatched(spec: &Spec, record: &Record, unmatched: &mut [u64]) {

@@ -240,7 +240,7 @@ pub struct ConditionFile {
 pub enum ScalarFile {
     /// For integer columns.
     Integer(i64),
-    /// For all other columns.
+    /// For all other columns; and for integers beyond 2^63-1, which TOML lacks.
     Text(String),
 }
 

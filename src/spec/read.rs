@@ -65,9 +65,12 @@ fn value_value(value: &Spanned<DeValue<'_>>, pointer: &str, places: &mut Places)
     }
     match value.get_ref() {
         DeValue::String(text) => Value::from(text.as_ref()),
-        // Beyond 64 bits TOML has no integers; as text it is refused with its type.
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map_or_else(|_| Value::from(number.as_str()), Value::from),
+        // Beyond 64 bits TOML has no integers; as text it is read by the few that take it, and
+        // refused with its type by all others.
+        DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
+            Ok(read) => i64::try_from(read).map_or_else(|_| read.to_string().into(), Value::from),
+            Err(_) => Value::from(number.as_str()),
+        },
         DeValue::Float(number) => number.as_str().parse::<f64>().map_or(Value::Null, Value::from),
         DeValue::Boolean(yes) => Value::from(*yes),
         DeValue::Datetime(time) => Value::from(time.to_string()),

@@ -359,7 +359,7 @@ impl Resolver<'_> {
         let path = terms::path(written);
         if path.is_none() {
             let cause = format!("\"{written}\" is no path");
-            let hint = Some("written as \"PERSONAL.type\" or \"WORK[0].job_title\"".to_owned());
+            let hint = Some("written as \"NAME.NAME\" or \"NAME[0].NAME\"".to_owned());
             self.findings.at_value(pointer, Rule::BadPath, cause, hint);
         }
         path
@@ -447,7 +447,7 @@ impl Resolver<'_> {
         let by = self.group(&format!("{pointer}/by"), by);
         if counts.is_empty() {
             let cause = "nothing is counted".to_owned();
-            let hint = Some("add a number, as: counts = { MARKS = {} }".to_owned());
+            let hint = Some("add a number, as: counts = { ALL = {} }".to_owned());
             self.findings.at_key(&format!("{pointer}/counts"), Rule::Empty, cause, hint);
         }
         let mut numbers = Vec::new();
@@ -532,12 +532,17 @@ fn is_optional(column: &EventColumnFile) -> bool {
 
 /// A value of a condition, where it can stand in a column of this kind.
 fn scalar_value(kind: &Kind, scalar: &ScalarFile) -> Option<Value> {
+    let integer =
+        |number: i128, low, high| (low..=high).contains(&number).then_some(Value::Integer(number));
     match (kind, scalar) {
         (Kind::Integer { low, high }, ScalarFile::Integer(number)) => {
-            let number = i128::from(*number);
-            (*low..=*high).contains(&number).then_some(Value::Integer(number))
+            integer((*number).into(), *low, *high)
         }
-        (Kind::Integer { .. }, _) | (_, ScalarFile::Integer(_)) => None,
+        (Kind::Integer { low, high }, ScalarFile::Text(text)) => {
+            let beyond_toml = text.parse().ok().filter(|number| *number > i128::from(i64::MAX));
+            integer(beyond_toml?, *low, *high)
+        }
+        (_, ScalarFile::Integer(_)) => None,
         (kind, ScalarFile::Text(text)) => kind.read_text(text).ok().map(|value| value.owned()),
     }
 }
