@@ -19,20 +19,21 @@ pub struct SpecFile {
     /// Name of the dataflow, in lower case; topics, tables and progress bear it.
     pub name: String,
     /// Into how many fixed slices the key space is cut, 1 to 4096. It outlives every change of the
-    /// number of workers and cannot change without new outputs; it bounds how many workers share the
-    /// work, and each shard costs a progress record a second.
+    /// number of workers and cannot change without new outputs. More let more workers share the work,
+    /// and cost more progress records; fewer bound the workers.
     #[serde(default = "SpecFile::default_shards")]
     #[schemars(range(min = 1, max = 4096))]
     pub shards: u16,
-    /// Whether history follows the reference.
+    /// Whether records change when a document does.
     #[serde(default)]
     pub corrections: Corrections,
     /// The events: their columns, limits, and what the columns mean to the engine.
     pub events: EventsFile,
-    /// What is looked up for each event, by name of the lookup. Lookups apply in this order.
+    /// What is looked up for each event, by name of the lookup; at most 64, each of which costs an
+    /// exchange of the events. Their columns stand in records in this order.
     #[serde(default)]
     pub lookups: IndexMap<String, LookupFile>,
-    /// What goes out, by name of the view; the name is that of its file or topic.
+    /// What goes out, by name of the view, 1 to 256; the name is that of its file or topic.
     pub views: IndexMap<String, ViewFile>,
 }
 
@@ -63,23 +64,26 @@ pub struct EventsFile {
     /// The column that identifies an event: of events with one key the first stands, equal ones are
     /// dropped, others are dead letters. Equal keys must come by one input partition.
     pub key: String,
-    /// The column by whose value the work is cut into shards, usually whom the event is about.
+    /// The column by whose value the work is cut into shards, usually whom the event is about. Where
+    /// few values have most events, few workers have most work.
     pub shard_key: String,
-    /// The column that says when the event happened; of type `datetime`.
+    /// The column that says when the event happened; of type `datetime`, not optional.
     pub time: String,
-    /// Time zone of the wall-clock times in events, by its IANA name. It must keep one offset over
-    /// the whole range of the time column: where clocks are set back, wall time is ambiguous.
+    /// Time zone of the wall-clock times in events, by its exact IANA name. It must keep one offset
+    /// over the whole range of the time column: where clocks are set back, wall time is ambiguous.
     pub zone: String,
-    /// Longest event in bytes, 64 B to 8 MiB; a longer one is a dead letter.
+    /// Longest event in bytes, 64 B to 8 MiB; a longer one is a dead letter. More
+    /// admits larger events, and lets one take more memory.
     #[serde(default = "EventsFile::default_bytes_max")]
     #[schemars(range(min = 64, max = 8_388_608))]
     pub bytes_max: u32,
-    /// Deepest nesting of an event, 1 to 1024; the object itself is one level.
+    /// Deepest nesting of an event, 1 to 1024; the object itself is one level. A deeper one is a
+    /// dead letter.
     #[serde(default = "EventsFile::default_depth_max")]
     #[schemars(range(min = 1, max = 1024))]
     pub depth_max: u16,
-    /// The columns, by name, in the order in which records show them. Keys of an event that are no
-    /// columns are ignored.
+    /// The columns, by name, in the order in which records show them; with those of all lookups at
+    /// most 1000. Keys of an event that are no columns are ignored.
     pub columns: IndexMap<String, EventColumnFile>,
 }
 
@@ -105,7 +109,8 @@ pub enum EventColumnFile {
     },
     /// An integer, as a JSON integer or as text of 1 to 20 decimal digits without sign.
     Integer {
-        /// Least and greatest value, `"0..255"`; within -2^63 to 2^64-1.
+        /// Least and greatest value, `"0..255"`; within -2^63 to 2^64-1. An event with another is a
+        /// dead letter; a narrower range takes less memory.
         range: String,
         /// May be missing or null.
         #[serde(default)]
@@ -115,6 +120,7 @@ pub enum EventColumnFile {
     Date {
         /// First and last day, `"1970-01-01..2149-06-06"`; by default years 1 to 9999.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "String")]
         range: Option<String>,
         /// May be missing or null.
         #[serde(default)]
@@ -126,6 +132,7 @@ pub enum EventColumnFile {
         /// First and last day on which it may lie, `"2015-01-01..2149-12-31"`; by default years 1
         /// to 9999.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "String")]
         range: Option<String>,
         /// May be missing or null.
         #[serde(default)]
@@ -133,7 +140,7 @@ pub enum EventColumnFile {
     },
     /// Text.
     Text {
-        /// Longest text in bytes of UTF-8, 1 B to 64 KiB.
+        /// Longest text in bytes of UTF-8, 1 B to 64 KiB; an event with a longer one is a dead letter.
         #[schemars(range(min = 1, max = 65_536))]
         bytes_max: u32,
         /// May be missing or null.
@@ -148,17 +155,20 @@ pub enum EventColumnFile {
 pub struct LookupFile {
     /// Which documents this lookup is about; all of them where it is not said.
     #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "FilterFile")]
     pub filter: Option<FilterFile>,
     /// The documents' own key. Where two documents claim one key, the one with the smallest `_id`
     /// (by code points) has it.
     pub key: LookupKeyFile,
-    /// The event column whose value names the document.
+    /// The event column whose value names the document. Where it is absent, nothing is looked up.
     pub matches: String,
-    /// Which events look the document up; all of them where it is not said.
+    /// Which events look the document up, by an event column; all of them where it is not said.
+    /// The fewer, the fewer are held for correction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ConditionFile")]
     pub when: Option<ConditionFile>,
-    /// The columns taken from the document, by name, in the order in which records show them. Where
-    /// no document is known or it says nothing, the column is absent.
+    /// The columns taken from the document, by name, at least one, in the order in which records show
+    /// them. Where no document is known or it says nothing, the column is absent.
     pub columns: IndexMap<String, LookupColumnFile>,
 }
 
@@ -168,7 +178,7 @@ pub struct LookupFile {
 pub struct FilterFile {
     /// Where the text stands, as `NAME.NAME[0].NAME`.
     pub path: String,
-    /// The text that must stand there.
+    /// The text that must stand there; not empty, since empty text counts as absent.
     pub equals: String,
 }
 
@@ -179,8 +189,9 @@ pub struct LookupKeyFile {
     /// Where the key stands, as `NAME.NAME[0].NAME`.
     pub path: String,
     /// Least and greatest integer that is a key, `"1..4294967295"`; by default the range of the
-    /// matched column. A document with another value has no key and is never found.
+    /// matched column, with which it must share values. A document with another value has no key and is never found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub range: Option<String>,
 }
 
@@ -218,8 +229,8 @@ pub enum LookupColumnFile {
 pub enum PathsFile {
     /// One path, as `NAME.NAME[0].NAME`.
     One(String),
-    /// Several paths, tried in order.
-    FirstOf(#[schemars(length(min = 1))] Vec<String>),
+    /// Several paths, 1 to 16, tried in order.
+    FirstOf(#[schemars(length(min = 1, max = 16))] Vec<String>),
 }
 
 /// A test of one column.
@@ -228,9 +239,9 @@ pub enum PathsFile {
 pub struct ConditionFile {
     /// The column.
     pub column: String,
-    /// The values of which it must have one; an absent value is none of them.
+    /// The values of which it must have one, 1 to 1000; an absent value is none of them.
     #[serde(rename = "in")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 1000))]
     pub values: Vec<ScalarFile>,
 }
 
@@ -238,9 +249,9 @@ pub struct ConditionFile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ScalarFile {
-    /// For integer columns.
+    /// For integer columns. TOML's integers end at 2^63-1; a greater one is written as text.
     Integer(i64),
-    /// For all other columns; and for integers beyond 2^63-1, which TOML lacks.
+    /// For all other columns, and for integers as decimal digits.
     Text(String),
 }
 
@@ -267,7 +278,7 @@ pub enum ViewFile {
         /// The columns that make a group; an absent value is a group of its own.
         #[schemars(length(min = 1))]
         by: Vec<String>,
-        /// What is counted, by name of the number.
+        /// What is counted, by name of the number; at least one.
         counts: IndexMap<String, CountFile>,
     },
 }
@@ -278,5 +289,6 @@ pub enum ViewFile {
 pub struct CountFile {
     /// Which records are counted; all of them where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ConditionFile")]
     pub when: Option<ConditionFile>,
 }

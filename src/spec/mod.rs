@@ -17,7 +17,11 @@ mod resolve;
 mod terms;
 mod violation;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 pub use plan::{Corrections, OutputId, ShardId, Spec, ViewId, ViewKind};
 pub use read::json_schema;
@@ -46,12 +50,27 @@ impl Spec {
     /// # Errors
     /// When the file cannot be read, or with all its violations.
     pub fn load(path: &Path) -> Result<Spec, SpecError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| SpecError::Unreadable { path: path.to_owned(), source })?;
-        Ok(Spec::parse(path, &text)?)
+        let unreadable = |source| SpecError::Unreadable { path: path.to_owned(), source };
+        let file = File::open(path).map_err(unreadable)?;
+        let mut bytes = Vec::new();
+        // One byte more than a spec can have shows that the file is too long, however long it is.
+        let most = read::SPEC_BYTES_MAX as u64 + 1;
+        file.take(most).read_to_end(&mut bytes).map_err(unreadable)?;
+        Ok(Spec::parse_bytes(path, &bytes)?)
     }
 
-    /// Checks a spec that was read from `path`.
+    /// Checks the bytes of a spec that was read from `path`.
+    ///
+    /// # Errors
+    /// With all its violations; where it is no text, with the first place at which it is none.
+    pub fn parse_bytes(path: &Path, bytes: &[u8]) -> Result<Spec, Violations> {
+        match str::from_utf8(bytes) {
+            Ok(text) => Spec::parse(path, text),
+            Err(error) => Err(violations(path, read::not_utf8(bytes, error))),
+        }
+    }
+
+    /// Checks the text of a spec that was read from `path`.
     ///
     /// # Errors
     /// With all its violations.

@@ -7,6 +7,8 @@
 //!
 //! Not here: whether names are declared and values make sense (`spec::resolve`).
 
+use std::collections::HashSet;
+
 use jsonschema::{
     ValidationError,
     error::{TypeKind, ValidationErrorKind as Kind},
@@ -16,8 +18,12 @@ use toml::{Spanned, de::DeTable, de::DeValue};
 
 use super::{
     file::SpecFile,
-    violation::{Findings, Places, Rule, Violation, nearest},
+    violation::{Findings, Places, Rule, Violation, nearest, pointer_to},
 };
+
+/// Longest spec in bytes: the most columns, lookups and views that are possible, at length, are a
+/// tenth of it; what is longer is not a spec, and would only take long to refuse.
+pub(super) const SPEC_BYTES_MAX: usize = 4 << 20;
 
 /// The JSON Schema of a spec, for editors.
 pub fn json_schema() -> Value {
@@ -28,13 +34,29 @@ pub fn json_schema() -> Value {
 
 /// Reads a spec's form.
 pub(super) fn read(text: &str) -> Result<(SpecFile, Places), Vec<Violation>> {
-    let mut places = Places::new(text);
+    let places = Places::new(text);
+    if text.len() > SPEC_BYTES_MAX {
+        return Err(too_long());
+    }
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Err(errors.iter().map(|error| not_toml(error, &places)).collect());
+        let mut findings = Findings::new(&places);
+        for error in &errors {
+            let span = error.span().unwrap_or_default();
+            let message = match error.message() {
+                "duplicate key" => {
+                    format!("duplicate key {}", text.get(span.clone()).unwrap_or_default())
+                }
+                message => message.replace('\n', ", "),
+            };
+            findings.at_byte(span.start, Rule::Toml, format!("not TOML: {message}"), None);
+        }
+        return Err(findings.finish());
     }
-    let value = table_value(table.get_ref(), "", &mut places);
-    let found = violations_of_form(&value, &places);
+    let mut reader = Reader { text, places, too_large: Vec::new() };
+    let value = reader.table(table.get_ref(), "");
+    let Reader { places, too_large, .. } = reader;
+    let found = Form::new(&places, too_large).violations(&value);
     if !found.is_empty() {
         return Err(found);
     }
@@ -42,129 +64,226 @@ pub(super) fn read(text: &str) -> Result<(SpecFile, Places), Vec<Violation>> {
     Ok((file, places))
 }
 
-fn not_toml(error: &toml::de::Error, places: &Places) -> Violation {
-    let (line, column) = places.at_byte(error.span().map_or(0, |span| span.start));
-    let cause = format!("not TOML: {}", error.message());
-    Violation { line, column, rule: Rule::Toml, cause, hint: None }
+fn too_long() -> Vec<Violation> {
+    let cause = format!("the file is longer than {SPEC_BYTES_MAX} bytes, and no spec is");
+    refused(&Places::new(""), 0, Rule::OutOfBounds, cause)
 }
 
-/// A table as JSON; remembers where each part of it stands.
-fn table_value(table: &DeTable<'_>, pointer: &str, places: &mut Places) -> Value {
-    let mut object = Map::new();
-    for (key, value) in table {
-        let inner = format!("{pointer}/{}", key.get_ref().replace('~', "~0").replace('/', "~1"));
-        places.key(&inner, key.span());
-        object.insert(key.get_ref().to_string(), value_value(value, &inner, places));
+/// A file that is no text.
+pub(super) fn not_utf8(bytes: &[u8], error: std::str::Utf8Error) -> Vec<Violation> {
+    if bytes.len() > SPEC_BYTES_MAX {
+        return too_long();
     }
-    Value::Object(object)
+    let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+    let cause = "not TOML: no UTF-8 from here on".to_owned();
+    refused(&Places::new(&valid), valid.len(), Rule::Toml, cause)
 }
 
-fn value_value(value: &Spanned<DeValue<'_>>, pointer: &str, places: &mut Places) -> Value {
-    if !value.get_ref().is_table() {
-        places.value(pointer, value.span());
-    }
-    match value.get_ref() {
-        DeValue::String(text) => Value::from(text.as_ref()),
-        // Beyond 64 bits TOML has no integers; as text it is read by the few that take it, and
-        // refused with its type by all others.
-        DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
-            Ok(read) => i64::try_from(read).map_or_else(|_| read.to_string().into(), Value::from),
-            Err(_) => Value::from(number.as_str()),
-        },
-        DeValue::Float(number) => number.as_str().parse::<f64>().map_or(Value::Null, Value::from),
-        DeValue::Boolean(yes) => Value::from(*yes),
-        DeValue::Datetime(time) => Value::from(time.to_string()),
-        DeValue::Array(elements) => elements
-            .iter()
-            .enumerate()
-            .map(|(place, element)| value_value(element, &format!("{pointer}/{place}"), places))
-            .collect(),
-        DeValue::Table(table) => table_value(table, pointer, places),
-    }
-}
-
-/// What the schema has against a value, in words and with places.
-fn violations_of_form(value: &Value, places: &Places) -> Vec<Violation> {
-    let validator =
-        jsonschema::validator_for(&json_schema()).expect("the generated schema is a schema");
+fn refused(places: &Places, byte: usize, rule: Rule, cause: String) -> Vec<Violation> {
     let mut findings = Findings::new(places);
-    for error in validator.iter_errors(value) {
-        report(&error, &mut findings);
-    }
+    findings.at_byte(byte, rule, cause, None);
     findings.finish()
 }
 
-fn report(error: &ValidationError<'_>, findings: &mut Findings<'_>) {
-    let at = error.instance_path().to_string();
-    let name = last_name(&at);
-    match error.kind() {
-        Kind::AdditionalProperties { unexpected, .. } => {
-            for key in unexpected {
-                let names = properties_beside(error);
-                let cause = format!("key \"{key}\" is not known in {name}");
-                let hint = nearest(key, names.iter().map(String::as_str))
-                    .or_else(|| Some(format!("known here: {}", names.join(", "))));
-                let key = key.replace('~', "~0").replace('/', "~1");
-                findings.at_key(&format!("{at}/{key}"), Rule::UnknownKey, cause, hint);
+/// Makes JSON of TOML; remembers where each part of it stands.
+struct Reader<'t> {
+    text: &'t str,
+    places: Places,
+    /// Pointers of the integers that do not fit 64 bits.
+    too_large: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn table(&mut self, table: &DeTable<'_>, pointer: &str) -> Value {
+        let mut object = Map::new();
+        for (key, value) in table {
+            let inner = pointer_to(pointer, key.get_ref());
+            self.places.key(&inner, key.span());
+            object.insert(key.get_ref().to_string(), self.value(value, &inner));
+        }
+        Value::Object(object)
+    }
+
+    fn value(&mut self, value: &Spanned<DeValue<'_>>, pointer: &str) -> Value {
+        if !value.get_ref().is_table() {
+            self.places.value(pointer, value.span());
+        }
+        match value.get_ref() {
+            DeValue::String(text) => Value::from(text.as_ref()),
+            DeValue::Integer(number) => {
+                let read = i64::from_str_radix(number.as_str(), number.radix());
+                read.map_or_else(
+                    |_| {
+                        self.too_large.push(pointer.to_owned());
+                        Value::Null
+                    },
+                    Value::from,
+                )
             }
+            // No option is a float. JSON Schema would take 64.0 for an integer, which TOML does not;
+            // what no option can be, null, stands in for it.
+            DeValue::Float(_) => Value::Null,
+            DeValue::Boolean(yes) => Value::from(*yes),
+            // A date without quotes says what it says with them.
+            DeValue::Datetime(_) => Value::from(&self.text[value.span()]),
+            DeValue::Array(elements) => elements
+                .iter()
+                .enumerate()
+                .map(|(place, element)| self.value(element, &format!("{pointer}/{place}")))
+                .collect(),
+            DeValue::Table(table) => self.table(table, pointer),
         }
-        Kind::Required { property } => {
-            let property = property.as_str().unwrap_or_default();
-            let cause = format!("{name} lacks the key \"{property}\"");
-            findings.at_key(&at, Rule::MissingKey, cause, None);
-        }
-        Kind::Type { kind } => {
-            let cause = format!("{name} must be {}", type_words(kind));
-            findings.at_value(&at, Rule::WrongType, cause, None);
-        }
-        Kind::OneOfNotValid { context } => report_choice(error, context, findings),
-        Kind::AnyOf { context } => report_union(error, context, findings),
-        _ => report_bounds(error, &at, &name, findings),
     }
 }
 
-fn report_bounds(error: &ValidationError<'_>, at: &str, name: &str, findings: &mut Findings<'_>) {
-    let cause = match error.kind() {
-        Kind::Minimum { limit } => format!("{name} must be at least {limit}"),
-        Kind::Maximum { limit } => format!("{name} must be at most {limit}"),
-        Kind::MinItems { .. } => format!("{name} must not be empty"),
-        _ => format!("{name} is out of its bounds"),
-    };
-    findings.at_value(at, Rule::OutOfBounds, cause, None);
+/// Judges a spec's form: what the schema has against a value, in words and with places.
+struct Form<'p> {
+    schema: Value,
+    too_large: HashSet<String>,
+    findings: Findings<'p>,
 }
 
-/// One of several words, or a table whose `type` or `kind` is one of several words and says which
-/// keys it has: then the errors are those of the table that it says it is.
-fn report_choice(
-    error: &ValidationError<'_>,
-    context: &[Vec<ValidationError<'static>>],
-    findings: &mut Findings<'_>,
-) {
-    let at = error.instance_path().to_string();
-    let Choices { tag, words } = Choices::of(error);
-    let (Some(tag), Some(table)) = (&tag, error.instance().as_object()) else {
-        return match (tag, error.instance().as_str()) {
-            (None, Some(word)) => report_unknown_choice(&at, word, &words, findings),
-            (tag, _) => {
-                let wanted = if tag.is_some() { "a table" } else { "text" };
-                let cause = format!("{} must be {wanted}", last_name(&at));
-                findings.at_value(&at, Rule::WrongType, cause, None);
-            }
-        };
-    };
-    let tag_at = format!("{at}/{tag}");
-    match table.get(tag) {
-        None => {
-            let cause = format!("{} lacks the key \"{tag}\"", last_name(&at));
-            let hint = Some(format!("one of: {}", words.join(", ")));
-            findings.at_key(&at, Rule::MissingKey, cause, hint);
+impl Form<'_> {
+    fn new(places: &Places, too_large: Vec<String>) -> Form<'_> {
+        let too_large = too_large.into_iter().collect();
+        Form { schema: json_schema(), too_large, findings: Findings::new(places) }
+    }
+
+    fn violations(mut self, value: &Value) -> Vec<Violation> {
+        let validator =
+            jsonschema::validator_for(&self.schema).expect("the generated schema is a schema");
+        for at in &self.too_large {
+            let cause = format!("{} is an integer beyond 64 bits", self.name(at));
+            let hint = at.contains("/in/").then(|| "write it as text, in quotes".to_owned());
+            self.findings.at_value(at, Rule::OutOfBounds, cause, hint);
         }
-        Some(Value::String(word)) => match words.iter().position(|known| known == word) {
-            Some(branch) => context[branch].iter().for_each(|inner| report(inner, findings)),
-            None => report_unknown_choice(&tag_at, word, &words, findings),
-        },
-        Some(_) => {
-            findings.at_value(&tag_at, Rule::WrongType, format!("{tag} must be text"), None);
+        for error in validator.iter_errors(value) {
+            self.report(&error);
+        }
+        self.findings.finish()
+    }
+
+    fn report(&mut self, error: &ValidationError<'_>) {
+        let at = error.instance_path().to_string();
+        if self.too_large.contains(&at) {
+            return;
+        }
+        let name = self.name(&at);
+        match error.kind() {
+            Kind::AdditionalProperties { unexpected, .. } => {
+                let names = self.properties_beside(error);
+                for key in unexpected {
+                    let cause = format!("key \"{key}\" is not known in {name}");
+                    let hint = nearest(key, names.iter().map(String::as_str))
+                        .or_else(|| Some(format!("known here: {}", names.join(", "))));
+                    self.findings.at_key(&pointer_to(&at, key), Rule::UnknownKey, cause, hint);
+                }
+            }
+            Kind::Required { property } => {
+                let property = property.as_str().unwrap_or_default();
+                let cause = format!("{name} lacks the key \"{property}\"");
+                self.findings.at_key(&at, Rule::MissingKey, cause, None);
+            }
+            Kind::Type { kind } => {
+                let cause = format!("{name} must be {}", type_words(kind));
+                self.findings.at_value(&at, Rule::WrongType, cause, None);
+            }
+            Kind::OneOfNotValid { context } => self.report_choice(error, context),
+            Kind::AnyOf { context } => self.report_union(&at, context),
+            _ => self.report_bounds(error, &at, &name),
+        }
+    }
+
+    fn report_bounds(&mut self, error: &ValidationError<'_>, at: &str, name: &str) {
+        let cause = match error.kind() {
+            Kind::Minimum { limit } => format!("{name} must be at least {limit}"),
+            Kind::Maximum { limit } => format!("{name} must be at most {limit}"),
+            Kind::MinItems { .. } => format!("{name} must not be empty"),
+            Kind::MaxItems { limit } => format!("{name} must have at most {limit} elements"),
+            _ => format!("{name} is out of its bounds"),
+        };
+        self.findings.at_value(at, Rule::OutOfBounds, cause, None);
+    }
+
+    /// One of several words, or a table whose `type` or `kind` is one of several words and says which
+    /// keys it has: then the errors are those of the table that it says it is.
+    fn report_choice(
+        &mut self,
+        error: &ValidationError<'_>,
+        context: &[Vec<ValidationError<'static>>],
+    ) {
+        let at = error.instance_path().to_string();
+        let Choices { tag, words } = Choices::of(&self.schema, error);
+        let (Some(tag), Some(table)) = (&tag, error.instance().as_object()) else {
+            return match (tag, error.instance().as_str()) {
+                (None, Some(word)) => self.report_unknown_choice(&at, word, &words),
+                (tag, _) => {
+                    let wanted = if tag.is_some() { "a table" } else { "text" };
+                    let cause = format!("{} must be {wanted}", self.name(&at));
+                    self.findings.at_value(&at, Rule::WrongType, cause, None);
+                }
+            };
+        };
+        let tag_at = format!("{at}/{tag}");
+        match table.get(tag) {
+            None => {
+                let cause = format!("{} lacks the key \"{tag}\"", self.name(&at));
+                let hint = Some(format!("one of: {}", words.join(", ")));
+                self.findings.at_key(&at, Rule::MissingKey, cause, hint);
+            }
+            Some(Value::String(word)) => match words.iter().position(|known| known == word) {
+                Some(branch) => context[branch].iter().for_each(|inner| self.report(inner)),
+                None => self.report_unknown_choice(&tag_at, word, &words),
+            },
+            Some(_) if self.too_large.contains(&tag_at) => {}
+            Some(_) => {
+                let cause = format!("{tag} must be text");
+                self.findings.at_value(&tag_at, Rule::WrongType, cause, None);
+            }
+        }
+    }
+
+    fn report_unknown_choice(&mut self, at: &str, word: &str, choices: &[String]) {
+        let cause = format!("\"{word}\" is no {}", self.name(at));
+        let hint = nearest(word, choices.iter().map(String::as_str))
+            .or_else(|| Some(format!("one of: {}", choices.join(", "))));
+        self.findings.at_value(at, Rule::UnknownChoice, cause, hint);
+    }
+
+    /// A value that may have one of several types: the errors within the type that it has.
+    fn report_union(&mut self, at: &str, context: &[Vec<ValidationError<'static>>]) {
+        let of_other_type = |e: &ValidationError<'_>| {
+            matches!(e.kind(), Kind::Type { .. }) && e.instance_path().to_string() == at
+        };
+        match context.iter().find(|errors| !errors.iter().any(of_other_type)) {
+            Some(errors) => errors.iter().for_each(|inner| self.report(inner)),
+            None => {
+                let types: Vec<String> = context.iter().flatten().filter_map(type_of).collect();
+                let cause = format!("{} must be {}", self.name(at), types.join(" or "));
+                self.findings.at_value(at, Rule::WrongType, cause, None);
+            }
+        }
+    }
+
+    /// The keys that the schema knows where an unknown one was found.
+    fn properties_beside(&self, error: &ValidationError<'_>) -> Vec<String> {
+        let path = error.schema_path().to_string();
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let resolved = self.schema.pointer(parent).and_then(|s| s.get("properties"));
+        resolved
+            .and_then(Value::as_object)
+            .map(|properties| properties.keys().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// The part of a pointer that a reader looks for: `the spec`, a key, or `element 2 of key`.
+    fn name(&self, pointer: &str) -> String {
+        let unescape = |part: &str| part.replace("~1", "/").replace("~0", "~");
+        match pointer.rsplit_once('/') {
+            None => "the spec".to_owned(),
+            Some((_, "")) => "\"\"".to_owned(),
+            Some((_, name)) if self.findings.places.is_key(pointer) => unescape(name),
+            Some((list, place)) => format!("element {place} of {}", self.name(list)),
         }
     }
 }
@@ -177,8 +296,7 @@ struct Choices {
 }
 
 impl Choices {
-    fn of(error: &ValidationError<'_>) -> Choices {
-        let schema = json_schema();
+    fn of(schema: &Value, error: &ValidationError<'_>) -> Choices {
         let branches = schema.pointer(&error.schema_path().to_string()).and_then(Value::as_array);
         let mut choices = Choices { tag: None, words: Vec::new() };
         for branch in branches.into_iter().flatten() {
@@ -195,45 +313,6 @@ impl Choices {
         }
         choices
     }
-}
-
-fn report_unknown_choice(at: &str, word: &str, choices: &[String], findings: &mut Findings<'_>) {
-    let cause = format!("\"{word}\" is no {}", last_name(at));
-    let hint = nearest(word, choices.iter().map(String::as_str))
-        .or_else(|| Some(format!("one of: {}", choices.join(", "))));
-    findings.at_value(at, Rule::UnknownChoice, cause, hint);
-}
-
-/// A value that may have one of several types: the errors within the type that it has.
-fn report_union(
-    error: &ValidationError<'_>,
-    context: &[Vec<ValidationError<'static>>],
-    findings: &mut Findings<'_>,
-) {
-    let at = error.instance_path().to_string();
-    let of_other_type = |e: &ValidationError<'_>| {
-        matches!(e.kind(), Kind::Type { .. }) && e.instance_path().to_string() == at
-    };
-    match context.iter().find(|errors| !errors.iter().any(of_other_type)) {
-        Some(errors) => errors.iter().for_each(|inner| report(inner, findings)),
-        None => {
-            let types: Vec<String> = context.iter().flatten().filter_map(type_of).collect();
-            let cause = format!("{} must be {}", last_name(&at), types.join(" or "));
-            findings.at_value(&at, Rule::WrongType, cause, None);
-        }
-    }
-}
-
-/// The keys that the schema knows where an unknown one was found.
-fn properties_beside(error: &ValidationError<'_>) -> Vec<String> {
-    let schema = json_schema();
-    let path = error.schema_path().to_string();
-    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-    let resolved = schema.pointer(parent).and_then(|s| s.get("properties"));
-    resolved
-        .and_then(Value::as_object)
-        .map(|properties| properties.keys().cloned().collect())
-        .unwrap_or_default()
 }
 
 fn type_of(error: &ValidationError<'static>) -> Option<String> {
@@ -258,18 +337,5 @@ fn type_words(kind: &TypeKind) -> String {
             let types = several.iter().filter(|t| *t != jsonschema::JsonType::Null);
             types.map(word).collect::<Vec<_>>().join(" or ")
         }
-    }
-}
-
-/// The part of a pointer that a reader looks for: `the spec`, a key, or `element 2 of key`.
-fn last_name(pointer: &str) -> String {
-    let mut parts = pointer.rsplit('/');
-    let unescape = |part: &str| part.replace("~1", "/").replace("~0", "~");
-    match (parts.next(), parts.next()) {
-        (Some(place), Some(list)) if place.parse::<usize>().is_ok() => {
-            format!("element {place} of {}", unescape(list))
-        }
-        (Some(""), _) | (None, _) => "the spec".to_owned(),
-        (Some(name), _) => unescape(name),
     }
 }

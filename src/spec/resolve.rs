@@ -7,7 +7,7 @@
 //!
 //! Not here: the form of the file (`spec::read`); small texts within it (`spec::terms`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 
@@ -21,7 +21,7 @@ use super::{
         Filter, Lookup, Origin, OutputColumn, OutputId, Path, Spec, View, ViewId, ViewKind,
     },
     terms,
-    violation::{Findings, Places, Rule, Violation, nearest},
+    violation::{Findings, Places, Rule, Violation, nearest, pointer_to},
 };
 use crate::{
     row::{ColumnId, Kind, Layout, LookupId, Value},
@@ -44,9 +44,14 @@ pub(super) fn resolve(file: &SpecFile, places: &Places) -> Result<Spec, Vec<Viol
         findings: Findings::new(places),
         columns: Vec::new(),
         names: HashMap::new(),
+        folded: HashSet::new(),
     };
-    resolver.check_name("/name", &file.name, terms::is_lower_name);
     resolver.check_sizes();
+    if !resolver.findings.is_empty() {
+        // Ids would not suffice for the rest.
+        return Err(resolver.findings.finish());
+    }
+    resolver.check_name("/name", &file.name, terms::is_lower_name);
     let events = resolver.events();
     let lookups = resolver.lookups();
     let views = resolver.views();
@@ -71,17 +76,19 @@ struct Resolver<'f> {
     findings: Findings<'f>,
     /// Output columns so far: the events' own, then those of each lookup.
     columns: Vec<OutputColumn>,
-    /// The same by folded name: where columns are written in another case elsewhere, two that
+    /// The same by name.
+    names: HashMap<&'f str, OutputId>,
+    /// Their names in lower case: where columns are written in another case elsewhere, two that
     /// differ in case alone would be one.
-    names: HashMap<String, OutputId>,
+    folded: HashSet<String>,
 }
 
-impl Resolver<'_> {
+impl<'f> Resolver<'f> {
     fn check_name(&mut self, pointer: &str, name: &str, right: fn(&str) -> bool) {
         if !right(name) {
             let cause = format!("\"{name}\" cannot be a name here");
             let hint = Some(terms::name_hint(right(&name.to_lowercase())));
-            self.findings.at_key(pointer, Rule::BadName, cause, hint);
+            self.findings.at_value(pointer, Rule::BadName, cause, hint);
         }
     }
 
@@ -98,33 +105,32 @@ impl Resolver<'_> {
                 self.findings.at_key(pointer, Rule::OutOfBounds, cause, None);
             }
         }
-        if self.file.views.is_empty() {
-            let cause = "no view is declared, so nothing would go out".to_owned();
-            let hint = Some("add one, as: [views.enriched] with kind = \"enriched\"".to_owned());
-            self.findings.at_key("/views", Rule::Empty, cause, hint);
-        }
     }
 
-    /// Declares an output column; reports a name that is taken.
-    fn declare(&mut self, pointer: &str, name: &str, origin: Origin, kind: Kind) {
+    /// Declares an output column; reports a name that is taken. Even then the column has its place,
+    /// since an event's columns have the same positions among the output's.
+    fn declare(&mut self, pointer: &str, name: &'f str, origin: Origin, kind: Kind) {
         self.check_name(pointer, name, terms::is_name);
-        if self.names.contains_key(&name.to_lowercase()) {
+        if !self.folded.insert(name.to_lowercase()) {
             let cause = format!("column \"{name}\" is declared twice (case does not count)");
             self.findings.at_key(pointer, Rule::NameTaken, cause, None);
-            return;
         }
-        let id = OutputId(self.columns.len().min(usize::from(u16::MAX)) as u16);
-        self.names.insert(name.to_lowercase(), id);
+        let id = OutputId(self.columns.len() as u16);
+        self.names.entry(name).or_insert(id);
         self.columns.push(OutputColumn { name: name.to_owned(), origin, kind });
     }
 
     fn events(&mut self) -> Option<Events> {
         let written = &self.file.events;
+        if written.columns.is_empty() {
+            let cause = "no column is declared, so events would say nothing".to_owned();
+            self.findings.at_key("/events/columns", Rule::Empty, cause, None);
+        }
         let (mut columns, mut kinds) = (Vec::new(), Vec::new());
         for (place, (name, column)) in written.columns.iter().enumerate() {
-            let pointer = format!("/events/columns/{name}");
+            let pointer = pointer_to("/events/columns", name);
             let (kind, optional) = self.event_kind(&pointer, column);
-            let id = ColumnId(place.min(usize::from(u16::MAX)) as u16);
+            let id = ColumnId(place as u16);
             self.declare(&pointer, name, Origin::Event(id), kind.clone());
             columns.push(EventColumn { name: name.clone(), optional });
             kinds.push(kind);
@@ -173,7 +179,8 @@ impl Resolver<'_> {
             let cause = format!("\"{range}\" is no range of integers");
             let hint = "written as \"0..255\", both ends included, within -2^63 to 2^64-1";
             self.findings.at_value(pointer, Rule::BadRange, cause, Some(hint.to_owned()));
-            (0, 0)
+            // What is wrong with a range is said once, not of every value that it would admit.
+            terms::INTEGERS
         });
         Kind::Integer { low, high }
     }
@@ -201,6 +208,13 @@ impl Resolver<'_> {
 
     fn check_time(&mut self, kind: &Kind) {
         let (zone, time) = (&self.file.events.zone, &self.file.events.time);
+        let range = match self.file.events.columns.get(time) {
+            Some(EventColumnFile::DateTime { range, .. }) => range.as_deref(),
+            _ => None,
+        };
+        if range.is_some_and(|range| terms::days(range).is_none()) {
+            return; // The range is reported; a zone cannot be judged by it.
+        }
         let Kind::Moment { low, high } = kind else {
             let cause = format!("column \"{time}\" is of type {}, not datetime", kind.name());
             return self.findings.at_value("/events/time", Rule::WrongKind, cause, None);
@@ -212,40 +226,44 @@ impl Resolver<'_> {
 
     /// An output column by name; reports one that is not declared.
     fn column(&mut self, pointer: &str, name: &str) -> Option<OutputId> {
-        let found = self.names.get(&name.to_lowercase()).copied();
-        let exact = found.filter(|id| self.columns[usize::from(id.0)].name == name);
-        if exact.is_none() {
-            let cause = format!("column \"{name}\" is not declared");
-            let hint = nearest(name, self.columns.iter().map(|c| c.name.as_str()));
-            self.findings.at_value(pointer, Rule::UnknownColumn, cause, hint);
+        let found = self.names.get(name).copied();
+        if found.is_none() {
+            self.report_unknown(pointer, name, self.columns.len());
         }
-        exact
+        found
     }
 
-    /// An event's column by name; reports one that is looked up.
+    /// Reports an unknown column; the nearest of the first `known` columns may have been meant.
+    fn report_unknown(&mut self, pointer: &str, name: &str, known: usize) {
+        let cause = format!("column \"{name}\" is not declared");
+        let hint = nearest(name, self.columns[..known].iter().map(|c| c.name.as_str()));
+        self.findings.at_value(pointer, Rule::UnknownColumn, cause, hint);
+    }
+
+    /// An event's column by name; reports one that is looked up, also by a lookup further down.
     fn event_column(&mut self, pointer: &str, name: &str) -> Option<ColumnId> {
-        let id = self.column(pointer, name)?;
-        match self.columns[usize::from(id.0)].origin {
-            Origin::Event(column) => Some(column),
-            Origin::Document(..) | Origin::Years { .. } => {
-                let cause = format!(
-                    "column \"{name}\" is looked up, and only event columns can stand here"
-                );
-                let hint =
-                    "a document that changes would move the key or change the winner".to_owned();
-                self.findings.at_value(pointer, Rule::LookedUpColumn, cause, Some(hint));
-                None
-            }
+        let events = &self.file.events.columns;
+        if let Some(place) = events.get_index_of(name) {
+            return Some(ColumnId(place as u16));
         }
+        if self.file.lookups.values().any(|lookup| lookup.columns.contains_key(name)) {
+            let cause =
+                format!("column \"{name}\" is looked up, and only event columns can stand here");
+            let hint = "what is looked up may change; what stands here must not".to_owned();
+            self.findings.at_value(pointer, Rule::LookedUpColumn, cause, Some(hint));
+        } else {
+            self.report_unknown(pointer, name, events.len());
+        }
+        None
     }
 
     fn lookups(&mut self) -> Vec<Lookup> {
         let file = self.file;
         let mut lookups = Vec::new();
         for (place, (name, written)) in file.lookups.iter().enumerate() {
-            let pointer = format!("/lookups/{name}");
+            let pointer = pointer_to("/lookups", name);
             self.check_name(&pointer, name, terms::is_lower_name);
-            let id = LookupId(place.min(usize::from(u16::MAX)) as u16);
+            let id = LookupId(place as u16);
             lookups.extend(self.lookup(id, &pointer, name, written));
         }
         lookups
@@ -256,9 +274,14 @@ impl Resolver<'_> {
         id: LookupId,
         pointer: &str,
         name: &str,
-        written: &LookupFile,
+        written: &'f LookupFile,
     ) -> Option<Lookup> {
         let filter = written.filter.as_ref().and_then(|filter| {
+            if filter.equals.is_empty() {
+                let cause = "an empty text never stands in a document: it counts as absent";
+                let at = format!("{pointer}/where/equals");
+                self.findings.at_value(&at, Rule::WrongValue, cause.to_owned(), None);
+            }
             let path = self.path(&format!("{pointer}/where/path"), &filter.path)?;
             Some(Filter { path, equals: filter.equals.clone() })
         });
@@ -270,6 +293,10 @@ impl Resolver<'_> {
             self.event_column(&format!("{at}/column"), &condition.column)?;
             self.condition(&at, condition)
         });
+        if written.columns.is_empty() {
+            let cause = format!("lookup \"{name}\" takes no column, so it would do nothing");
+            self.findings.at_key(&format!("{pointer}/columns"), Rule::Empty, cause, None);
+        }
         let (columns, kinds) = self.lookup_columns(id, pointer, written);
         Some(Lookup {
             name: name.to_owned(),
@@ -288,12 +315,20 @@ impl Resolver<'_> {
         let kind = self.columns[usize::from(matches.0)].kind.clone();
         let Some(range) = &written.key.range else { return kind };
         let range_at = format!("{pointer}/key/range");
-        if let Kind::Integer { .. } = kind {
-            return self.integer_kind(&range_at, range);
+        let Kind::Integer { low: least, high: greatest } = kind else {
+            let cause = format!("a key of type {} has no range", kind.name());
+            self.findings.at_value(&range_at, Rule::WrongKind, cause, None);
+            return kind;
+        };
+        let keys = self.integer_kind(&range_at, range);
+        let apart = |low, high| high < least || greatest < low;
+        if matches!(keys, Kind::Integer { low, high } if apart(low, high)) {
+            let name = &written.matches;
+            let cause = format!("no value of column \"{name}\" lies in \"{range}\"");
+            let hint = format!("the column takes: {}", terms::describe(&kind));
+            self.findings.at_value(&range_at, Rule::BadRange, cause, Some(hint));
         }
-        let cause = format!("a key of type {} has no range", kind.name());
-        self.findings.at_value(&range_at, Rule::WrongKind, cause, None);
-        kind
+        keys
     }
 
     /// The packed columns of a lookup's documents; declares what records show of them.
@@ -301,12 +336,12 @@ impl Resolver<'_> {
         &mut self,
         lookup: LookupId,
         pointer: &str,
-        written: &LookupFile,
+        written: &'f LookupFile,
     ) -> (Vec<DocumentColumn>, Vec<Kind>) {
         let (mut columns, mut kinds) = (Vec::new(), Vec::new());
         for (place, (name, column)) in written.columns.iter().enumerate() {
-            let at = format!("{pointer}/columns/{name}");
-            let id = ColumnId(place.min(usize::from(u16::MAX)) as u16);
+            let at = pointer_to(&format!("{pointer}/columns"), name);
+            let id = ColumnId(place as u16);
             let whole_day = Kind::Day { low: Day::MIN, high: Day::MAX };
             let (origin, shown, packed, form, path) = match column {
                 LookupColumnFile::Text { path } => {
@@ -348,9 +383,16 @@ impl Resolver<'_> {
         match written {
             PathsFile::One(path) => self.path(pointer, path).into_iter().collect(),
             PathsFile::FirstOf(paths) => {
-                let at = |place: usize| format!("{pointer}/{place}");
-                let read = |(place, path): (usize, &String)| self.path(&at(place), path);
-                paths.iter().enumerate().filter_map(read).collect()
+                let mut read = Vec::new();
+                for (place, path) in paths.iter().enumerate() {
+                    let at = format!("{pointer}/{place}");
+                    if paths[..place].contains(path) {
+                        let cause = format!("path \"{path}\" stands there twice");
+                        self.findings.at_value(&at, Rule::BadPath, cause, None);
+                    }
+                    read.extend(self.path(&at, path));
+                }
+                read
             }
         }
     }
@@ -367,28 +409,44 @@ impl Resolver<'_> {
 
     fn condition(&mut self, pointer: &str, written: &ConditionFile) -> Option<Condition> {
         let column = self.column(&format!("{pointer}/column"), &written.column)?;
-        let kind = self.columns[usize::from(column.0)].kind.clone();
+        let OutputColumn { kind, origin, .. } = self.columns[usize::from(column.0)].clone();
+        let looked_up = !matches!(origin, Origin::Event(_));
         let mut values = Vec::new();
         for (place, scalar) in written.values.iter().enumerate() {
-            match scalar_value(&kind, scalar) {
-                Some(value) => values.push(value),
-                None => {
-                    let name = &written.column;
-                    let cause = format!("{} never stands in column \"{name}\"", shown(scalar));
-                    let hint = Some(format!("the column takes: {}", terms::describe(&kind)));
-                    let at = format!("{pointer}/in/{place}");
-                    self.findings.at_value(&at, Rule::WrongValue, cause, hint);
+            let (name, value) = (&written.column, scalar_value(&kind, scalar));
+            let (cause, hint) = match value {
+                Some(Value::Text(text)) if looked_up && text.is_empty() => {
+                    let hint = "the empty text of a document counts as absent".to_owned();
+                    (format!("\"\" never stands in column \"{name}\""), Some(hint))
                 }
-            }
+                Some(value) if values.contains(&value) => {
+                    (format!("{} stands there twice", shown(scalar)), None)
+                }
+                Some(value) => {
+                    values.push(value);
+                    continue;
+                }
+                None => {
+                    let hint = format!("the column takes: {}", terms::describe(&kind));
+                    (format!("{} never stands in column \"{name}\"", shown(scalar)), Some(hint))
+                }
+            };
+            let at = format!("{pointer}/in/{place}");
+            self.findings.at_value(&at, Rule::WrongValue, cause, hint);
         }
         Some(Condition { column, values })
     }
 
     fn views(&mut self) -> Vec<View> {
         let file = self.file;
+        if file.views.is_empty() {
+            let cause = "no view is declared, so nothing would go out".to_owned();
+            let hint = Some("add one, as: [views.enriched] with kind = \"enriched\"".to_owned());
+            self.findings.at_key("/views", Rule::Empty, cause, hint);
+        }
         let mut views = Vec::new();
         for (name, written) in &file.views {
-            let pointer = format!("/views/{name}");
+            let pointer = pointer_to("/views", name);
             self.check_name(&pointer, name, terms::is_lower_name);
             if terms::RESERVED_VIEWS.contains(&name.as_str()) {
                 let cause = format!("\"{name}\" is the name of an output of the engine's own");
@@ -407,13 +465,15 @@ impl Resolver<'_> {
     fn latest(&mut self, pointer: &str, key: &[String], order: &[String]) -> Option<ViewKind> {
         let events = &self.file.events;
         let (key_at, order_at) = (format!("{pointer}/key"), format!("{pointer}/order"));
-        if !key.contains(&events.shard_key) {
+        // A key of the events that is no column is reported where it is named.
+        let declared = |column: &String| events.columns.contains_key(column);
+        if declared(&events.shard_key) && !key.contains(&events.shard_key) {
             let shard_key = &events.shard_key;
             let cause = format!("the key lacks the shard key \"{shard_key}\"");
             let hint = "its events would meet on several workers".to_owned();
             self.findings.at_value(&key_at, Rule::KeyWithoutShard, cause, Some(hint));
         }
-        if !order.contains(&events.key) {
+        if declared(&events.key) && !order.contains(&events.key) {
             let cause =
                 format!("the order does not tell equal events apart: it lacks \"{}\"", events.key);
             let hint = format!("end it with \"{}\"", events.key);
@@ -445,18 +505,25 @@ impl Resolver<'_> {
     ) -> Option<ViewKind> {
         let of = self.counted_view(&format!("{pointer}/of"), of);
         let by = self.group(&format!("{pointer}/by"), by);
+        let counts_at = format!("{pointer}/counts");
+        let columns = by.len() + counts.len();
+        if columns > COLUMNS_MAX {
+            let cause =
+                format!("{columns} columns are more than the {COLUMNS_MAX} that are possible");
+            self.findings.at_key(&counts_at, Rule::OutOfBounds, cause, None);
+        }
         if counts.is_empty() {
             let cause = "nothing is counted".to_owned();
             let hint = Some("add a number, as: counts = { ALL = {} }".to_owned());
-            self.findings.at_key(&format!("{pointer}/counts"), Rule::Empty, cause, hint);
+            self.findings.at_key(&counts_at, Rule::Empty, cause, hint);
         }
+        let grouped = by.iter().map(|id| self.columns[usize::from(id.0)].name.to_lowercase());
+        let mut taken: HashSet<String> = grouped.collect();
         let mut numbers = Vec::new();
         for (name, count) in counts {
-            let at = format!("{pointer}/counts/{name}");
+            let at = pointer_to(&counts_at, name);
             self.check_name(&at, name, terms::is_name);
-            let grouped = |id: &OutputId| self.columns[usize::from(id.0)].name.to_lowercase();
-            let before = numbers.iter().map(|n: &CountColumn| n.name.to_lowercase());
-            if by.iter().map(grouped).chain(before).any(|taken| taken == name.to_lowercase()) {
+            if !taken.insert(name.to_lowercase()) {
                 let cause = format!("\"{name}\" is already a column of this view");
                 self.findings.at_key(&at, Rule::NameTaken, cause, None);
             }
@@ -530,17 +597,16 @@ fn is_optional(column: &EventColumnFile) -> bool {
     }
 }
 
-/// A value of a condition, where it can stand in a column of this kind.
+/// A value of a condition, where it can stand in a column of this kind. An integer may be written as
+/// text of digits, as in events: TOML's own end at 2^63-1.
 fn scalar_value(kind: &Kind, scalar: &ScalarFile) -> Option<Value> {
-    let integer =
-        |number: i128, low, high| (low..=high).contains(&number).then_some(Value::Integer(number));
     match (kind, scalar) {
-        (Kind::Integer { low, high }, ScalarFile::Integer(number)) => {
-            integer((*number).into(), *low, *high)
-        }
-        (Kind::Integer { low, high }, ScalarFile::Text(text)) => {
-            let beyond_toml = text.parse().ok().filter(|number| *number > i128::from(i64::MAX));
-            integer(beyond_toml?, *low, *high)
+        (Kind::Integer { low, high }, scalar) => {
+            let number = match scalar {
+                ScalarFile::Integer(number) => i128::from(*number),
+                ScalarFile::Text(text) => terms::digits(text)?,
+            };
+            (*low..=*high).contains(&number).then_some(Value::Integer(number))
         }
         (_, ScalarFile::Integer(_)) => None,
         (kind, ScalarFile::Text(text)) => kind.read_text(text).ok().map(|value| value.owned()),

@@ -38,12 +38,21 @@ pub(super) fn name_hint(only_case_is_wrong: bool) -> String {
     }
 }
 
+/// All integers that a column can have: those that fit 64 bits, with or without sign.
+pub(super) const INTEGERS: (i128, i128) = (i64::MIN as i128, u64::MAX as i128);
+
 /// `LOW..HIGH` of integers that fit 64 bits.
 pub(super) fn integers(range: &str) -> Option<(i128, i128)> {
     let (low, high) = range.split_once("..")?;
     let (low, high): (i128, i128) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
-    let fits = i128::from(i64::MIN) <= low && low <= high && high <= i128::from(u64::MAX);
+    let fits = INTEGERS.0 <= low && low <= high && high <= INTEGERS.1;
     fits.then_some((low, high))
+}
+
+/// An integer as events may write it in text: 1 to 20 decimal digits.
+pub(super) fn digits(text: &str) -> Option<i128> {
+    let plain = (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
 }
 
 /// `FIRST..LAST` of days.
@@ -53,6 +62,9 @@ pub(super) fn days(range: &str) -> Option<(Day, Day)> {
     let (low, high) = (day(low)?, day(high)?);
     (low <= high).then_some((low, high))
 }
+
+/// Most steps of a path: documents are nested no deeper (`reference::document`).
+const PATH_STEPS_MAX: usize = 64;
 
 /// `NAME.NAME[0].NAME`.
 pub(super) fn path(written: &str) -> Option<Path> {
@@ -71,12 +83,14 @@ pub(super) fn path(written: &str) -> Option<Path> {
             rest = after;
         }
     }
-    Some(Path(steps))
+    (steps.len() <= PATH_STEPS_MAX).then_some(Path(steps))
 }
 
 /// Whether a zone is known and keeps one offset between two days; else why, and what to do.
 pub(super) fn check_zone(name: &str, low: Day, high: Day) -> Result<(), (String, Option<String>)> {
-    let Ok(zone) = TimeZone::get(name) else {
+    // The name goes into outputs, whose systems know zones by their exact names.
+    let exact = |zone: &TimeZone| zone.iana_name() == Some(name) && !zone.is_unknown();
+    let Some(zone) = TimeZone::get(name).ok().filter(exact) else {
         let known: Vec<String> = jiff::tz::db().available().map(|n| n.to_string()).collect();
         let hint = nearest(name, known.iter().map(String::as_str))
             .or_else(|| Some("an IANA name, as \"Europe/Moscow\" or \"UTC\"".to_owned()));

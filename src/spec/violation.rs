@@ -7,12 +7,17 @@
 //!
 //! Not here: finding them (`spec::read` for the form, `spec::resolve` for the sense).
 
-use std::{collections::HashMap, fmt, ops::Range, path::PathBuf};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    ops::Range,
+    path::PathBuf,
+};
 
 /// What a spec must keep to; the name is stable and printed with the violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
-    /// The file is TOML.
+    /// The file is TOML, in UTF-8.
     Toml,
     /// Every key is one that the place knows.
     UnknownKey,
@@ -26,23 +31,23 @@ pub enum Rule {
     OutOfBounds,
     /// Names are written as files, topics and columns can bear them.
     BadName,
-    /// A name stands for one thing.
+    /// A name stands for one thing, and once in a list.
     NameTaken,
-    /// A range is `LOW..HIGH` of its type.
+    /// A range is `LOW..HIGH` of its type, and can be met.
     BadRange,
-    /// A path is `NAME.NAME[0].NAME`.
+    /// A path is `NAME.NAME[0].NAME`, and once in a list.
     BadPath,
     /// The zone is known and keeps one offset.
     BadZone,
     /// A named column is declared.
     UnknownColumn,
-    /// Keys and orders consist of event columns.
+    /// Keys, orders, matches and conditions of lookups consist of event columns.
     LookedUpColumn,
     /// A column is of the type that its role needs.
     WrongKind,
     /// A column that every event must have is not optional.
     OptionalColumn,
-    /// A value in a condition can occur in its column.
+    /// A value in a condition can occur in its column, and stands there once.
     WrongValue,
     /// A named view is declared and of the right kind.
     UnknownView,
@@ -52,7 +57,7 @@ pub enum Rule {
     OrderNotTotal,
     /// Counts by looked-up columns need corrections.
     NeedsCorrections,
-    /// There is something to do.
+    /// There is something to do: a view, a column, a number.
     Empty,
 }
 
@@ -171,42 +176,37 @@ impl Places {
         self.values.insert(pointer.to_owned(), span);
     }
 
-    /// Line and column of a byte.
-    pub(super) fn at_byte(&self, byte: usize) -> (usize, usize) {
-        let before = &self.text[..byte.min(self.text.len())];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    /// Whether a key stands there, rather than an element of a list.
+    pub(super) fn is_key(&self, pointer: &str) -> bool {
+        self.keys.contains_key(pointer)
     }
 
-    /// Line and column of a value; of what encloses it where it is not written itself.
-    pub(super) fn of_value(&self, pointer: &str) -> (usize, usize) {
-        self.locate(&self.values, pointer)
-    }
-
-    /// Line and column of a key; of what encloses it where it is not written itself.
-    pub(super) fn of_key(&self, pointer: &str) -> (usize, usize) {
-        self.locate(&self.keys, pointer)
-    }
-
-    fn locate(&self, spans: &HashMap<String, Range<usize>>, pointer: &str) -> (usize, usize) {
+    /// Where something stands; where it is not written itself, what encloses it. A table's own span
+    /// begins where its content does; its key is what a reader looks for.
+    fn locate(&self, spans: &HashMap<String, Range<usize>>, pointer: &str) -> usize {
         let mut pointer = pointer;
         loop {
-            // A table's own span begins where its content does; its key is what a reader looks for.
             if let Some(span) = spans.get(pointer).or_else(|| self.keys.get(pointer)) {
-                return self.at_byte(span.start);
+                return span.start;
             }
             match pointer.rfind('/') {
                 Some(end) => pointer = &pointer[..end],
-                None => return (1, 1),
+                None => return 0,
             }
         }
     }
 }
 
+/// The pointer of what stands under a name.
+pub(super) fn pointer_to(parent: &str, name: &str) -> String {
+    format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
 /// Collects violations by the pointer of what they are about.
 pub(super) struct Findings<'p> {
-    places: &'p Places,
-    found: Vec<Violation>,
+    pub(super) places: &'p Places,
+    /// By byte of the text: lines are counted once, at the end.
+    found: Vec<(usize, Violation)>,
 }
 
 impl<'p> Findings<'p> {
@@ -221,7 +221,7 @@ impl<'p> Findings<'p> {
         cause: String,
         hint: Option<String>,
     ) {
-        self.push(self.places.of_value(pointer), rule, cause, hint);
+        self.at_byte(self.places.locate(&self.places.values, pointer), rule, cause, hint);
     }
 
     pub(super) fn at_key(
@@ -231,19 +231,35 @@ impl<'p> Findings<'p> {
         cause: String,
         hint: Option<String>,
     ) {
-        self.push(self.places.of_key(pointer), rule, cause, hint);
+        self.at_byte(self.places.locate(&self.places.keys, pointer), rule, cause, hint);
     }
 
-    fn push(&mut self, at: (usize, usize), rule: Rule, cause: String, hint: Option<String>) {
-        let violation = Violation { line: at.0, column: at.1, rule, cause, hint };
-        if !self.found.contains(&violation) {
-            self.found.push(violation);
-        }
+    pub(super) fn at_byte(&mut self, byte: usize, rule: Rule, cause: String, hint: Option<String>) {
+        self.found.push((byte, Violation { line: 0, column: 0, rule, cause, hint }));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// The violations in the order of the file, each once, with lines and columns.
     pub(super) fn finish(mut self) -> Vec<Violation> {
-        self.found.sort_by_key(|violation| (violation.line, violation.column));
-        self.found
+        self.found.sort_by_key(|(byte, _)| *byte);
+        let mut known = HashSet::new();
+        self.found.retain(|(byte, violation)| known.insert((*byte, violation.cause.clone())));
+        let text = &self.places.text;
+        // The mark at the beginning of a file is no character that a reader sees.
+        let mut passed = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        let (mut line, mut column) = (1, 1);
+        for (byte, violation) in &mut self.found {
+            let byte = text.floor_char_boundary(*byte).max(passed);
+            for character in text[passed..byte].chars() {
+                (line, column) = if character == '\n' { (line + 1, 1) } else { (line, column + 1) };
+            }
+            passed = byte;
+            (violation.line, violation.column) = (line, column);
+        }
+        self.found.into_iter().map(|(_, violation)| violation).collect()
     }
 }
 
