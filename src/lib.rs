@@ -1,18 +1,19 @@
 //! Tributary: streaming enrichment that corrects history.
 //!
-//! **The model on one page.** An *event* is one input message, say a click in a journal. A *document*
-//! is what a system of record says of a person; it changes. A *lookup* says how events find their
-//! document. An *enriched record* is an event with the documents it names; one exists for every event,
-//! matched or not. A *view* shows records, or of those with one key the latest, or counts of them.
+//! **The model on one page.** An *event* is one input message, say a click in a journal. A
+//! *document* is what a system of record says of a person; it changes. A *lookup* says how events
+//! find their document. An *enriched record* is an event with the documents it names; one exists
+//! for every event, matched or not. A *view* shows records, or of those with one key the latest, or
+//! counts of them.
 //!
-//! Events, documents and views are *collections*: multisets that change with *epochs*. A change is an
-//! *update*: a datum, an epoch, and a *diff* of +1 or -1. When a document changes, the updates of that
-//! epoch retract each record that it touches and insert the corrected one; views follow. Epochs order
-//! the work and never enter a result: what stands in a view at the end is a function of the inputs
-//! alone, however they were cut into epochs, on any number of workers.
+//! Events, documents and views are *collections*: multisets that change with *epochs*. A change is
+//! an *update*: a datum, an epoch, and a *diff* of +1 or -1. When a document changes, the updates
+//! of that epoch retract each record that it touches and insert the corrected one; views follow.
+//! Epochs order the work and never enter a result: what stands in a view at the end is a function
+//! of the inputs alone, however they were cut into epochs, on any number of workers.
 //!
-//! An epoch is *sealed* when the dataflow's *frontier* has passed it; then, and only then, its updates
-//! go to the sinks, all together.
+//! An epoch is *sealed* when the dataflow's *frontier* has passed it; then, and only then, its
+//! updates go to the sinks, all together.
 //!
 //! The flow goes one way: `source`, `reference` → `dataflow` → `sink`. In reading order:
 //!

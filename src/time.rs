@@ -3,10 +3,12 @@
 //! Shape: text of a fixed form in, packed numbers out whose order is the order of time.
 //!
 //! Invariants: a `Day` and a `Moment` are always real (no 30 February, no second 60); comparing the
-//! packed numbers compares the times; nothing here reads a clock, so results never depend on one (P12).
+//! packed numbers compares the times; nothing here reads a clock, so results never depend on one
+//! (P12).
 //!
-//! Not here: zones. A moment is wall time as it was written; the spec is only accepted when its zone
-//! keeps one offset over the whole range of the column (`spec::resolve`), so wall order is true order.
+//! Not here: zones. A moment is wall time as it was written; the spec is only accepted when its
+//! zone keeps one offset over the whole range of the column (`spec::resolve`), so wall order is
+//! true order.
 
 use std::fmt;
 

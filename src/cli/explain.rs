@@ -51,7 +51,7 @@ fn plan(spec: &Spec) -> String {
 fn shards(spec: &Spec) -> String {
     let key = event_column(spec, spec.events.shard_key);
     format!(
-        "  shards       {} by {key}: a row is computed and written by the worker (shard mod workers)",
+        "  shards       {} by {key}: a row belongs to the worker (shard mod workers)",
         spec.shards
     )
 }
@@ -143,8 +143,8 @@ fn views(out: &mut String, spec: &Spec) {
     }
 }
 
-/// What is held, of the stock operators that `dataflow` is built of. Bytes are those of the content;
-/// what an index costs beside it is measured, not derived (docs/benchmarks.md).
+/// What is held, of the stock operators that `dataflow` is built of. Bytes are those of the
+/// content; what an index costs beside it is measured, not derived (docs/benchmarks.md).
 fn memory(out: &mut String, spec: &Spec) {
     let event = spec.events.layout.fixed_bytes() + SHARED_BYTES;
     line(out, "\nheld in memory");

@@ -10,9 +10,10 @@ use crate::generate::{self, GenerateError, Options, Summary};
 
 /// Generate a university: people, lessons, and the clicks made in its attendance journal.
 ///
-/// Writes people.ndjson (documents as they stand at the start), changes.ndjson (what happens to them
-/// later), events.ndjson (clicks, with faults), keys.txt (the Kafka key of each), and lessons.ndjson.
-/// The same arguments give the same bytes. Names, groups and timetable are invented.
+/// Writes people.ndjson (documents as they stand at the start), changes.ndjson (what happens to
+/// them later), events.ndjson (clicks, with faults), keys.txt (the Kafka key of each), and
+/// lessons.ndjson. The same arguments give the same bytes. Names, groups and timetable are
+/// invented.
 #[derive(Debug, Args)]
 pub(super) struct Generate {
     /// Folder for the files; made where there is none.

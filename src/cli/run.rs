@@ -19,10 +19,10 @@ use crate::{
 
 /// Run a dataflow over files, from their begin to their end.
 ///
-/// Writes a file a view into the output folder, named after it (enriched.ndjson, latest.ndjson, ...),
-/// one JSON object a row, sorted by the view's key; and dead_letters.ndjson: of each line that is no
-/// event its file, its line (from 0), the reason, the column at fault and the bytes in base64. The
-/// files appear whole and together at the end, or not at all.
+/// Writes a file a view into the output folder, named after it (enriched.ndjson, latest.ndjson,
+/// ...), one JSON object a row, sorted by the view's key; and dead_letters.ndjson: of each line
+/// that is no event its file, its line (from 0), the reason, the column at fault and the bytes in
+/// base64. The files appear whole and together at the end, or not at all.
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// The dataflow's TOML file.
@@ -37,9 +37,10 @@ pub(super) struct Run {
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
     events: Vec<PathBuf>,
 
-    /// Documents as they stand at the start: {"_id", "_source"} a line.
+    /// Documents as they stand at the start: {"_id", "_source"} a line. Needed where the dataflow
+    /// has lookups.
     #[arg(long, value_name = "FILE")]
-    documents: PathBuf,
+    documents: Option<PathBuf>,
 
     /// What happens to the documents later: {"after", "op": "index" | "delete", "_id", "_source"} a
     /// line; "after" says how many lines of the first events file come before it.
@@ -55,8 +56,8 @@ pub(super) struct Run {
           value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX as i64))]
     workers: u16,
 
-    /// Most lines that each events file gives to one epoch. More is faster and holds more in memory;
-    /// the results are the same for any number.
+    /// Most lines that each events file gives to one epoch. More is faster and holds more in
+    /// memory; the results are the same for any number.
     #[arg(long, default_value_t = 20_000, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epoch_lines: u64,
@@ -100,8 +101,13 @@ impl Run {
         }
     }
 
-    /// A file that is read twice would double its events; one that is written would be lost.
+    /// Lookups need documents; a file that is read twice would double its events; one that is
+    /// written would be lost.
     fn check_files(&self, spec: &Spec) -> Result<(), Failure> {
+        if self.documents.is_none() && !spec.lookups.is_empty() {
+            let what = format!("dataflow \"{}\" has lookups; give their --documents", spec.name);
+            return Err(Failure::Arguments(what));
+        }
         let mut seen = HashSet::new();
         for path in &self.events {
             if let Ok(real) = path.canonicalize()
@@ -115,7 +121,7 @@ impl Run {
         let written: Vec<PathBuf> = engine::output_names(spec)
             .filter_map(|name| self.out.join(name).canonicalize().ok())
             .collect();
-        let read = self.events.iter().chain([&self.documents]).chain(&self.changes);
+        let read = self.events.iter().chain(&self.documents).chain(&self.changes);
         for path in read {
             if path.canonicalize().is_ok_and(|real| written.contains(&real)) {
                 let path = path.display();

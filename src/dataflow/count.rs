@@ -2,8 +2,8 @@
 //!
 //! Shape: records in; one row a group that has records out.
 //!
-//! Invariants: a group is a row as long as it has a record, even if all its numbers are 0; an absent
-//! value is a group of its own.
+//! Invariants: a group is a row as long as it has a record, even if all its numbers are 0; an
+//! absent value is a group of its own.
 
 use std::sync::Arc;
 

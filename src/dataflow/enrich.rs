@@ -3,7 +3,8 @@
 //! Shape: records and `(Key, Row)` in; the same records out, with the document where one is known.
 //!
 //! Invariants: every record stands in the output exactly once, at every epoch, matched or not (P1);
-//! with corrections a change of a document corrects all its records at the epoch of the change (P3).
+//! with corrections a change of a document corrects all its records at the epoch of the change
+//! (P3).
 //!
 //! Not here: which of two documents has a key (`dataflow::reference`).
 

@@ -2,8 +2,9 @@
 //!
 //! Shape: records in; at most one record a key out, net one retraction and one insertion an epoch.
 //!
-//! Invariants: the order is total and of event columns only (`spec::resolve`), so the result depends
-//! on which events there are, not on how they arrived (P4), and no document changes a winner.
+//! Invariants: the order is total and of event columns only (`spec::resolve`), so the result
+//! depends on which events there are, not on how they arrived (P4), and no document changes a
+//! winner.
 
 use std::sync::Arc;
 

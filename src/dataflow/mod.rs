@@ -9,9 +9,9 @@
 //!            taken    reference ◀─ claims
 //! ```
 //!
-//! Invariants: pure: no clock, file, socket, randomness, environment or thread. The same inputs give
-//! the same collections at the end, however they are cut into epochs, on any number of workers, in
-//! any order across partitions (P12).
+//! Invariants: pure: no clock, file, socket, randomness, environment or thread. The same inputs
+//! give the same collections at the end, however they are cut into epochs, on any number of
+//! workers, in any order across partitions (P12).
 //!
 //! Not here: bytes (`source::decode`, `reference::project`), files and progress (`engine`, `sink`).
 

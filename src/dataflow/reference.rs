@@ -2,8 +2,8 @@
 //!
 //! Shape: claims of all lookups in; `(Key, Row)` of one lookup out, at most one a key.
 //!
-//! Invariants: of several documents that claim a key the smallest `_id` has it, whatever came first;
-//! when it lets go, the next has it at the same epoch.
+//! Invariants: of several documents that claim a key the smallest `_id` has it, whatever came
+//! first; when it lets go, the next has it at the same epoch.
 
 use super::Collection;
 use crate::{

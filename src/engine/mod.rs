@@ -3,8 +3,8 @@
 //! Shape: a job in (a spec, files, workers); what was published out.
 //!
 //! Invariants: epochs are cut by lines and bytes, never by a clock; a worker is at most
-//! `EPOCHS_IN_FLIGHT` ahead of the slowest, so memory in flight is bounded (P9); outputs appear only
-//! after every worker came to the end without a fault.
+//! `EPOCHS_IN_FLIGHT` ahead of the slowest, so memory in flight is bounded (P9); outputs appear
+//! only after every worker came to the end without a fault.
 //!
 //! Not here: what is computed (`dataflow`), what a line means (`source`, `reference`).
 //!
@@ -43,16 +43,16 @@ pub struct Job {
     pub spec: Arc<Spec>,
     /// The events, a file a partition.
     pub events: Vec<PathBuf>,
-    /// The documents as they stand at the start.
-    pub documents: PathBuf,
+    /// The documents as they stand at the start; none for a dataflow without lookups.
+    pub documents: Option<PathBuf>,
     /// What happens to them later.
     pub changes: Option<PathBuf>,
     /// Where the views go.
     pub out: PathBuf,
     /// Number of worker threads, 1 to `WORKERS_MAX`.
     pub workers: usize,
-    /// Most event lines that a file gives to one epoch, at least 1. More is faster and holds more in
-    /// flight; results do not depend on it.
+    /// Most event lines that a file gives to one epoch, at least 1. More is faster and holds more
+    /// in flight; results do not depend on it.
     pub epoch_lines: u64,
 }
 

@@ -1,4 +1,5 @@
-//! A worker: reads its partitions epoch by epoch, steps the dataflow, hands sealed epochs to its sink.
+//! A worker: reads its partitions epoch by epoch, steps the dataflow, hands sealed epochs to its
+//! sink.
 //!
 //! Shape: a timely worker and the job in; its share of the outputs out.
 //!
@@ -260,7 +261,7 @@ impl Reference {
     fn open(shared: &Shared) -> Result<Reference, ReferenceError> {
         let job = &shared.job;
         let changes = job.changes.as_deref();
-        let files = ReferenceFiles::open(Arc::clone(&job.spec), &job.documents, changes)?;
+        let files = ReferenceFiles::open(Arc::clone(&job.spec), job.documents.as_deref(), changes)?;
         Ok(Reference { files, documents: Documents::default(), line: 0, next_change: None })
     }
 

@@ -26,7 +26,7 @@ use crate::{source::file::read_line, spec::Spec};
 /// The documents and their changes, read side by side with the events.
 pub struct ReferenceFiles {
     projector: Projector,
-    documents: LineReader,
+    documents: Option<LineReader>,
     changes: Option<LineReader>,
     /// A change that was read and is not due yet.
     ahead: Option<(u64, Statement)>,
@@ -45,18 +45,18 @@ pub struct Counts {
 }
 
 impl ReferenceFiles {
-    /// Opens the files.
+    /// Opens the files; without documents nothing is known at the start.
     ///
     /// # Errors
     /// When one cannot be opened.
     pub fn open(
         spec: Arc<Spec>,
-        documents: &Path,
+        documents: Option<&Path>,
         changes: Option<&Path>,
     ) -> Result<ReferenceFiles, ReferenceError> {
         Ok(ReferenceFiles {
             projector: Projector::new(spec),
-            documents: LineReader::open(documents)?,
+            documents: documents.map(LineReader::open).transpose()?,
             changes: changes.map(LineReader::open).transpose()?,
             ahead: None,
             counts: Counts::default(),
@@ -68,7 +68,8 @@ impl ReferenceFiles {
     /// # Errors
     /// When the file cannot be read on.
     pub fn snapshot(&mut self, take: &mut dyn FnMut(Statement)) -> Result<(), ReferenceError> {
-        while let Some(line) = self.documents.next()? {
+        let Some(documents) = &mut self.documents else { return Ok(()) };
+        while let Some(line) = documents.next()? {
             match document::read(line, &self.projector) {
                 Ok(Line { statement, .. }) => {
                     self.counts.documents += 1;

@@ -4,7 +4,8 @@
 //! whose documents a document is among.
 //!
 //! Invariants: a document is what its `_id` last said; the claims that were handed out add up to
-//! exactly those of the documents as they stand; what cannot be read changes nothing and is counted.
+//! exactly those of the documents as they stand; what cannot be read changes nothing and is
+//! counted.
 //!
 //! Not here: which of two documents has a key (`dataflow::reference`), and joining.
 
@@ -22,8 +23,8 @@ pub use document::{Content, Statement};
 pub use file::ReferenceFiles;
 pub use project::Projector;
 
-/// What a document says of one key of one lookup: "key 21284 of `student` is mine, and this is what I
-/// say of it".
+/// What a document says of one key of one lookup: "key 21284 of `student` is mine, and this is what
+/// I say of it".
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Claim {
     /// The lookup whose key it claims.

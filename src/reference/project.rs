@@ -2,8 +2,8 @@
 //!
 //! Shape: the `_source` of a document in; its claims, one for each lookup that it is among, out.
 //!
-//! Invariants: missing, null and empty text are absent; a value of another form than its column's is
-//! absent, never an error; what the spec does not name is never kept.
+//! Invariants: missing, null and empty text are absent; a value of another form than its column's
+//! is absent, never an error; what the spec does not name is never kept.
 //!
 //! Not here: whether another document claims the same key.
 

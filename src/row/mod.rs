@@ -1,8 +1,8 @@
 //! Packed rows: how events and documents are held and compared.
 //!
 //! Shape: a `Row` is the bytes of one event or one document, laid out by a `Layout` that comes from
-//! the spec; a `Key` is one or more columns that identify something, a `Rank` columns in whose order
-//! things stand.
+//! the spec; a `Key` is one or more columns that identify something, a `Rank` columns in whose
+//! order things stand.
 //!
 //! Invariants: one content has one row (normalized before it is packed), so equal rows are equal
 //! events; a row is shared, never changed.
@@ -60,7 +60,8 @@ impl Key {
         Key(Shared::of_bytes(ordered_bytes(values)))
     }
 
-    /// The XXH3 hash of the key's bytes: the same on every machine, for ever, since shards go by it.
+    /// The XXH3 hash of the key's bytes: the same on every machine, for ever, since shards go by
+    /// it.
     pub fn hash(&self) -> u64 {
         self.0.hash()
     }
@@ -154,7 +155,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rank_order_is_value_order(a in (text(), value(), text()), b in (text(), value(), text())) {
+        fn rank_order_is_value_order(
+            a in (text(), value(), text()),
+            b in (text(), value(), text()),
+        ) {
             let rank = |(x, y, z): &(Option<Value>, Option<Value>, Option<Value>)| {
                 Rank::of([x, y, z].map(|v| v.as_ref().map(Value::borrowed)))
             };

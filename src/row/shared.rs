@@ -2,9 +2,9 @@
 //!
 //! Shape: a pointer to the content with the content's hash beside it.
 //!
-//! Invariants: equal contents have equal hashes, so two that differ are told apart without following
-//! a pointer (differential sorts and merges all it holds: measured, comparing contents was a fifth of
-//! a run); the order is total and fixed, but it is the hash's and means nothing.
+//! Invariants: equal contents have equal hashes, so two that differ are told apart without
+//! following a pointer (differential sorts and merges all it holds: measured, comparing contents
+//! was a fifth of a run); the order is total and fixed, but it is the hash's and means nothing.
 //!
 //! Not here: keys whose order means something (`row::Rank`).
 

@@ -3,8 +3,8 @@
 //! Shape: dead letters of one partition in, in order; JSON lines `{"file", "line", "reason",
 //! "column", "bytes"}` out, the bytes in base64.
 //!
-//! Invariants: held on disk, not in memory, since hostile input can be nothing but dead letters; the
-//! file has no name, so none is left behind whatever happens.
+//! Invariants: held on disk, not in memory, since hostile input can be nothing but dead letters;
+//! the file has no name, so none is left behind whatever happens.
 
 use std::{
     collections::BTreeMap,

@@ -1,10 +1,11 @@
 //! Files of views: `enriched.ndjson` and the like, as they stand at the end of a run.
 //!
-//! Shape: sealed epochs into one share a worker; the shares together into one file a view, sorted by
-//! the view's key, and `dead_letters.ndjson`, sorted by file and line.
+//! Shape: sealed epochs into one share a worker; the shares together into one file a view, sorted
+//! by the view's key, and `dead_letters.ndjson`, sorted by file and line.
 //!
 //! Invariants: the same rows give the same bytes, on any number of workers; files appear whole and
-//! together after everything was written and synced, or not at all; a folder is one run's at a time.
+//! together after everything was written and synced, or not at all; a folder is one run's at a
+//! time.
 //!
 //! Not here: how a row is rendered (`sink::render`).
 
@@ -289,8 +290,8 @@ fn write_file(
     written().map_err(|source| unwritten(folder, name, source))
 }
 
-/// Gives the finished files their names. Those of an earlier run go first, all of them: whoever sees
-/// two files of a folder sees two of one run.
+/// Gives the finished files their names. Those of an earlier run go first, all of them: whoever
+/// sees two files of a folder sees two of one run.
 fn replace_files(folder: &Folder, finished: Vec<(String, NamedTempFile)>) -> Result<(), SinkError> {
     for (name, _) in &finished {
         match fs::remove_file(folder.path.join(name)) {

@@ -1,11 +1,11 @@
 //! Sinks: where views and dead letters go.
 //!
-//! Shape: sealed epochs in, in order, each with the updates of all views that fell to this worker and
-//! its dead letters.
+//! Shape: sealed epochs in, in order, each with the updates of all views that fell to this worker
+//! and its dead letters.
 //!
-//! Invariants: a sink is handed each epoch once, whole, after no more can come to it; within an epoch
-//! a row of a view has at most one retraction and one insertion; what a sink takes is plain rows,
-//! never a collection.
+//! Invariants: a sink is handed each epoch once, whole, after no more can come to it; within an
+//! epoch a row of a view has at most one retraction and one insertion; what a sink takes is plain
+//! rows, never a collection.
 //!
 //! Not here: when an epoch is sealed, and which worker has a row (`engine`).
 
@@ -47,9 +47,7 @@ pub trait Sink {
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// The output folder cannot be used.
-    #[error(
-        "cannot use output folder \"{path}\"; give a folder that exists or can be made, and be written to"
-    )]
+    #[error("cannot use output folder \"{path}\"; give one that can be made and written to")]
     Folder {
         /// The folder, as it was named.
         path: PathBuf,

@@ -2,9 +2,9 @@
 //!
 //! Shape: one JSON object in, its columns normalized and packed out.
 //!
-//! Invariants: every input has an outcome, and the same one wherever and whenever it is decoded; two
-//! events that say the same have equal rows. No tree of the JSON is built: keys that are no columns
-//! are passed over, and values are read from their tokens in place.
+//! Invariants: every input has an outcome, and the same one wherever and whenever it is decoded;
+//! two events that say the same have equal rows. No tree of the JSON is built: keys that are no
+//! columns are passed over, and values are read from their tokens in place.
 //!
 //! Not here: whether the key came before (`dataflow::dedupe`).
 

@@ -16,7 +16,8 @@ use std::{
 use super::{Limit, PartitionId, Reached, Source, SourceError};
 
 /// Most bytes of a line that are kept. A longer one is too long for every spec (`bytes_max` ends at
-/// 8 MiB) and its dead letter holds this much of it; the rest still stands in the file, at its place.
+/// 8 MiB) and its dead letter holds this much of it; the rest still stands in the file, at its
+/// place.
 pub const LINE_BYTES_MAX: usize = 64 << 20;
 
 const BUFFER_BYTES: usize = 1 << 18;

@@ -19,8 +19,8 @@ pub struct SpecFile {
     /// Name of the dataflow, in lower case; topics, tables and progress bear it.
     pub name: String,
     /// Into how many fixed slices the key space is cut, 1 to 4096. It outlives every change of the
-    /// number of workers and cannot change without new outputs. More let more workers share the work,
-    /// and cost more progress records; fewer bound the workers.
+    /// number of workers and cannot change without new outputs. More let more workers share the
+    /// work, and cost more progress records; fewer bound the workers.
     #[serde(default = "SpecFile::default_shards")]
     #[schemars(range(min = 1, max = 4096))]
     pub shards: u16,
@@ -52,8 +52,8 @@ pub enum Corrections {
     #[default]
     Always,
     /// A record shows the documents as they were known when its event arrived, for good. Holds no
-    /// history for looked-up columns; the result then depends on the order of arrival, so views that
-    /// count by looked-up columns are refused.
+    /// history for looked-up columns; the result then depends on the order of arrival, so views
+    /// that count by looked-up columns are refused.
     Never,
 }
 
@@ -64,8 +64,8 @@ pub struct EventsFile {
     /// The column that identifies an event: of events with one key the first stands, equal ones are
     /// dropped, others are dead letters. Equal keys must come by one input partition.
     pub key: String,
-    /// The column by whose value the work is cut into shards, usually whom the event is about. Where
-    /// few values have most events, few workers have most work.
+    /// The column by whose value the work is cut into shards, usually whom the event is about.
+    /// Where few values have most events, few workers have most work.
     pub shard_key: String,
     /// The column that says when the event happened; of type `datetime`, not optional.
     pub time: String,
@@ -140,13 +140,27 @@ pub enum EventColumnFile {
     },
     /// Text.
     Text {
-        /// Longest text in bytes of UTF-8, 1 B to 64 KiB; an event with a longer one is a dead letter.
+        /// Longest text in bytes of UTF-8, 1 B to 64 KiB; an event with a longer one is a dead
+        /// letter.
         #[schemars(range(min = 1, max = 65_536))]
         bytes_max: u32,
         /// May be missing or null.
         #[serde(default)]
         optional: bool,
     },
+}
+
+impl EventColumnFile {
+    /// Whether the column may be missing or null.
+    pub fn is_optional(&self) -> bool {
+        match self {
+            EventColumnFile::Uuid { optional }
+            | EventColumnFile::Integer { optional, .. }
+            | EventColumnFile::Date { optional, .. }
+            | EventColumnFile::DateTime { optional, .. }
+            | EventColumnFile::Text { optional, .. } => *optional,
+        }
+    }
 }
 
 /// How events find a document, and what they take from it.
@@ -167,8 +181,8 @@ pub struct LookupFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ConditionFile")]
     pub when: Option<ConditionFile>,
-    /// The columns taken from the document, by name, at least one, in the order in which records show
-    /// them. Where no document is known or it says nothing, the column is absent.
+    /// The columns taken from the document, by name, at least one, in the order in which records
+    /// show them. Where no document is known or it says nothing, the column is absent.
     pub columns: IndexMap<String, LookupColumnFile>,
 }
 
@@ -189,7 +203,8 @@ pub struct LookupKeyFile {
     /// Where the key stands, as `NAME.NAME[0].NAME`.
     pub path: String,
     /// Least and greatest integer that is a key, `"1..4294967295"`; by default the range of the
-    /// matched column, with which it must share values. A document with another value has no key and is never found.
+    /// matched column, with which it must share values. A document with another value has no key
+    /// and is never found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub range: Option<String>,

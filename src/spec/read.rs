@@ -1,4 +1,5 @@
-//! Reading a spec: from text to the types of `spec::file`, or everything that is wrong with its form.
+//! Reading a spec: from text to the types of `spec::file`, or everything that is wrong with its
+//! form.
 //!
 //! Shape: TOML text in; `SpecFile` and the places of its parts out.
 //!
@@ -120,8 +121,8 @@ impl Reader<'_> {
                     Value::from,
                 )
             }
-            // No option is a float. JSON Schema would take 64.0 for an integer, which TOML does not;
-            // what no option can be, null, stands in for it.
+            // No option is a float. JSON Schema would take 64.0 for an integer, which TOML does
+            // not; what no option can be, null, stands in for it.
             DeValue::Float(_) => Value::Null,
             DeValue::Boolean(yes) => Value::from(*yes),
             // A date without quotes says what it says with them.
@@ -205,8 +206,8 @@ impl Form<'_> {
         self.findings.at_value(at, Rule::OutOfBounds, cause, None);
     }
 
-    /// One of several words, or a table whose `type` or `kind` is one of several words and says which
-    /// keys it has: then the errors are those of the table that it says it is.
+    /// One of several words, or a table whose `type` or `kind` is one of several words and says
+    /// which keys it has: then the errors are those of the table that it says it is.
     fn report_choice(
         &mut self,
         error: &ValidationError<'_>,

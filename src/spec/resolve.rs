@@ -14,7 +14,7 @@ use indexmap::IndexMap;
 use super::{
     file::{
         ConditionFile, CountFile, EventColumnFile, LookupColumnFile, LookupFile, PathsFile,
-        ScalarFile, SpecFile, ViewFile,
+        SpecFile, ViewFile,
     },
     plan::{
         Condition, Corrections, CountColumn, DocumentColumn, DocumentForm, EventColumn, Events,
@@ -198,7 +198,7 @@ impl<'f> Resolver<'f> {
     /// A column that every event must have.
     fn required(&mut self, pointer: &str, name: &str) -> Option<ColumnId> {
         let column = self.event_column(pointer, name)?;
-        if self.file.events.columns.get(name).is_some_and(is_optional) {
+        if self.file.events.columns.get(name).is_some_and(EventColumnFile::is_optional) {
             let cause = format!("column \"{name}\" is optional, but every event needs it here");
             let hint = Some(format!("take optional = true from [events.columns] {name}"));
             self.findings.at_value(pointer, Rule::OptionalColumn, cause, hint);
@@ -413,14 +413,14 @@ impl<'f> Resolver<'f> {
         let looked_up = !matches!(origin, Origin::Event(_));
         let mut values = Vec::new();
         for (place, scalar) in written.values.iter().enumerate() {
-            let (name, value) = (&written.column, scalar_value(&kind, scalar));
+            let (name, value) = (&written.column, terms::scalar_value(&kind, scalar));
             let (cause, hint) = match value {
                 Some(Value::Text(text)) if looked_up && text.is_empty() => {
                     let hint = "the empty text of a document counts as absent".to_owned();
                     (format!("\"\" never stands in column \"{name}\""), Some(hint))
                 }
                 Some(value) if values.contains(&value) => {
-                    (format!("{} stands there twice", shown(scalar)), None)
+                    (format!("{} stands there twice", terms::shown(scalar)), None)
                 }
                 Some(value) => {
                     values.push(value);
@@ -428,7 +428,10 @@ impl<'f> Resolver<'f> {
                 }
                 None => {
                     let hint = format!("the column takes: {}", terms::describe(&kind));
-                    (format!("{} never stands in column \"{name}\"", shown(scalar)), Some(hint))
+                    (
+                        format!("{} never stands in column \"{name}\"", terms::shown(scalar)),
+                        Some(hint),
+                    )
                 }
             };
             let at = format!("{pointer}/in/{place}");
@@ -584,38 +587,5 @@ impl<'f> Resolver<'f> {
             let hint = "set corrections = \"always\", or count by event columns".to_owned();
             self.findings.at_value(pointer, Rule::NeedsCorrections, cause, Some(hint));
         }
-    }
-}
-
-fn is_optional(column: &EventColumnFile) -> bool {
-    match column {
-        EventColumnFile::Uuid { optional }
-        | EventColumnFile::Integer { optional, .. }
-        | EventColumnFile::Date { optional, .. }
-        | EventColumnFile::DateTime { optional, .. }
-        | EventColumnFile::Text { optional, .. } => *optional,
-    }
-}
-
-/// A value of a condition, where it can stand in a column of this kind. An integer may be written as
-/// text of digits, as in events: TOML's own end at 2^63-1.
-fn scalar_value(kind: &Kind, scalar: &ScalarFile) -> Option<Value> {
-    match (kind, scalar) {
-        (Kind::Integer { low, high }, scalar) => {
-            let number = match scalar {
-                ScalarFile::Integer(number) => i128::from(*number),
-                ScalarFile::Text(text) => terms::digits(text)?,
-            };
-            (*low..=*high).contains(&number).then_some(Value::Integer(number))
-        }
-        (_, ScalarFile::Integer(_)) => None,
-        (kind, ScalarFile::Text(text)) => kind.read_text(text).ok().map(|value| value.owned()),
-    }
-}
-
-fn shown(scalar: &ScalarFile) -> String {
-    match scalar {
-        ScalarFile::Integer(number) => number.to_string(),
-        ScalarFile::Text(text) => format!("\"{text}\""),
     }
 }

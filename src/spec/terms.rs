@@ -7,10 +7,14 @@
 use jiff::{civil, tz::TimeZone};
 
 use super::{
+    file::ScalarFile,
     plan::{Path, Step},
     violation::nearest,
 };
-use crate::{row::Kind, time::Day};
+use crate::{
+    row::{Kind, Value},
+    time::Day,
+};
 
 /// Names that outputs of the engine's own bear.
 pub(super) const RESERVED_VIEWS: [&str; 3] = ["dead_letters", "progress", "lead"];
@@ -127,6 +131,30 @@ pub fn describe(kind: &Kind) -> String {
         Kind::Day { low, high } => format!("date {low}..{high}"),
         Kind::Moment { low, high } => format!("datetime {low}..{high}"),
         Kind::Text { bytes_max } => format!("text, at most {bytes_max} bytes"),
+    }
+}
+
+/// A value of a condition, where it can stand in a column of this kind. An integer may be written
+/// as text of digits, as in events: TOML's own end at 2^63-1.
+pub(super) fn scalar_value(kind: &Kind, scalar: &ScalarFile) -> Option<Value> {
+    match (kind, scalar) {
+        (Kind::Integer { low, high }, scalar) => {
+            let number = match scalar {
+                ScalarFile::Integer(number) => i128::from(*number),
+                ScalarFile::Text(text) => digits(text)?,
+            };
+            (*low..=*high).contains(&number).then_some(Value::Integer(number))
+        }
+        (_, ScalarFile::Integer(_)) => None,
+        (kind, ScalarFile::Text(text)) => kind.read_text(text).ok().map(|value| value.owned()),
+    }
+}
+
+/// A value of a condition, as it was written.
+pub(super) fn shown(scalar: &ScalarFile) -> String {
+    match scalar {
+        ScalarFile::Integer(number) => number.to_string(),
+        ScalarFile::Text(text) => format!("\"{text}\""),
     }
 }
 
