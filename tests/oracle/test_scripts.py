@@ -1,0 +1,289 @@
+"""The scripts of this folder held to their own promises: a check that cannot fail is no check.
+
+    python3 -m unittest discover -s tests/oracle -p 'test_*.py'
+
+Shape: small inputs in a temporary folder; a stand-in for the engine, which asks the oracle and then makes one mistake.
+
+Not here: the rules themselves (`oracle.py`), the engine (`acceptance.py`).
+"""
+import base64, contextlib, io, json, os, pathlib, subprocess, sys, tempfile, unittest
+from unittest import mock
+
+import acceptance
+from deal import deal, lines_of
+from letters import complaints, dealt_before
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+# Takes the command line of the engine. MISTAKE in the environment names what it does wrong.
+STAND_IN = f"""#!{sys.executable}
+import argparse, base64, json, os, pathlib, subprocess, sys, tempfile
+p = argparse.ArgumentParser()
+p.add_argument("run"); p.add_argument("spec"); p.add_argument("--once", action="store_true"); p.add_argument("--events", nargs="+")
+p.add_argument("--documents"); p.add_argument("--changes"); p.add_argument("--out", type=pathlib.Path); p.add_argument("--workers", type=int)
+a = p.parse_args()
+mistake = os.environ.get("MISTAKE")
+if mistake == "exit":
+    sys.exit(3)
+places, all_lines = [], []
+for file in a.events:
+    for line, data in enumerate(open(file, "rb")):
+        places.append((file if a.workers == 1 else pathlib.Path(file).name, line))
+        all_lines.append(data.rstrip(b"\\n"))
+with tempfile.TemporaryDirectory() as t:
+    t = pathlib.Path(t)
+    (t / "events.ndjson").write_bytes(b"".join(l + b"\\n" for l in all_lines))
+    (t / "people.ndjson").write_bytes(pathlib.Path(a.documents).read_bytes())
+    (t / "changes.ndjson").write_bytes(pathlib.Path(a.changes).read_bytes())
+    subprocess.run([sys.executable, {str(HERE / "oracle.py")!r}, str(t), str(a.out)], check=True)
+dead = [int(n) for n in (a.out / "dead_letters.txt").read_text().split()]
+letters = [dict(file=places[n][0], line=places[n][1], reason="no record", column=None, bytes=base64.b64encode(all_lines[n]).decode()) for n in dead]
+if mistake == "letter missing":
+    letters.pop()
+if mistake == "letter altered":
+    letters[0]["bytes"] = base64.b64encode(base64.b64decode(letters[0]["bytes"]) + b" ").decode()
+(a.out / "dead_letters.ndjson").write_text("".join(json.dumps(l) + "\\n" for l in letters))
+view = a.out / (os.environ.get("VIEW", "enriched") + ".ndjson")
+rows = [json.loads(l) for l in open(view, encoding="utf-8")]
+if mistake == "row missing":
+    rows.pop()
+if mistake == "row twice":
+    rows.append(rows[0])
+if mistake == "row wrong":
+    column = next(c for c in ("MARKS", "MARKED_BY") if c in rows[-1])
+    rows[-1][column] += 1
+view.write_text("".join(json.dumps(r) + "\\n" for r in reversed(rows)), encoding="utf-8")
+if mistake == "view missing":
+    view.unlink()
+"""
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.folder = pathlib.Path(scratch.name)
+
+    def script(self, name, *arguments):
+        return subprocess.run([sys.executable, str(HERE / name), *map(str, arguments)], capture_output=True, text=True)
+
+
+class Dealing(Folder):
+    def give(self, lines, keys, ended=True):
+        whole = b"".join(line + b"\n" for line in lines)
+        (self.folder / "events.ndjson").write_bytes(whole if ended else whole[:-1])
+        (self.folder / "keys.txt").write_bytes(b"".join(key + b"\n" for key in keys))
+
+    def test_every_line_is_dealt_once_and_order_is_kept(self):
+        lines = [b"%d\r\x0b\x85" % n for n in range(200)]
+        self.give(lines, [b"k%d" % (n % 17) if n % 3 else b"" for n in range(200)])
+        dealt = deal(self.folder, self.folder / "dealt", 6)
+        self.assertEqual(sorted(n for numbers in dealt.values() for n in numbers), list(range(200)))
+        for path, numbers in dealt.items():
+            self.assertEqual(numbers, sorted(numbers))
+            self.assertEqual(list(lines_of(path)), [lines[n] for n in numbers])
+
+    def test_equal_keys_share_a_file(self):
+        self.give([b"%d" % n for n in range(200)], [b"k%d" % (n % 17) for n in range(200)])
+        files = [{n % 17 for n in numbers} for numbers in deal(self.folder, self.folder / "dealt", 6).values()]
+        self.assertEqual(sum(map(len, files)), 17)
+        self.assertGreater(sum(map(bool, files)), 1)
+
+    def test_equal_lines_without_a_key_share_a_file(self):
+        self.give([b"", b"same", b"other", b"same", b""], [b""] * 5, ended=True)
+        where = {n: path for path, numbers in deal(self.folder, self.folder / "dealt", 6).items() for n in numbers}
+        self.assertEqual(where[1], where[3])
+        self.assertEqual(where[0], where[4])
+
+    def test_a_last_line_without_its_end_stays_so(self):
+        self.give([b"a", b"b", b"c"], [b"1", b"2", b"3"], ended=False)
+        dealt = deal(self.folder, self.folder / "dealt", 2)
+        self.assertEqual(sum(path.read_bytes().count(b"\n") for path in dealt), 2)
+
+    def test_no_lines_make_empty_files(self):
+        self.give([], [])
+        self.assertEqual([path.read_bytes() for path in deal(self.folder, self.folder / "dealt", 6)], [b""] * 6)
+
+    def test_another_number_of_keys_is_an_error(self):
+        for keys in ([b"1"], [b"1", b"2", b"3"]):
+            self.give([b"a", b"b"], keys)
+            with self.assertRaises(SystemExit):
+                deal(self.folder, self.folder / "dealt", 6)
+
+    def test_what_was_dealt_is_read_back(self):
+        self.give([b"a", b"b", b"c"], [b"1", b"2", b"3"])
+        self.assertEqual(deal(self.folder, self.folder / "dealt", 6), dealt_before(self.folder / "dealt"))
+
+
+class DeadLetters(Folder):
+    LINES = [b"", b"fine", b"\xff\x00\r", b"fine too", b"last"]
+    DEAD = (0, 2, 4)
+
+    def setUp(self):
+        super().setUp()
+        (self.folder / "events.ndjson").write_bytes(b"\n".join(self.LINES))
+        (self.folder / "dead_letters.txt").write_text("".join(f"{n}\n" for n in self.DEAD))
+
+    def letter(self, number, data=None, **more):
+        return {"file": "events.ndjson", "line": number, "reason": "json", "column": None,
+                "bytes": base64.b64encode(self.LINES[number] if data is None else data).decode()} | more
+
+    def check(self, *letters, dealt=None):
+        (self.folder / "dead_letters.ndjson").write_text("".join(json.dumps(l) + "\n" for l in letters))
+        return "\n".join(complaints(self.folder, self.folder, self.folder, dealt))
+
+    def right(self):
+        return [self.letter(n) for n in self.DEAD]
+
+    def test_the_right_letters_pass_in_any_order(self):
+        self.assertEqual(self.check(*reversed(self.right())), "")
+
+    def test_a_file_is_named_by_path_or_by_name(self):
+        self.assertEqual(self.check(self.letter(0, file=str(self.folder / "events.ndjson")), *self.right()[1:]), "")
+        self.assertIn("was not given", self.check(self.letter(0, file="other.ndjson"), *self.right()[1:]))
+
+    def test_a_missing_letter_is_found(self):
+        self.assertIn("1 lines have no letter: 2", self.check(self.letter(0), self.letter(4)))
+
+    def test_an_altered_letter_is_found(self):
+        for data in (b"\xff\x00", b"\xff\x00\r\n", b"\xef\xbf\xbd\x00\r"):
+            self.assertIn("1 lines have a letter with other bytes: 2",
+                self.check(self.letter(0), self.letter(2, data), self.letter(4)))
+
+    def test_an_extra_letter_is_found(self):
+        self.assertIn("1 lines have a letter and are events: 1", self.check(*self.right(), self.letter(1)))
+
+    def test_a_letter_twice_is_found(self):
+        self.assertIn("line 0 has two letters", self.check(*self.right(), self.letter(0)))
+
+    def test_an_unfit_letter_is_found(self):
+        for unfit in ({"line": 5}, {"line": -1}, {"line": "0"}, {"line": False}, {"reason": ""}, {"column": 3}, {"bytes": "%"}):
+            self.assertNotEqual(self.check(self.letter(0, **unfit), *self.right()[1:]), "", unfit)
+
+    def test_a_missing_file_is_found(self):
+        self.assertIn("is missing", "\n".join(complaints(self.folder, self.folder, self.folder / "none")))
+
+    def test_places_in_dealt_files_are_traced_back(self):
+        dealt = {self.folder / "events-0.ndjson": [0, 3, 4], self.folder / "events-1.ndjson": [1, 2]}
+        letters = [self.letter(0, self.LINES[0], file="events-0.ndjson"), self.letter(2, self.LINES[4], file="events-0.ndjson"),
+                   self.letter(1, self.LINES[2], file="events-1.ndjson")]
+        self.assertEqual(self.check(*letters, dealt=dealt), "")
+        letters[2]["file"] = "events-0.ndjson"
+        self.assertIn("have no letter: 2", self.check(*letters, dealt=dealt))
+
+    def test_the_command_says_the_same(self):
+        self.check(*self.right())
+        self.assertEqual(self.script("letters.py", self.folder, self.folder, self.folder).stdout, "3 letters\n")
+        self.check(*self.right()[1:])
+        self.assertEqual(self.script("letters.py", self.folder, self.folder, self.folder).returncode, 1)
+
+
+class Hostile(Folder):
+    def test_the_same_arguments_give_the_same_bytes_and_the_oracle_reads_them(self):
+        for seed in (1, 2):
+            for out in ("a", "b"):
+                done = self.script("hostile.py", self.folder / out, "--lines", 600, "--seed", seed)
+                self.assertEqual(done.returncode, 0, done.stderr)
+            for name in ("events.ndjson", "people.ndjson", "changes.ndjson", "keys.txt"):
+                self.assertEqual((self.folder / "a" / name).read_bytes(), (self.folder / "b" / name).read_bytes())
+            done = self.script("oracle.py", self.folder / "a", self.folder / "want")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            lines, keys = list(lines_of(self.folder / "a" / "events.ndjson")), list(lines_of(self.folder / "a" / "keys.txt"))
+            self.assertEqual((len(lines), len(keys)), (600, 600))
+            dead = (self.folder / "want" / "dead_letters.txt").read_text().split()
+            self.assertTrue(150 < len(dead) < 450,
+                f"{len(dead)} of 600 lines are dead letters: most rules are tried from one side only")
+            rows = (self.folder / "want" / "enriched.ndjson").read_text(encoding="utf-8").splitlines()
+            self.assertGreater(sum("STUDENT_FIO" in row for row in rows), len(rows) // 3)
+
+    def test_sizes_from_none(self):
+        for lines in (0, 1, 2):
+            self.assertEqual(self.script("hostile.py", self.folder, "--lines", lines, "--seed", 3).returncode, 0)
+            self.assertEqual(self.script("oracle.py", self.folder, self.folder / "want").returncode, 0)
+            self.assertEqual(len((self.folder / "keys.txt").read_bytes().splitlines()), lines)
+
+
+class Acceptance(Folder):
+    CASE = acceptance.Case(seed=5, events=200, faults=0.2, changes=20, students=30, teachers=5)
+
+    def setUp(self):
+        super().setUp()
+        self.accepted = set()
+        self.bin, self.spec = self.folder / "stand-in", self.folder / "attendance.toml"
+        self.bin.write_text(STAND_IN)
+        self.bin.chmod(0o755)
+        self.spec.write_text("")
+
+    def verdict(self, mistake=None, view="enriched", workers=1, files=6, seconds_max=60):
+        a = acceptance.options(["--sample", "--bin", str(self.bin), "--spec", str(self.spec), "--seconds-max",
+            str(seconds_max)])
+        if not (self.folder / "want").exists():
+            self.assertIsNone(acceptance.prepare(self.CASE, self.folder)[1])
+        with mock.patch.dict(os.environ, {"MISTAKE": mistake or "", "VIEW": view}):
+            return "\n".join(acceptance.variant(a, self.folder, workers, files, self.accepted).wrong)
+
+    def test_an_engine_that_is_right_passes(self):
+        for workers, files in ((1, 1), (1, 6), (2, 1), (4, 6)):
+            self.assertEqual(self.verdict(workers=workers, files=files), "")
+
+    def test_a_wrong_row_is_found_in_every_view(self):
+        for view, mistake in [(view, "row wrong") for view in acceptance.VIEWS] + [("latest", m) for m in ("row missing",
+            "row twice", "view missing")]:
+            wrong = self.verdict(mistake, view)
+            self.assertIn(view, wrong, mistake)
+            self.assertIn("to see it again", wrong)
+
+    def test_rows_that_were_right_before_do_not_hide_wrong_ones(self):
+        self.assertEqual(self.verdict(), "")
+        self.assertEqual({view for view, _ in self.accepted}, set(acceptance.VIEWS))
+        for mistake in ("row wrong", "row twice", "row missing"):
+            self.assertIn("latest", self.verdict(mistake, "latest", files=1))
+        with mock.patch.object(acceptance, "script", side_effect=AssertionError("compared once more")):
+            self.assertEqual(self.verdict(files=1), "")
+
+    def test_a_wrong_letter_is_found(self):
+        self.assertIn("have no letter", self.verdict("letter missing"))
+        self.assertIn("other bytes", self.verdict("letter altered", files=1))
+
+    def test_an_exit_code_and_a_run_without_end_are_failures(self):
+        self.assertIn("exit code 3", self.verdict("exit"))
+        self.assertIn("no end after 0.001 s", self.verdict(seconds_max=0.001))
+
+    def test_a_missing_engine_is_told_with_its_remedy(self):
+        with self.assertRaisesRegex(SystemExit, "build it first: cargo build --release"):
+            acceptance.options(["--sample", "--bin", str(self.folder / "none"), "--spec", str(self.spec)])
+
+    def test_a_seed_fixes_the_cases(self):
+        for cases in (acceptance.sample, acceptance.whole):
+            self.assertEqual(cases(7), cases(7))
+            self.assertNotEqual(cases(7), cases(8))
+
+    def test_the_cases_cover_what_they_promise(self):
+        self.assertEqual({c.events for c in acceptance.sample(1) if not c.hostile}, {0, 1, 300, 5000, 20_000})
+        self.assertEqual({c.faults for c in acceptance.sample(1)}, set(acceptance.FAULTS))
+        for seed in range(20):
+            cases = acceptance.whole(seed)
+            plain, hostile = [c for c in cases if not c.hostile], [c for c in cases if c.hostile]
+            self.assertEqual((len(plain), len(hostile)), (30, 10))
+            self.assertEqual((sum(c.events == 300_000 for c in plain), {c.events for c in hostile}), (3, {20_000}))
+            self.assertTrue(any(c.events == 0 for c in plain))
+            self.assertEqual({c.faults for c in plain}, set(acceptance.FAULTS))
+            for c in plain:
+                self.assertTrue(0 <= c.events <= 300_000 and 0 <= c.changes <= 5000 and 2 <= c.students <= 12_000 and 1 <= c.teachers <= 434, c)
+
+    def test_a_run_ends_with_its_sum_and_writes_its_table(self):
+        report = self.folder / "table.md"
+        arguments = ["--sample", "--bin", str(self.bin), "--spec", str(self.spec), "--seed", "1", "--table", str(report),
+            "--keep", str(self.folder / "kept")]
+        for mistake, end in (("", "6 passed, 0 failed"), ("row wrong", "0 passed, 6 failed")):
+            said = io.StringIO()
+            with (mock.patch.object(acceptance, "sample", lambda seed: [self.CASE]),
+                mock.patch.dict(os.environ, {"MISTAKE": mistake}),
+                  contextlib.redirect_stdout(said)):
+                code = acceptance.main(arguments)
+            self.assertEqual((code, said.getvalue().splitlines()[-1]), (bool(mistake), end))
+            self.assertIn("FAILED" if mistake else "ok ", report.read_text())
+
+
+if __name__ == "__main__":
+    unittest.main()
