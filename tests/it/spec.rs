@@ -1,7 +1,8 @@
 //! Specs: what the loader says of right and of wrong ones, and that its documentation is true.
 //!
 //! Shape: golden files in `tests/spec` (`REWRITE=1` rewrites their expectations), one theme a file;
-//! mutations of `dataflows/attendance.toml`; docs/spec.md and docs/spec.schema.json against the types.
+//! mutations of `dataflows/attendance.toml`; docs/spec.md and docs/spec.schema.json against the
+//! types.
 //!
 //! Invariants: every rule has a case; the schema that editors get and the loader agree on the form.
 
@@ -440,8 +441,8 @@ fn reference_names_every_rule() {
     }
 }
 
-/// Every example is a whole spec, or tables that are added to `attendance.toml`: lines under a table
-/// that is there already go to its beginning.
+/// Every example is a whole spec, or tables that are added to `attendance.toml`: lines under a
+/// table that is there already go to its beginning.
 #[test]
 fn examples_of_the_reference_are_sound() {
     let page = reference();

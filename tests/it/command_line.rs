@@ -1,0 +1,208 @@
+//! The program as people use it: every command of the README, exit codes, errors.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::support::{project, said, tributary};
+
+/// The commands in the README's `sh` blocks, a line each, continued lines joined.
+fn readme_commands() -> Vec<String> {
+    let text = fs::read_to_string(project("README.md")).unwrap();
+    let mut commands = Vec::new();
+    for block in text.split("```sh\n").skip(1) {
+        let block = block.split("```").next().unwrap().replace("\\\n", " ");
+        commands.extend(block.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from));
+    }
+    commands
+}
+
+/// What begins a command of the README that builds and runs the program.
+const CARGO_RUN: &str = "cargo run --release --quiet -- ";
+
+#[test]
+fn commands_of_the_readme_do_what_they_say() {
+    let commands = readme_commands();
+    let scratch = tempfile::tempdir().unwrap();
+    copy_inputs(scratch.path());
+    let mut ran = 0;
+    for command in &commands {
+        let words: Vec<&str> = match command.strip_prefix(CARGO_RUN) {
+            Some(rest) => rest.split_whitespace().collect(),
+            // Run by `.ci/run`, which runs this test; and the acceptance, whose sample is a test.
+            None => {
+                let known =
+                    ["cargo test --release", "python3 tests/oracle/acceptance.py", "cargo bench"];
+                assert!(known.iter().any(|k| command.starts_with(k)), "no test runs {command:?}");
+                continue;
+            }
+        };
+        let output = Command::new(env!("CARGO_BIN_EXE_tributary"))
+            .args(words)
+            .current_dir(scratch.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command}\n{}", said(&output));
+        ran += 1;
+    }
+    assert!(ran >= 5, "the README shows {ran} commands of the program");
+    assert!(commands[0].starts_with(CARGO_RUN), "the first command runs the main job");
+    assert!(commands[1].starts_with("cargo test"), "the second passes the tests");
+}
+
+fn copy_inputs(scratch: &Path) {
+    for folder in ["data", "dataflows"] {
+        let copied = Command::new("cp").arg("-r").arg(project(folder)).arg(scratch).status();
+        assert!(copied.unwrap().success());
+    }
+}
+
+#[test]
+fn first_command_shows_the_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = sample(&["--show", "--out", folder.path().to_str().unwrap()]);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    for shown in ["enriched", "latest", "attendance_by_group_day", "GROUP_SHORT_TITLE", "PRESENT"] {
+        assert!(text.contains(shown), "{shown} is not shown:\n{text}");
+    }
+}
+
+/// Runs the attendance sample with further arguments.
+fn sample(more: &[&str]) -> std::process::Output {
+    let mut arguments = vec![
+        "run",
+        "dataflows/attendance.toml",
+        "--once",
+        "--events",
+        "data/attendance/events.ndjson",
+        "--documents",
+        "data/attendance/people.ndjson",
+        "--changes",
+        "data/attendance/changes.ndjson",
+    ];
+    arguments.extend(more);
+    tributary(&arguments)
+}
+
+#[test]
+fn exit_codes_tell_failures_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let out = out.to_str().unwrap();
+    let wrong = folder.path().join("wrong.toml");
+    fs::write(&wrong, "name = \"x\"\n").unwrap();
+    let run = |spec: &str, events: &str| {
+        let documents = "data/attendance/people.ndjson";
+        tributary(&[
+            "run",
+            spec,
+            "--once",
+            "--events",
+            events,
+            "--documents",
+            documents,
+            "--out",
+            out,
+        ])
+    };
+    let (spec, events) = ("dataflows/attendance.toml", "data/attendance/events.ndjson");
+    for (output, code, word) in [
+        (run(spec, events), 0, "enriched"),
+        (run(spec, "nowhere.ndjson"), 1, "nowhere.ndjson"),
+        (run(wrong.to_str().unwrap(), events), 3, "missing-key"),
+        (run("nowhere.toml", events), 3, "nowhere.toml"),
+        (tributary(&["run", spec, "--once", "--events", events, "--out", out]), 2, "--documents"),
+        (tributary(&["run", spec]), 2, "--events"),
+        (tributary(&["check", wrong.to_str().unwrap()]), 3, "missing-key"),
+        (tributary(&["check", spec]), 0, "sound"),
+        (tributary(&["generate", out, "--students", "0"]), 2, "students"),
+    ] {
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        assert!(said(&output).contains(word), "{word}: {}", said(&output));
+    }
+}
+
+#[test]
+fn failed_run_leaves_what_stood_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    assert!(sample(&["--out", out]).status.success());
+    let before = fs::read(folder.path().join("enriched.ndjson")).unwrap();
+    let failed = sample(&["--out", out, "--workers", "2", "--events", "nowhere.ndjson"]);
+    assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
+    assert_eq!(fs::read(folder.path().join("enriched.ndjson")).unwrap(), before);
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let hidden = names.filter(|name| name.to_string_lossy().starts_with('.')).count();
+    assert_eq!(hidden, 0, "nothing unfinished is left behind");
+}
+
+#[test]
+fn inputs_are_never_written_nor_read_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("enriched.ndjson");
+    fs::copy(project("data/attendance/events.ndjson"), &input).unwrap();
+    let (input, out) = (input.to_str().unwrap(), folder.path().to_str().unwrap());
+    let overwriting = sample(&["--events", input, "--out", out]);
+    assert_eq!(overwriting.status.code(), Some(2), "{}", said(&overwriting));
+    let twice = sample(&["--events", "data/attendance/events.ndjson", "--out", out]);
+    assert_eq!(twice.status.code(), Some(2), "{}", said(&twice));
+}
+
+#[test]
+fn folder_is_one_runs_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = fs::File::open(folder.path()).unwrap();
+    lock.lock().unwrap();
+    let output = sample(&["--out", folder.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("in use by another run"), "{}", said(&output));
+}
+
+#[test]
+fn errors_and_summaries_hold_no_personal_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = said(&sample(&["--out", folder.path().to_str().unwrap()]));
+    let people = fs::read_to_string(project("data/attendance/people.ndjson")).unwrap();
+    for line in people.lines() {
+        let person: serde_json::Value = serde_json::from_str(line).unwrap();
+        if let Some(name) = person["_source"]["PERSONAL"]["lastname"].as_str() {
+            assert!(!text.contains(name), "{name} is printed");
+        }
+    }
+}
+
+#[test]
+fn hostile_files_never_stop_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let mut deep = b"{\"x\":".to_vec();
+    deep.extend(b"[".repeat(1 << 20));
+    let cases: [&[u8]; 6] = [b"", b"\n\n\n", b"\0\0\0", b"{\"ID\":\"", &[0xff; 4096], &deep];
+    for (place, bytes) in cases.iter().enumerate() {
+        let events = write("events", bytes);
+        let documents = write("documents", bytes);
+        let changes = write("changes", bytes);
+        let out = folder.path().join(format!("out{place}"));
+        let output = tributary(&[
+            "run",
+            "dataflows/attendance.toml",
+            "--once",
+            "--events",
+            &events,
+            "--documents",
+            &documents,
+            "--changes",
+            &changes,
+            "--out",
+            out.to_str().unwrap(),
+        ]);
+        assert!(output.status.success(), "case {place}: {}", said(&output));
+        let lines = bytes.split(|b| *b == b'\n').count()
+            - usize::from(bytes.is_empty() || bytes.ends_with(b"\n"));
+        let letters = fs::read_to_string(out.join("dead_letters.ndjson")).unwrap();
+        assert_eq!(letters.lines().count(), lines, "case {place}");
+    }
+}

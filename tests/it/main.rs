@@ -1,0 +1,12 @@
+//! All integration tests, one binary: each module is a theme.
+
+// A test that cannot go on fails, and says where.
+#![allow(clippy::unwrap_used)]
+
+mod command_line;
+mod dataflow;
+mod oracle;
+mod orders;
+mod spec;
+mod support;
+mod tidy;

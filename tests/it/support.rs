@@ -1,0 +1,26 @@
+//! What several themes use: where things are, running the program, reading its files.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// A path within the project.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Runs the program from the project's folder.
+pub fn tributary(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .args(arguments)
+        .current_dir(project("."))
+        .output()
+        .expect("the program can be started")
+}
+
+/// What a run said, for the message of an assertion.
+pub fn said(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
