@@ -6,7 +6,7 @@ use clap::Parser;
 use tributary::cli::Cli;
 
 /// Many small rows are made and dropped on several threads, which the system's allocator is slow at
-/// (measured with `benches/whole_program`; see docs/benchmarks.md).
+/// (an eighth of the work, see docs/benchmarks.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
