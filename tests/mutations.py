@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Break each rule of the engine on purpose, and show that a test turns red.
+
+    tests/mutations.py [--only WORD] [--list]
+
+Each mutation replaces one text in one file of a copy of the project, builds it, and runs the tests: first the unit tests and
+the scripts of the dataflow, then, where those stay green, the sample of the acceptance with its hostile input. A mutation that
+does not build, or whose text does not stand exactly once, is a fault of this list. About half a minute a mutation.
+
+Exit 0 and 'N passed, 0 failed' if every mutation was noticed; a mutation that nothing notices is a rule without a test.
+"""
+import argparse, os, pathlib, shutil, subprocess, sys, tempfile
+
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+SPEC = "dataflows/attendance.toml"
+
+# (the rule that is broken, file, what stands there, what stands there instead)
+MUTATIONS = [
+    # rule 1: events
+    ("65 levels are not too deep", "src/row/json.rs", "if depth > depth_max {", "if depth > depth_max + 1 {"),
+    ("an event of the greatest length is too long", "src/source/decode.rs", "event.len() > events.bytes_max", "event.len() >= events.bytes_max"),
+    ("-0 is an integer", "src/row/kind.rs", 'written != "-0"', 'written != "-00"'),
+    ("21 digits of text are an integer", "src/row/kind.rs", "const DIGITS_MAX: usize = 20;", "const DIGITS_MAX: usize = 21;"),
+    ("of a key that stands twice the first counts", "src/source/decode.rs", "tokens[place] = Some(token);", "tokens[place].get_or_insert(token);"),
+    ("null is a value", "src/source/decode.rs", 'token.get() != "null"', 'token.get() != "nil"'),
+    ("a missing column is no fault", "src/source/decode.rs", "None if column.optional => {}", "None if column.optional || id.0 > 3 => {}"),
+    ("second 60 is real", "src/time.rs", "second > 59", "second > 60"),
+    ("a fraction may be empty", "src/time.rs", "fraction.is_empty() || fraction.len() > 6", "fraction.len() > 6"),
+    ("a UUID needs no hyphens", "src/row/kind.rs", "if text.len() != uuid::fmt::Hyphenated::LENGTH {", "if text.len() > uuid::fmt::Hyphenated::LENGTH {"),
+    ("a mark of 6 is one", SPEC, 'range = "0..5"', 'range = "0..6"'),
+    ("the year 2150 is in range", SPEC, "2015-01-01..2149-12-31", "2015-01-01..2150-12-31"),
+    # rule 2: dead letters
+    ("a dead letter says the next line", "src/source/file.rs", "take(self.line, &self.buffer);", "take(self.line + 1, &self.buffer);"),
+    ("a taken event's letter holds its neighbour too", "src/engine/flight.rs", "let start = if place == 0 {", "let start = if place <= 1 {"),
+    # rule 3: duplicates
+    ("an equal copy is a dead letter", "src/dataflow/dedupe.rs", "filter(|((_, row), _)| row != first)", "filter(|((_, row), _)| row != first || true)"),
+    ("the last event of an ID stands", "src/dataflow/dedupe.rs", "let ((_, first), _) = &by_offset[0];", "let ((_, first), _) = &by_offset[by_offset.len() - 1];"),
+    # rule 4: the reference
+    ("the greatest _id has a number", "src/dataflow/reference.rs", "let ((_, row), _) = &by_id[0];", "let ((_, row), _) = &by_id[by_id.len() - 1];"),
+    ("half a surrogate pair is text", "src/reference/document.rs", "if has_surrogate_escape(line) &&", "if line.is_empty() && has_surrogate_escape(line) &&"),
+    ("a null op is an index", "src/reference/document.rs", "        None => \"index\".into(),", "        None => \"index\".into(),\n        Some(token) if token.get() == \"null\" => \"index\".into(),"),
+    ("what a document said before stands too", "src/reference/mod.rs", "take(claim, -1)", "take(claim, 0)"),
+    ("empty text is a value", "src/reference/project.rs", '"null" | "\\"\\""', '"null" | "nil"'),
+    ("an integer beyond its range is a value", "src/reference/project.rs", "(low..=high).contains(&number)", "(low..=high).contains(&number) || number > 0"),
+    ("the number 0 is somebody's", SPEC, 'PERSONAL.ID_DECANAT", range = "1..4294967295"', 'PERSONAL.ID_DECANAT", range = "0..4294967295"'),
+    # rule 5: enriched records
+    ("unmatched events are lost", "src/dataflow/enrich.rs", "all.concatenate([replaced, found, silent])", "all.filter(|_| false).concatenate([replaced.filter(|_| false), found, silent])"),
+    ("events that ask for nothing are lost", "src/dataflow/enrich.rs", "all.concatenate([replaced, found, silent])", "all.concatenate([replaced, found, silent.filter(|_| false)])"),
+    ("the deanery's number is not looked up", SPEC, "in = [2, 3]", "in = [2]"),
+    ("a birthday counts from the day after", "src/time.rs", "(later.month(), later.day()) < (self.month(), self.day())", "(later.month(), later.day()) <= (self.month(), self.day())"),
+    ("an age of 151 is one", SPEC, 'STUDENT_AGE          = { type = "years", path = "PERSONAL.birthdate", until = "DATE_CREATE", range = "0..150" }', 'STUDENT_AGE          = { type = "years", path = "PERSONAL.birthdate", until = "DATE_CREATE", range = "0..151" }'),
+    ("the last of several paths counts", "src/reference/project.rs", "values.next()", "values.last()"),
+    # rule 6: corrections
+    ("a change of a teacher corrects nothing", "src/reference/mod.rs", "if before != after {", "if before != after && (before.is_empty() || before[0].lookup.0 == 0) {"),
+    # rule 7: the latest mark
+    ("the earliest mark is the latest", "src/dataflow/latest.rs", "by_rank[by_rank.len() - 1]", "by_rank[0]"),
+    ("the role does not break a tie", SPEC, 'order = ["DATE_CREATE", "MARKED_BY_ROLE", "ID"]', 'order = ["DATE_CREATE", "ID"]'),
+    ("no role is the highest", "src/row/mod.rs", "let Some(value) = value else { return bytes.push(0) };", "let Some(value) = value else { return bytes.push(2) };"),
+    # rule 8: counts
+    ("a condition counts what it should not", "src/dataflow/count.rs", "is_none_or(|when| spec.holds(when, &record))", "is_none_or(|when| !spec.holds(when, &record))"),
+    ("retracted marks still count", "src/dataflow/count.rs", "let times = *times as i64;", "let times = (*times as i64).max(0);"),
+]
+
+UNIT = ["cargo", "test", "--quiet", "--lib"]
+SCRIPTS = ["cargo", "test", "--quiet", "--test", "it", "dataflow::"]
+SAMPLE = ["cargo", "test", "--quiet", "--test", "it", "oracle_sample"]
+
+
+# Builds of the copy stay between runs, so that the dependencies are built once.
+ENVIRONMENT = {"CARGO_TARGET_DIR": str(PROJECT / "target" / "mutations")} | os.environ
+
+
+def copy_project(folder):
+    shutil.copytree(PROJECT, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("target", ".git", "out", "__pycache__"))
+
+
+def mutate(root, file, old, new):
+    text = (root / file).read_text(encoding="utf-8")
+    if text.count(old) != 1:
+        sys.exit(f"{file}: {old!r} stands there {text.count(old)} times, not once; mend the list")
+    (root / file).write_text(text.replace(old, new), encoding="utf-8")
+
+
+def noticed_by(root):
+    """The first tests that fail, None if none does."""
+    built = subprocess.run(["cargo", "test", "--quiet", "--no-run"], cwd=root, env=ENVIRONMENT, capture_output=True, text=True)
+    if built.returncode:
+        sys.exit(f"the mutation does not build; mend the list\n{built.stderr[-3000:]}")
+    for tests in (UNIT, SCRIPTS, SAMPLE):
+        if subprocess.run(tests, cwd=root, env=ENVIRONMENT, capture_output=True).returncode:
+            return " ".join(tests[2:])
+    return None
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--only", default="", help="mutations whose rule or file holds this word")
+    p.add_argument("--list", action="store_true", help="name the mutations and end")
+    a = p.parse_args()
+    chosen = [m for m in MUTATIONS if a.only in m[0] or a.only in m[1]]
+    if a.list:
+        print("\n".join(f"{file}: {rule}" for rule, file, _, _ in chosen))
+        return
+    passed = failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder) / "mutated"
+        copy_project(root)
+        for rule, file, old, new in chosen:
+            right = (root / file).read_text(encoding="utf-8")
+            mutate(root, file, old, new)
+            by = noticed_by(root)
+            (root / file).write_text(right, encoding="utf-8")
+            passed, failed = passed + (by is not None), failed + (by is None)
+            print(f"{'red  ' if by else 'GREEN'}  {rule} ({file}): {by or 'no test noticed'}", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
