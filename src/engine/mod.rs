@@ -117,9 +117,9 @@ struct Shared {
 /// Runs a job to its end and publishes its views.
 ///
 /// # Errors
-/// When an input or the output folder fails; nothing was published then.
+/// When an input or the output folder fails; no results of this run stand there then.
 pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError> {
-    let folder = Folder::claim(&job.out)?;
+    let folder = Folder::claim(&job.out, output_names(&job.spec))?;
     let spec = Arc::clone(&job.spec);
     let workers = job.workers;
     let shared =

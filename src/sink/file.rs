@@ -44,11 +44,14 @@ pub struct Folder {
 
 impl Folder {
     /// Makes the folder where there is none, takes it for this run, and removes what a run that was
-    /// killed left there unfinished.
+    /// killed left there unfinished. The outputs will be called `names`.
     ///
     /// # Errors
-    /// When it cannot be made or another run holds it.
-    pub fn claim(path: &Path) -> Result<Folder, SinkError> {
+    /// When it cannot be made, another run holds it, or a name belongs to a folder.
+    pub fn claim(
+        path: &Path,
+        names: impl IntoIterator<Item = String>,
+    ) -> Result<Folder, SinkError> {
         let unusable = |source| SinkError::Folder { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(unusable)?;
         let lock = File::open(path).map_err(unusable)?;
@@ -65,7 +68,12 @@ impl Folder {
                 fs::remove_file(entry.path()).map_err(unusable)?;
             }
         }
-        Ok(Folder { path: path.to_owned(), lock })
+        let folder = Folder { path: path.to_owned(), lock };
+        // Found out now, not after hours of work.
+        match names.into_iter().find(|name| path.join(name).is_dir()) {
+            Some(name) => Err(unwritten(&folder, &name, io::ErrorKind::IsADirectory.into())),
+            None => Ok(folder),
+        }
     }
 
     /// Where it is, as it was named.
@@ -160,7 +168,8 @@ pub struct PublishedView {
 /// Publishes the shares of all workers as files in `folder`; `wrote` is told of each row.
 ///
 /// # Errors
-/// When a file cannot be written; then nothing was published, and what stood there still does.
+/// When a file cannot be written: then nothing was published, and what stood there still does. When
+/// a written file cannot get its name: then no results stand there, of this run or an earlier one.
 pub fn publish(
     spec: &Arc<Spec>,
     shares: Vec<FileShare>,
@@ -293,20 +302,34 @@ fn write_file(
 /// Gives the finished files their names. Those of an earlier run go first, all of them: whoever
 /// sees two files of a folder sees two of one run.
 fn replace_files(folder: &Folder, finished: Vec<(String, NamedTempFile)>) -> Result<(), SinkError> {
-    for (name, _) in &finished {
-        match fs::remove_file(folder.path.join(name)) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(unwritten(folder, name, source));
-            }
-            _ => {}
+    let names: Vec<String> = finished.iter().map(|(name, _)| name.clone()).collect();
+    let at = |name: &str| folder.path.join(name);
+    let replaced = (|| {
+        for name in &names {
+            remove(&at(name)).map_err(|source| (name.clone(), source))?;
         }
+        for (name, file) in finished {
+            let placed = make_readable(&file)
+                .and_then(|()| file.persist(at(&name)).map_err(|failed| failed.error));
+            placed.map_err(|source| (name, source))?;
+        }
+        folder.lock.sync_all().map_err(|source| ("the folder itself".to_owned(), source))
+    })();
+    replaced.map_err(|(name, source)| {
+        // A part must not pass for the whole. Where even this fails, the error still says so.
+        for name in &names {
+            let _ = remove(&at(name));
+        }
+        SinkError::Unplaced { path: folder.path.clone(), name, source }
+    })
+}
+
+/// Removes a file that may not be there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    for (name, file) in finished {
-        make_readable(&file).map_err(|source| unwritten(folder, &name, source))?;
-        file.persist(folder.path.join(&name))
-            .map_err(|failed| unwritten(folder, &name, failed.error))?;
-    }
-    folder.lock.sync_all().map_err(|source| unwritten(folder, "the folder itself", source))
 }
 
 /// Temporary files are their owner's alone; results are for whoever may read the folder.
@@ -318,4 +341,29 @@ fn make_readable(file: &NamedTempFile) -> io::Result<()> {
 
 fn unwritten(folder: &Folder, name: &str, source: io::Error) -> SinkError {
     SinkError::Unwritten { path: folder.path.clone(), name: name.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_between_renames_leaves_no_part() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = Folder::claim(scratch.path(), []).unwrap();
+        fs::write(scratch.path().join("a"), "of an earlier run").unwrap();
+        let file = || NamedTempFile::new_in(scratch.path()).unwrap();
+        let finished = vec![("a".to_owned(), file()), ("no such folder/b".to_owned(), file())];
+        let error = replace_files(&folder, finished).unwrap_err();
+        assert!(matches!(&error, SinkError::Unplaced { name, .. } if name == "no such folder/b"));
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "{error}");
+    }
+
+    #[test]
+    fn folder_in_the_place_of_an_output_is_found_before_the_run() {
+        let scratch = tempfile::tempdir().unwrap();
+        fs::create_dir(scratch.path().join("latest.ndjson")).unwrap();
+        let claimed = Folder::claim(scratch.path(), ["latest.ndjson".to_owned()]);
+        assert!(matches!(claimed, Err(SinkError::Unwritten { .. })), "{claimed:?}");
+    }
 }

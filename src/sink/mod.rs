@@ -70,4 +70,17 @@ pub enum SinkError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A written file did not get its name.
+    #[error(
+        "cannot place \"{name}\" in output folder \"{path}\"; no results stand there, of this run \
+         or an earlier one: mend the folder and run again"
+    )]
+    Unplaced {
+        /// The folder, as it was named.
+        path: PathBuf,
+        /// The output.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
