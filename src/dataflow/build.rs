@@ -8,18 +8,14 @@
 use std::sync::Arc;
 
 use super::{
-    Collection, Event, ViewRow,
-    count::count,
-    dedupe::dedupe,
-    enrich::{enrich_always, enrich_never},
-    latest::keep_latest,
+    Collection, Event, ViewRow, count::count, dedupe::dedupe, enrich::enrich, latest::keep_latest,
     reference::reference,
 };
 use crate::{
     reference::Claim,
     row::{LookupId, Record},
     source::Place,
-    spec::{Corrections, Spec, ViewKind},
+    spec::{Spec, ViewKind},
 };
 
 /// What comes out of a dataflow.
@@ -41,10 +37,7 @@ pub fn build<'s>(
     let bare = standing.map(move |row| Record::bare(row, lookups));
     let enriched = (0..lookups as u16).map(LookupId).fold(bare, |records, lookup| {
         let documents = reference(claims.clone(), lookup);
-        match spec.corrections {
-            Corrections::Always => enrich_always(spec, records, documents, lookup),
-            Corrections::Never => enrich_never(spec, records, documents, lookup),
-        }
+        enrich(spec, records, documents, lookup)
     });
     // Consolidated once here, so that no view sees a record come and go within an epoch.
     let enriched = enriched.consolidate();

@@ -22,35 +22,37 @@ use timely::dataflow::{
 use super::{Collection, Diff};
 use crate::{
     row::{Key, LookupId, Record, Row},
-    spec::Spec,
+    spec::{Corrections, Spec},
     time::Epoch,
 };
 
-/// Records by the key that they ask for, and those that ask for none.
-fn split<'s>(
-    spec: &Arc<Spec>,
-    records: Collection<'s, Record>,
-    lookup: LookupId,
-) -> (Collection<'s, (Key, Record)>, Collection<'s, Record>) {
-    let (asking, silent) = (Arc::clone(spec), Arc::clone(spec));
-    let asks = records.clone().flat_map(move |record| {
-        let key = asking.lookup_key(lookup, &record)?;
-        Some((key, record))
-    });
-    let is_silent = move |record: &Record| !silent.asks(lookup, record);
-    (asks, records.filter(is_silent))
-}
-
-/// Joins with the documents as they stand: history follows the reference.
-///
-/// `documents` holds at most one document a key; two would double a record.
-pub(super) fn enrich_always<'s>(
+/// Records joined with the document of one lookup; `documents` holds at most one a key, since two
+/// would double a record. Records that ask for none pass by.
+pub(super) fn enrich<'s>(
     spec: &Arc<Spec>,
     records: Collection<'s, Record>,
     documents: Collection<'s, (Key, Row)>,
     lookup: LookupId,
 ) -> Collection<'s, Record> {
-    let (asking, silent) = split(spec, records, lookup);
+    let (asking, silent) = (Arc::clone(spec), Arc::clone(spec));
+    let asks = records.clone().flat_map(move |record| {
+        let key = asking.lookup_key(lookup, &record)?;
+        Some((key, record))
+    });
+    let silent = records.filter(move |record| !silent.asks(lookup, record));
+    let enriched = match spec.corrections {
+        Corrections::Always => join_always(asks, documents, lookup),
+        Corrections::Never => join_once(asks, documents, lookup),
+    };
+    enriched.concat(silent)
+}
+
+/// Joins with the documents as they stand: history follows the reference.
+fn join_always<'s>(
+    asking: Collection<'s, (Key, Record)>,
+    documents: Collection<'s, (Key, Row)>,
+    lookup: LookupId,
+) -> Collection<'s, Record> {
     let matched = asking.clone().arrange_by_key_named("Enrich: records").join_core(
         documents.arrange_by_key_named("Enrich: documents"),
         |_key, record, document| Some((record.clone(), document.clone())),
@@ -60,23 +62,21 @@ pub(super) fn enrich_always<'s>(
     let all = asking.map(|(_key, record)| record);
     let replaced = matched.clone().map(|(record, _document)| record).negate();
     let found = matched.map(move |(record, document)| record.with_document(lookup, &document));
-    all.concatenate([replaced, found, silent])
+    all.concatenate([replaced, found])
 }
 
 /// Joins with the documents as they are known when a record arrives; a record is decided once and
 /// never corrected. Documents of an epoch are known to the records of that epoch.
-pub(super) fn enrich_never<'s>(
-    spec: &Arc<Spec>,
-    records: Collection<'s, Record>,
+fn join_once<'s>(
+    asking: Collection<'s, (Key, Record)>,
     documents: Collection<'s, (Key, Row)>,
     lookup: LookupId,
 ) -> Collection<'s, Record> {
-    let (asking, silent) = split(spec, records, lookup);
-    let found = asking.inner.binary_frontier(
+    let joined = asking.inner.binary_frontier(
         documents.inner,
         Exchange::new(|((key, _), _, _): &((Key, Record), Epoch, Diff)| key.hashed()),
         Exchange::new(|((key, _), _, _): &((Key, Row), Epoch, Diff)| key.hashed()),
-        "EnrichNever",
+        "JoinOnce",
         |_capability, _info| {
             let mut waiting: BTreeMap<Epoch, Waiting> = BTreeMap::new();
             let mut known: HashMap<Key, Row> = HashMap::new();
@@ -113,7 +113,7 @@ pub(super) fn enrich_never<'s>(
             }
         },
     );
-    found.as_collection().concat(silent)
+    joined.as_collection()
 }
 
 /// What an epoch brought while it can still bring more.
