@@ -65,7 +65,9 @@ impl Kind {
                 0..=0xff => 1,
                 0x100..=0xffff => 2,
                 0x1_0000..=0xffff_ffff => 4,
-                _ => 8,
+                0x1_0000_0000..=0xffff_ffff_ffff_ffff => 8,
+                // No spec that is sound has such a range: `spec::terms::integers`.
+                _ => 16,
             },
             Kind::Day { .. } => 4,
             Kind::Moment { .. } | Kind::Text { .. } => 8,
@@ -239,6 +241,7 @@ mod tests {
             (0, u32::MAX.into(), 4),
             (0, u64::MAX.into(), 8),
             (i64::MIN.into(), 0, 8),
+            (i64::MIN.into(), i64::MAX.into(), 8),
         ] {
             assert_eq!(Kind::Integer { low, high }.width(), width, "{low}..{high}");
         }

@@ -75,11 +75,16 @@ impl Spec {
     /// # Errors
     /// With all its violations.
     pub fn parse(path: &Path, text: &str) -> Result<Spec, Violations> {
-        let (file, places) = read::read(text).map_err(|found| violations(path, found))?;
-        resolve::resolve(&file, &places).map_err(|found| violations(path, found))
+        let read = read::read(text).map_err(|found| violations(path, found))?;
+        match (resolve::resolve(&read.file, &read.places), read.found) {
+            (Ok(spec), of_form) if of_form.is_empty() => Ok(spec),
+            (Ok(_), of_form) => Err(violations(path, of_form)),
+            (Err(of_sense), of_form) => Err(violations(path, [of_form, of_sense].concat())),
+        }
     }
 }
 
-fn violations(path: &Path, found: Vec<Violation>) -> Violations {
+fn violations(path: &Path, mut found: Vec<Violation>) -> Violations {
+    found.sort_by_key(|violation| (violation.line, violation.column));
     Violations { path: path.to_owned(), found }
 }

@@ -33,8 +33,19 @@ pub fn json_schema() -> Value {
     schema.to_value()
 }
 
+/// A spec whose form could be read.
+pub(super) struct Read {
+    pub(super) file: SpecFile,
+    pub(super) places: Places,
+    /// What is wrong with its form all the same; the file stands without it.
+    pub(super) found: Vec<Violation>,
+}
+
+/// Options on which nothing else in a spec depends, so that the rest can be judged without them.
+const ON_THEIR_OWN: [&str; 3] = ["/shards", "/events/bytes_max", "/events/depth_max"];
+
 /// Reads a spec's form.
-pub(super) fn read(text: &str) -> Result<(SpecFile, Places), Vec<Violation>> {
+pub(super) fn read(text: &str) -> Result<Read, Vec<Violation>> {
     let places = Places::new(text);
     if text.len() > SPEC_BYTES_MAX {
         return Err(too_long());
@@ -55,14 +66,31 @@ pub(super) fn read(text: &str) -> Result<(SpecFile, Places), Vec<Violation>> {
         return Err(findings.finish());
     }
     let mut reader = Reader { text, places, too_large: Vec::new() };
-    let value = reader.table(table.get_ref(), "");
+    let mut value = reader.table(table.get_ref(), "");
     let Reader { places, too_large, .. } = reader;
-    let found = Form::new(&places, too_large).violations(&value);
-    if !found.is_empty() {
-        return Err(found);
+    let (found, unknown) = Form::new(&places, too_large).violations(&value);
+    if found.is_empty() {
+        let file = serde_json::from_value(value);
+        let file = file.expect("what the schema accepts, the types accept");
+        return Ok(Read { file, places, found });
     }
-    let file = serde_json::from_value(value).expect("what the schema accepts, the types accept");
-    Ok((file, places))
+    // What is wrong here may hide no more: the sense is judged too, where the rest has one.
+    let on_their_own = ON_THEIR_OWN.into_iter();
+    let removed = unknown.iter().map(String::as_str).chain(on_their_own);
+    removed.for_each(|pointer| remove(&mut value, pointer));
+    match serde_json::from_value(value) {
+        Ok(file) => Ok(Read { file, places, found }),
+        Err(_) => Err(found),
+    }
+}
+
+/// Removes what stands at a pointer.
+fn remove(value: &mut Value, pointer: &str) {
+    let Some((parent, name)) = pointer.rsplit_once('/') else { return };
+    let name = name.replace("~1", "/").replace("~0", "~");
+    if let Some(table) = value.pointer_mut(parent).and_then(Value::as_object_mut) {
+        table.remove(&name);
+    }
 }
 
 fn too_long() -> Vec<Violation> {
@@ -141,16 +169,20 @@ impl Reader<'_> {
 struct Form<'p> {
     schema: Value,
     too_large: HashSet<String>,
+    /// Pointers of keys that are not known.
+    unknown: Vec<String>,
     findings: Findings<'p>,
 }
 
 impl Form<'_> {
     fn new(places: &Places, too_large: Vec<String>) -> Form<'_> {
         let too_large = too_large.into_iter().collect();
-        Form { schema: json_schema(), too_large, findings: Findings::new(places) }
+        let (schema, findings) = (json_schema(), Findings::new(places));
+        Form { schema, too_large, unknown: Vec::new(), findings }
     }
 
-    fn violations(mut self, value: &Value) -> Vec<Violation> {
+    /// What is wrong, and the pointers of keys that are not known.
+    fn violations(mut self, value: &Value) -> (Vec<Violation>, Vec<String>) {
         let validator =
             jsonschema::validator_for(&self.schema).expect("the generated schema is a schema");
         for at in &self.too_large {
@@ -161,7 +193,7 @@ impl Form<'_> {
         for error in validator.iter_errors(value) {
             self.report(&error);
         }
-        self.findings.finish()
+        (self.findings.finish(), self.unknown)
     }
 
     fn report(&mut self, error: &ValidationError<'_>) {
@@ -177,7 +209,9 @@ impl Form<'_> {
                     let cause = format!("key \"{key}\" is not known in {name}");
                     let hint = nearest(key, names.iter().map(String::as_str))
                         .or_else(|| Some(format!("known here: {}", names.join(", "))));
-                    self.findings.at_key(&pointer_to(&at, key), Rule::UnknownKey, cause, hint);
+                    let pointer = pointer_to(&at, key);
+                    self.findings.at_key(&pointer, Rule::UnknownKey, cause, hint);
+                    self.unknown.push(pointer);
                 }
             }
             Kind::Required { property } => {

@@ -45,12 +45,13 @@ pub(super) fn name_hint(only_case_is_wrong: bool) -> String {
 /// All integers that a column can have: those that fit 64 bits, with or without sign.
 pub(super) const INTEGERS: (i128, i128) = (i64::MIN as i128, u64::MAX as i128);
 
-/// `LOW..HIGH` of integers that fit 64 bits.
+/// `LOW..HIGH` of integers that fit 64 bits, at most 2^64 of them: a slot of a packed row tells no
+/// more apart.
 pub(super) fn integers(range: &str) -> Option<(i128, i128)> {
     let (low, high) = range.split_once("..")?;
     let (low, high): (i128, i128) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
     let fits = INTEGERS.0 <= low && low <= high && high <= INTEGERS.1;
-    fits.then_some((low, high))
+    (fits && high - low <= i128::from(u64::MAX)).then_some((low, high))
 }
 
 /// An integer as events may write it in text: 1 to 20 decimal digits.
@@ -91,15 +92,23 @@ pub(super) fn path(written: &str) -> Option<Path> {
 }
 
 /// Whether a zone is known and keeps one offset between two days; else why, and what to do.
-pub(super) fn check_zone(name: &str, low: Day, high: Day) -> Result<(), (String, Option<String>)> {
+pub(super) fn check_zone(
+    name: &str,
+    days: Option<(Day, Day)>,
+) -> Result<(), (String, Option<String>)> {
     // The name goes into outputs, whose systems know zones by their exact names.
-    let exact = |zone: &TimeZone| zone.iana_name() == Some(name) && !zone.is_unknown();
+    // These two stand in the database, and are whatever a machine takes them for.
+    let of_machine = ["localtime", "Factory"].contains(&name);
+    let exact =
+        |zone: &TimeZone| zone.iana_name() == Some(name) && !zone.is_unknown() && !of_machine;
     let Some(zone) = TimeZone::get(name).ok().filter(exact) else {
         let known: Vec<String> = jiff::tz::db().available().map(|n| n.to_string()).collect();
-        let hint = nearest(name, known.iter().map(String::as_str))
+        let others = known.iter().map(String::as_str).filter(|known| *known != name);
+        let hint = nearest(name, others)
             .or_else(|| Some("an IANA name, as \"Europe/Moscow\" or \"UTC\"".to_owned()));
         return Err((format!("zone \"{name}\" is not known"), hint));
     };
+    let Some((low, high)) = days else { return Ok(()) };
     let day = |d: Day| civil::date(d.year() as i16, d.month() as i8, d.day() as i8);
     let Ok(start) = zone.to_zoned(day(low).at(0, 0, 0, 0)) else {
         return Err((format!("zone \"{name}\" cannot say when {low} begins"), None));
@@ -165,10 +174,21 @@ mod tests {
     #[test]
     fn ranges_have_two_ends_in_order() {
         assert_eq!(integers("0..255"), Some((0, 255)));
-        assert_eq!(integers("-5 .. 18446744073709551615"), Some((-5, u64::MAX.into())));
-        for bad in
-            ["", "5", "5..", "..5", "5..4", "0..18446744073709551616", "a..b", "0...5", "1,2"]
-        {
+        assert_eq!(integers("0 .. 18446744073709551615"), Some((0, u64::MAX.into())));
+        assert_eq!(integers("-5..18446744073709551610"), Some((-5, 18_446_744_073_709_551_610)));
+        let more_than_fit = "-5..18446744073709551611";
+        for bad in [
+            "",
+            "5",
+            "5..",
+            "..5",
+            "5..4",
+            "0..18446744073709551616",
+            "a..b",
+            "0...5",
+            "1,2",
+            more_than_fit,
+        ] {
             assert_eq!(integers(bad), None, "{bad:?}");
         }
         assert!(days("1970-01-01..2149-06-06").is_some());
@@ -194,11 +214,12 @@ mod tests {
     #[test]
     fn zones_must_keep_one_offset() {
         let day = |y| Day::new(y, 1, 1).expect("real");
-        assert_eq!(check_zone("Europe/Moscow", day(2015), day(2149)), Ok(()));
-        assert_eq!(check_zone("UTC", Day::MIN, Day::MAX), Ok(()));
-        assert!(check_zone("Europe/Moscow", day(2010), day(2149)).is_err());
-        assert!(check_zone("Europe/Berlin", day(2015), day(2149)).is_err());
-        let (_, hint) = check_zone("Europe/Moskow", day(2015), day(2149)).expect_err("unknown");
+        assert_eq!(check_zone("Europe/Moscow", Some((day(2015), day(2149)))), Ok(()));
+        assert_eq!(check_zone("UTC", Some((Day::MIN, Day::MAX))), Ok(()));
+        assert!(check_zone("Europe/Moscow", Some((day(2010), day(2149)))).is_err());
+        assert!(check_zone("Europe/Berlin", Some((day(2015), day(2149)))).is_err());
+        let (_, hint) =
+            check_zone("Europe/Moskow", Some((day(2015), day(2149)))).expect_err("unknown");
         assert_eq!(hint.as_deref(), Some("did you mean \"Europe/Moscow\"?"));
     }
 }

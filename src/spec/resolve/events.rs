@@ -31,8 +31,9 @@ impl<'f> Resolver<'f> {
         let key = self.required("/events/key", &written.key);
         let shard_key = self.required("/events/shard_key", &written.shard_key);
         let time = self.required("/events/time", &written.time);
-        if let Some(time) = time {
-            self.check_time(&kinds[usize::from(time.0)]);
+        match time {
+            Some(time) => self.check_time(&kinds[usize::from(time.0)]),
+            None => self.check_zone(None),
         }
         Some(Events {
             columns,
@@ -89,19 +90,27 @@ impl<'f> Resolver<'f> {
     }
 
     fn check_time(&mut self, kind: &Kind) {
-        let (zone, time) = (&self.file.events.zone, &self.file.events.time);
+        let time = &self.file.events.time;
         let range = match self.file.events.columns.get(time) {
             Some(EventColumnFile::DateTime { range, .. }) => range.as_deref(),
             _ => None,
         };
-        if range.is_some_and(|range| terms::days(range).is_none()) {
-            return; // The range is reported; a zone cannot be judged by it.
-        }
-        let Kind::Moment { low, high } = kind else {
-            let cause = format!("column \"{time}\" is of type {}, not datetime", kind.name());
-            return self.findings.at_value("/events/time", Rule::WrongKind, cause, None);
+        let days = match kind {
+            // The range is reported where it stands; a zone can be judged by its name alone.
+            Kind::Moment { .. } if range.is_some_and(|range| terms::days(range).is_none()) => None,
+            Kind::Moment { low, high } => Some((*low, *high)),
+            _ => {
+                let cause = format!("column \"{time}\" is of type {}, not datetime", kind.name());
+                self.findings.at_value("/events/time", Rule::WrongKind, cause, None);
+                None
+            }
         };
-        if let Err((cause, hint)) = terms::check_zone(zone, *low, *high) {
+        self.check_zone(days);
+    }
+
+    /// The zone by its name, and by the days in which times lie, where they are known.
+    fn check_zone(&mut self, days: Option<(Day, Day)>) {
+        if let Err((cause, hint)) = terms::check_zone(&self.file.events.zone, days) {
             self.findings.at_value("/events/zone", Rule::BadZone, cause, hint);
         }
     }

@@ -151,7 +151,8 @@ impl<'f> Resolver<'f> {
     fn integer_kind(&mut self, pointer: &str, range: &str) -> Kind {
         let (low, high) = terms::integers(range).unwrap_or_else(|| {
             let cause = format!("\"{range}\" is no range of integers");
-            let hint = "written as \"0..255\", both ends included, within -2^63 to 2^64-1";
+            let hint = "written as \"0..255\", both ends included, within -2^63 to 2^64-1, of at \
+                        most 2^64 values";
             self.findings.at_value(pointer, Rule::BadRange, cause, Some(hint.to_owned()));
             // What is wrong with a range is said once, not of every value that it would admit.
             terms::INTEGERS
@@ -194,8 +195,9 @@ impl<'f> Resolver<'f> {
 
     /// Reports what a list names twice.
     fn check_distinct(&mut self, pointer: &str, names: &[String], rule: Rule, what: &str) {
+        let mut seen = HashSet::new();
         for (place, name) in names.iter().enumerate() {
-            if names[..place].contains(name) {
+            if !seen.insert(name) {
                 let cause = format!("{what} \"{name}\" stands there twice");
                 self.findings.at_value(&format!("{pointer}/{place}"), rule, cause, None);
             }
