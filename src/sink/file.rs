@@ -3,9 +3,9 @@
 //! Shape: sealed epochs into one share a worker; the shares together into one file a view, sorted
 //! by the view's key, and `dead_letters.ndjson`, sorted by file and line.
 //!
-//! Invariants: the same rows give the same bytes, on any number of workers; files appear whole and
-//! together after everything was written and synced, or not at all; a folder is one run's at a
-//! time.
+//! Invariants: the same rows give the same bytes, on any number of workers; each file appears
+//! whole, after everything was written and synced, or not at all; where `dead_letters.ndjson`
+//! stands, all stand, and they are of one run; a folder is one run's at a time.
 //!
 //! Not here: how a row is rendered (`sink::render`).
 
@@ -33,6 +33,10 @@ use crate::{
 
 /// What begins the name of a file that is not yet published.
 const UNFINISHED: &str = ".tributary-unfinished-";
+
+/// Lists what the last run published, so that a view that a spec no longer has does not stay behind
+/// and look current.
+const PUBLISHED: &str = ".tributary-published";
 
 /// An output folder, held by this run alone.
 #[derive(Debug)]
@@ -288,7 +292,7 @@ fn write_file(
     write: impl FnOnce(&mut BufWriter<&mut NamedTempFile>) -> io::Result<()>,
 ) -> Result<NamedTempFile, SinkError> {
     let written = || {
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&folder.path)?;
+        let mut file = unfinished(folder)?;
         let mut out = BufWriter::with_capacity(1 << 18, &mut file);
         write(&mut out)?;
         out.flush()?;
@@ -299,18 +303,29 @@ fn write_file(
     written().map_err(|source| unwritten(folder, name, source))
 }
 
-/// Gives the finished files their names. Those of an earlier run go first, all of them: whoever
-/// sees two files of a folder sees two of one run.
+/// A file without a name of its own; with the permissions that files get here by default, since
+/// results are for whoever may read the folder.
+fn unfinished(folder: &Folder) -> io::Result<NamedTempFile> {
+    use std::os::unix::fs::PermissionsExt;
+    let permissions = fs::Permissions::from_mode(0o666);
+    tempfile::Builder::new().prefix(UNFINISHED).permissions(permissions).tempfile_in(&folder.path)
+}
+
+/// Gives the finished files their names, in order. Those of an earlier run go first, all of them,
+/// the last one before the others: where the last one stands, all stand, and they are of one run.
 fn replace_files(folder: &Folder, finished: Vec<(String, NamedTempFile)>) -> Result<(), SinkError> {
     let names: Vec<String> = finished.iter().map(|(name, _)| name.clone()).collect();
     let at = |name: &str| folder.path.join(name);
     let replaced = (|| {
-        for name in &names {
-            remove(&at(name)).map_err(|source| (name.clone(), source))?;
+        let earlier = fs::read_to_string(at(PUBLISHED)).unwrap_or_default();
+        let earlier = earlier.lines().filter(|name| is_output(name));
+        for name in names.iter().rev().map(String::as_str).chain(earlier) {
+            remove(&at(name)).map_err(|source| (name.to_owned(), source))?;
         }
+        let listed = fs::write(at(PUBLISHED), names.join("\n"));
+        listed.map_err(|source| (PUBLISHED.to_owned(), source))?;
         for (name, file) in finished {
-            let placed = make_readable(&file)
-                .and_then(|()| file.persist(at(&name)).map_err(|failed| failed.error));
+            let placed = file.persist(at(&name)).map_err(|failed| failed.error);
             placed.map_err(|source| (name, source))?;
         }
         folder.lock.sync_all().map_err(|source| ("the folder itself".to_owned(), source))
@@ -332,11 +347,11 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Temporary files are their owner's alone; results are for whoever may read the folder.
-#[cfg(unix)]
-fn make_readable(file: &NamedTempFile) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))
+/// Whether a name is one of a file that a run may have published.
+fn is_output(name: &str) -> bool {
+    name.strip_suffix(".ndjson").is_some_and(|stem| {
+        !stem.is_empty() && stem.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
 }
 
 fn unwritten(folder: &Folder, name: &str, source: io::Error) -> SinkError {
@@ -356,7 +371,25 @@ mod tests {
         let finished = vec![("a".to_owned(), file()), ("no such folder/b".to_owned(), file())];
         let error = replace_files(&folder, finished).unwrap_err();
         assert!(matches!(&error, SinkError::Unplaced { name, .. } if name == "no such folder/b"));
-        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "{error}");
+        let left = fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), [PUBLISHED], "{error}");
+    }
+
+    #[test]
+    fn view_of_an_earlier_spec_does_not_stay() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = Folder::claim(scratch.path(), []).unwrap();
+        let publish = |names: &[&str]| {
+            let file = |name: &&str| ((*name).to_owned(), unfinished(&folder).unwrap());
+            replace_files(&folder, names.iter().map(file).collect()).unwrap();
+        };
+        fs::write(scratch.path().join("mine.ndjson"), "not of a run").unwrap();
+        publish(&["old.ndjson", "both.ndjson"]);
+        publish(&["new.ndjson", "both.ndjson"]);
+        let left = fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, [PUBLISHED, "both.ndjson", "mine.ndjson", "new.ndjson"]);
     }
 
     #[test]
