@@ -175,7 +175,7 @@ fn memory(out: &mut String, spec: &Spec) {
     }
     for view in &spec.views {
         let what = match &view.kind {
-            ViewKind::Enriched => "nothing: the sink has it",
+            ViewKind::Enriched => "each record",
             ViewKind::Latest { .. } => "each record by key, and the winner of each key",
             ViewKind::Counts { .. } => "each group and its numbers",
         };

@@ -31,8 +31,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed while running, nothing was published; 2 wrong arguments; 3 the spec is
-refused.
+Exit codes: 0 done; 1 failed while running, and the error says what stands; 2 wrong arguments; 3 the
+spec is refused.
 
 A first run, on the sample in data/:
   tributary run dataflows/attendance.toml --once --show \\
@@ -88,11 +88,11 @@ impl Failure {
                 ExitCode::from(1)
             }
             Failure::Arguments(what) => {
-                eprintln!("error: {what}");
+                tell(&format!("error: {what}"));
                 ExitCode::from(2)
             }
             Failure::Spec(SpecError::Wrong(violations)) => {
-                eprintln!("{violations}");
+                tell(&violations.to_string());
                 ExitCode::from(3)
             }
             Failure::Spec(error) => {
@@ -110,20 +110,36 @@ impl From<SpecError> for Failure {
 }
 
 fn tell_with_causes(error: &dyn Error) {
-    eprintln!("error: {error}");
+    let mut told = format!("error: {error}");
     let mut cause = error.source();
     while let Some(inner) = cause {
-        eprintln!("  because: {inner}");
+        told.push_str(&format!("\n  because: {inner}"));
         cause = inner.source();
     }
+    tell(&told);
 }
+
+/// Tells what went wrong; where nobody can be told, the exit code still says it.
+fn tell(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// What was to be printed could not be.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot write to standard output; results that were to be written as files stand all the same"
+)]
+struct Unprinted(#[source] std::io::Error);
 
 /// Prints to standard output; a reader that went away (`| head`) is no failure.
 fn print(text: &str) -> Result<(), Failure> {
     use std::io::{ErrorKind, Write};
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::failed(error)),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::failed(Unprinted(error)))
+        }
         _ => Ok(()),
     }
 }

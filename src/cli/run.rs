@@ -3,13 +3,14 @@
 use std::{
     collections::HashSet,
     fmt::Write,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use clap::Args;
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 use super::{Failure, print, show};
 use crate::{
@@ -22,7 +23,8 @@ use crate::{
 /// Writes a file a view into the output folder, named after it (enriched.ndjson, latest.ndjson,
 /// ...), one JSON object a row, sorted by the view's key; and dead_letters.ndjson: of each line
 /// that is no event its file, its line (from 0), the reason, the column at fault and the bytes in
-/// base64. The files appear whole and together at the end, or not at all.
+/// base64. Each file appears whole at the end, or not at all; dead_letters.ndjson is the last:
+/// where it stands, all stand, and they are of one run.
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// The dataflow's TOML file.
@@ -57,12 +59,13 @@ pub(super) struct Run {
     workers: u16,
 
     /// Most lines that each events file gives to one epoch. More is faster and holds more in
-    /// memory; the results are the same for any number.
+    /// memory; the results are the same for any number (with corrections = "never" only for one
+    /// events file: what is known when an event arrives depends on how files are interleaved).
     #[arg(long, default_value_t = 20_000, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epoch_lines: u64,
 
-    /// Show the first rows of each view at the end.
+    /// Show some rows of each view at the end.
     #[arg(long, num_args = 0..=1, default_missing_value = "5", value_name = "ROWS")]
     show: Option<usize>,
 
@@ -110,8 +113,8 @@ impl Run {
         }
         let mut seen = HashSet::new();
         for path in &self.events {
-            if let Ok(real) = path.canonicalize()
-                && !seen.insert(real)
+            if let Ok(file) = path.metadata()
+                && !seen.insert((file.dev(), file.ino()))
             {
                 let what =
                     format!("events file \"{}\" is given twice; name it once", path.display());
@@ -220,8 +223,11 @@ impl Progress for Bar {
     }
 
     fn writing(&self, rows: u64) {
-        let template = "{prefix} {wide_bar} {percent}%  {per_sec}, {eta} left";
+        let template = "{prefix} {wide_bar} {percent}%  {rows_per_sec} rows/s, {eta} left";
         let style = ProgressStyle::with_template(template).expect("the template is well formed");
+        let style = style.with_key("rows_per_sec", |state: &ProgressState, out: &mut dyn Write| {
+            let _ = write!(out, "{}", HumanCount(state.per_sec() as u64));
+        });
         self.bar.set_style(style);
         self.bar.set_prefix("writing");
         self.bar.reset();

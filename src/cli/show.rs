@@ -1,4 +1,4 @@
-//! Tables: the first rows of a view, as people read them.
+//! Tables: some rows of a view, as people read them.
 //!
 //! Shape: a published file in; a table out, lying on its side where a view has too many columns to
 //! stand.
@@ -16,14 +16,20 @@ use serde_json::{Map, Value};
 const UPRIGHT_COLUMNS_MAX: usize = 8;
 /// Most records side by side of a table that lies on its side.
 const RECORDS_MAX: usize = 3;
+/// Rows among which those to show are chosen.
+const LOOKED_AT: usize = 1000;
 /// Width where the output is no terminal.
 const WIDTH: u16 = 110;
 
-/// The first `rows` rows of a file of JSON objects; `None` where it has none.
+/// Some rows of a file of JSON objects: of the first ones those that say most. `None` where it has
+/// none.
 pub(super) fn table(path: &Path, rows: usize) -> io::Result<Option<String>> {
-    let lines = BufReader::new(File::open(path)?).lines().take(rows);
-    let records: Vec<Map<String, Value>> =
+    let lines = BufReader::new(File::open(path)?).lines().take(LOOKED_AT.max(rows));
+    let mut records: Vec<Map<String, Value>> =
         lines.map(|line| Ok(serde_json::from_str(&line?)?)).collect::<io::Result<_>>()?;
+    // Sorted by key, rows whose key says nothing come first, and would be all that one sees.
+    records.sort_by_key(|record| std::cmp::Reverse(record.len()));
+    records.truncate(rows);
     let names = names(&records);
     if records.is_empty() {
         return Ok(None);
@@ -61,10 +67,15 @@ fn names(records: &[Map<String, Value>]) -> Vec<String> {
     names
 }
 
+/// Text without what a terminal would take for a command.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 fn cell(record: &Map<String, Value>, name: &str) -> String {
     match record.get(name) {
         None => "·".to_owned(),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => plain(text),
         Some(value) => value.to_string(),
     }
 }

@@ -16,7 +16,13 @@ fn readme_commands() -> Vec<String> {
 }
 
 /// What begins a command of the README that builds and runs the program.
-const CARGO_RUN: &str = "cargo run --release --quiet -- ";
+const CARGO_RUN: [&str; 2] = ["cargo run --release -- ", "cargo run --release --quiet -- "];
+
+/// The arguments of a command that runs the program.
+fn arguments(command: &str) -> Option<Vec<&str>> {
+    let rest = CARGO_RUN.iter().find_map(|prefix| command.strip_prefix(prefix))?;
+    Some(rest.split_whitespace().collect())
+}
 
 #[test]
 fn commands_of_the_readme_do_what_they_say() {
@@ -25,8 +31,8 @@ fn commands_of_the_readme_do_what_they_say() {
     copy_inputs(scratch.path());
     let mut ran = 0;
     for command in &commands {
-        let words: Vec<&str> = match command.strip_prefix(CARGO_RUN) {
-            Some(rest) => rest.split_whitespace().collect(),
+        let words = match arguments(command) {
+            Some(words) => words,
             // Run by `.ci/run`, which runs this test; and the acceptance, whose sample is a test.
             None => {
                 let known =
@@ -44,7 +50,7 @@ fn commands_of_the_readme_do_what_they_say() {
         ran += 1;
     }
     assert!(ran >= 5, "the README shows {ran} commands of the program");
-    assert!(commands[0].starts_with(CARGO_RUN), "the first command runs the main job");
+    assert!(arguments(&commands[0]).is_some(), "the first command runs the main job");
     assert!(commands[1].starts_with("cargo test"), "the second passes the tests");
 }
 
@@ -64,6 +70,11 @@ fn first_command_shows_the_sample() {
     for shown in ["enriched", "latest", "attendance_by_group_day", "GROUP_SHORT_TITLE", "PRESENT"] {
         assert!(text.contains(shown), "{shown} is not shown:\n{text}");
     }
+    let (_, by_group) = text.split_once("\nattendance_by_group_day\n").unwrap();
+    let (by_group, _) = by_group.split_once("\nattendance_by_teacher\n").unwrap();
+    let groups = by_group.lines().skip(3).filter(|line| line.contains("2025-"));
+    let named = groups.filter(|line| line.chars().nth(2).is_some_and(char::is_alphabetic));
+    assert_eq!(named.count(), 5, "counts by group name their groups:\n{by_group}");
 }
 
 /// Runs the attendance sample with further arguments.
@@ -131,8 +142,8 @@ fn failed_run_leaves_what_stood_there() {
     assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
     assert_eq!(fs::read(folder.path().join("enriched.ndjson")).unwrap(), before);
     let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
-    let hidden = names.filter(|name| name.to_string_lossy().starts_with('.')).count();
-    assert_eq!(hidden, 0, "nothing unfinished is left behind");
+    let unfinished = names.filter(|name| name.to_string_lossy().contains("unfinished")).count();
+    assert_eq!(unfinished, 0, "nothing unfinished is left behind");
 }
 
 #[test]
@@ -157,10 +168,36 @@ fn folder_is_one_runs_at_a_time() {
     assert!(said(&output).contains("in use by another run"), "{}", said(&output));
 }
 
+/// A summary, one where every event and document is malformed, and errors of a run and of a spec
+/// that were handed people instead (P11).
 #[test]
 fn errors_and_summaries_hold_no_personal_data() {
     let folder = tempfile::tempdir().unwrap();
-    let text = said(&sample(&["--out", folder.path().to_str().unwrap()]));
+    let out = folder.path().to_str().unwrap();
+    let (spec, people) = ("dataflows/attendance.toml", "data/attendance/people.ndjson");
+    let run = |documents: &str, changes: &str| {
+        tributary(&[
+            "run",
+            spec,
+            "--once",
+            "--events",
+            people,
+            "--documents",
+            documents,
+            "--changes",
+            changes,
+            "--out",
+            out,
+        ])
+    };
+    let people_as_events = run("data/attendance/events.ndjson", "data/attendance/changes.ndjson");
+    assert!(said(&people_as_events).contains("missing"), "{}", said(&people_as_events));
+    let failed = run(people, "nowhere.ndjson");
+    assert_eq!(failed.status.code(), Some(1));
+    let refused = tributary(&["check", people]);
+    assert_eq!(refused.status.code(), Some(3));
+    let said_of = [sample(&["--out", out]), people_as_events, failed, refused];
+    let text: String = said_of.iter().map(said).collect();
     let people = fs::read_to_string(project("data/attendance/people.ndjson")).unwrap();
     for line in people.lines() {
         let person: serde_json::Value = serde_json::from_str(line).unwrap();
