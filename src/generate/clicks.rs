@@ -125,7 +125,9 @@ impl<'l> Marking<'l> {
         let teacher = Hand { by: self.lesson.teacher, role: TEACHER };
         let hand = dice.pick(&[deanery, deanery, teacher]);
         let at = later(self.at, i64::from(dice.between(1, 5)) * 86_400, 0);
-        let mark = dice.pick(&[2, 3, 4, 5]);
+        // What each may set: the deanery's own marks are recorded in its role, others are not.
+        let marks = if hand.role == DEANERY { [2, 3, 2, 3] } else { [0, 0, 4, 5] };
+        let mark = dice.pick(&marks);
         Click { at, ..first.again(hand, mark, dice) }
     }
 }
