@@ -49,7 +49,7 @@ MUTATIONS = [
     ("the deanery's number is not looked up", SPEC, "in = [2, 3]", "in = [2]"),
     ("a birthday counts from the day after", "src/time.rs", "(later.month(), later.day()) < (self.month(), self.day())", "(later.month(), later.day()) <= (self.month(), self.day())"),
     ("an age of 151 is one", SPEC, 'STUDENT_AGE          = { type = "years", path = "PERSONAL.birthdate", until = "DATE_CREATE", range = "0..150" }', 'STUDENT_AGE          = { type = "years", path = "PERSONAL.birthdate", until = "DATE_CREATE", range = "0..151" }'),
-    ("the last of several paths counts", "src/reference/project.rs", "values.next()", "values.last()"),
+    ("the last of several paths counts", "src/reference/project.rs", "let mut values = tokens.filter_map(|token| read(kind, column.form, token));\n        if let Some(value) = values.next() {", "let values = tokens.filter_map(|token| read(kind, column.form, token));\n        if let Some(value) = values.last() {"),
     # rule 6: corrections
     ("a change of a teacher corrects nothing", "src/reference/mod.rs", "if before != after {", "if before != after && (before.is_empty() || before[0].lookup.0 == 0) {"),
     # rule 7: the latest mark
