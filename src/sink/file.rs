@@ -34,10 +34,6 @@ use crate::{
 /// What begins the name of a file that is not yet published.
 const UNFINISHED: &str = ".tributary-unfinished-";
 
-/// Lists what the last run published, so that a view that a spec no longer has does not stay behind
-/// and look current.
-const PUBLISHED: &str = ".tributary-published";
-
 /// An output folder, held by this run alone.
 #[derive(Debug)]
 pub struct Folder {
@@ -313,17 +309,14 @@ fn unfinished(folder: &Folder) -> io::Result<NamedTempFile> {
 
 /// Gives the finished files their names, in order. Those of an earlier run go first, all of them,
 /// the last one before the others: where the last one stands, all stand, and they are of one run.
+/// What else is in the folder, files of views that the spec does not have among it, is not touched.
 fn replace_files(folder: &Folder, finished: Vec<(String, NamedTempFile)>) -> Result<(), SinkError> {
     let names: Vec<String> = finished.iter().map(|(name, _)| name.clone()).collect();
     let at = |name: &str| folder.path.join(name);
     let replaced = (|| {
-        let earlier = fs::read_to_string(at(PUBLISHED)).unwrap_or_default();
-        let earlier = earlier.lines().filter(|name| is_output(name));
-        for name in names.iter().rev().map(String::as_str).chain(earlier) {
-            remove(&at(name)).map_err(|source| (name.to_owned(), source))?;
+        for name in names.iter().rev() {
+            remove(&at(name)).map_err(|source| (name.clone(), source))?;
         }
-        let listed = fs::write(at(PUBLISHED), names.join("\n"));
-        listed.map_err(|source| (PUBLISHED.to_owned(), source))?;
         for (name, file) in finished {
             let placed = file.persist(at(&name)).map_err(|failed| failed.error);
             placed.map_err(|source| (name, source))?;
@@ -347,13 +340,6 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a name is one of a file that a run may have published.
-fn is_output(name: &str) -> bool {
-    name.strip_suffix(".ndjson").is_some_and(|stem| {
-        !stem.is_empty() && stem.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    })
-}
-
 fn unwritten(folder: &Folder, name: &str, source: io::Error) -> SinkError {
     SinkError::Unwritten { path: folder.path.clone(), name: name.to_owned(), source }
 }
@@ -371,25 +357,23 @@ mod tests {
         let finished = vec![("a".to_owned(), file()), ("no such folder/b".to_owned(), file())];
         let error = replace_files(&folder, finished).unwrap_err();
         assert!(matches!(&error, SinkError::Unplaced { name, .. } if name == "no such folder/b"));
-        let left = fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name());
-        assert_eq!(left.collect::<Vec<_>>(), [PUBLISHED], "{error}");
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "{error}");
     }
 
     #[test]
-    fn view_of_an_earlier_spec_does_not_stay() {
+    fn what_is_not_an_output_is_not_touched() {
         let scratch = tempfile::tempdir().unwrap();
         let folder = Folder::claim(scratch.path(), []).unwrap();
-        let publish = |names: &[&str]| {
-            let file = |name: &&str| ((*name).to_owned(), unfinished(&folder).unwrap());
-            replace_files(&folder, names.iter().map(file).collect()).unwrap();
-        };
-        fs::write(scratch.path().join("mine.ndjson"), "not of a run").unwrap();
-        publish(&["old.ndjson", "both.ndjson"]);
-        publish(&["new.ndjson", "both.ndjson"]);
-        let left = fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name());
-        let mut left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();
-        left.sort();
-        assert_eq!(left, [PUBLISHED, "both.ndjson", "mine.ndjson", "new.ndjson"]);
+        for name in ["old_view.ndjson", "view.ndjson"] {
+            fs::write(scratch.path().join(name), "stood here").unwrap();
+        }
+        replace_files(&folder, vec![("view.ndjson".to_owned(), unfinished(&folder).unwrap())])
+            .unwrap();
+        let read = |name| fs::read_to_string(scratch.path().join(name)).unwrap();
+        assert_eq!(
+            (read("old_view.ndjson").as_str(), read("view.ndjson").as_str()),
+            ("stood here", "")
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ const DATA: &str = "data/orders";
 /// Random inputs of a test run; more by hand, with `SEED`.
 const SEEDS: u64 = 4;
 
-/// Output files by name, but for the engine's own list of them.
+/// Output files by name.
 type Files = BTreeMap<String, Vec<u8>>;
 
 fn files(folder: &Path) -> Files {
@@ -32,7 +32,7 @@ fn files(folder: &Path) -> Files {
         let name = path.file_name().expect("it was listed").to_string_lossy().into_owned();
         (name, fs::read(&path).expect("it is a file"))
     };
-    paths.map(named).filter(|(name, _)| !name.starts_with('.')).collect()
+    paths.map(named).collect()
 }
 
 fn rows(file: &[u8]) -> Vec<String> {
