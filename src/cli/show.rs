@@ -12,6 +12,8 @@ use std::{
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Map, Value};
 
+use crate::spec::plain;
+
 /// Most columns of a table that stands upright.
 const UPRIGHT_COLUMNS_MAX: usize = 8;
 /// Most records side by side of a table that lies on its side.
@@ -65,11 +67,6 @@ fn names(records: &[Map<String, Value>]) -> Vec<String> {
         }
     }
     names
-}
-
-/// Text without what a terminal would take for a command.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn cell(record: &Map<String, Value>, name: &str) -> String {

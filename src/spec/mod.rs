@@ -26,6 +26,7 @@ use std::{
 pub use plan::{Corrections, OutputId, ShardId, Spec, ViewId, ViewKind};
 pub use read::json_schema;
 pub use terms::describe;
+pub(crate) use violation::plain;
 pub use violation::{Rule, Violation, Violations};
 
 /// Why there is no spec.

@@ -19,7 +19,7 @@ use toml::{Spanned, de::DeTable, de::DeValue};
 
 use super::{
     file::SpecFile,
-    violation::{Findings, Places, Rule, Violation, nearest, pointer_to},
+    violation::{Findings, Places, Rule, Violation, nearest, nearest_name, pointer_to},
 };
 
 /// Longest spec in bytes: the most columns, lookups and views that are possible, at length, are a
@@ -74,7 +74,8 @@ pub(super) fn read(text: &str) -> Result<Read, Vec<Violation>> {
         let file = file.expect("what the schema accepts, the types accept");
         return Ok(Read { file, places, found });
     }
-    // What is wrong here may hide no more: the sense is judged too, where the rest has one.
+    // What is wrong here hides no more than it must: the sense of the rest is judged too.
+    let Some(unknown) = unknown else { return Err(found) };
     let on_their_own = ON_THEIR_OWN.into_iter();
     let removed = unknown.iter().map(String::as_str).chain(on_their_own);
     removed.for_each(|pointer| remove(&mut value, pointer));
@@ -171,6 +172,8 @@ struct Form<'p> {
     too_large: HashSet<String>,
     /// Pointers of keys that are not known.
     unknown: Vec<String>,
+    /// Whether one of them was probably meant to say something on which other parts depend.
+    hides: bool,
     findings: Findings<'p>,
 }
 
@@ -178,11 +181,12 @@ impl Form<'_> {
     fn new(places: &Places, too_large: Vec<String>) -> Form<'_> {
         let too_large = too_large.into_iter().collect();
         let (schema, findings) = (json_schema(), Findings::new(places));
-        Form { schema, too_large, unknown: Vec::new(), findings }
+        Form { schema, too_large, unknown: Vec::new(), hides: false, findings }
     }
 
-    /// What is wrong, and the pointers of keys that are not known.
-    fn violations(mut self, value: &Value) -> (Vec<Violation>, Vec<String>) {
+    /// What is wrong, and the pointers of keys without which the rest says what it was meant to;
+    /// `None` where it does not.
+    fn violations(mut self, value: &Value) -> (Vec<Violation>, Option<Vec<String>>) {
         let validator =
             jsonschema::validator_for(&self.schema).expect("the generated schema is a schema");
         for at in &self.too_large {
@@ -193,7 +197,8 @@ impl Form<'_> {
         for error in validator.iter_errors(value) {
             self.report(&error);
         }
-        (self.findings.finish(), self.unknown)
+        let unknown = (!self.hides).then_some(self.unknown);
+        (self.findings.finish(), unknown)
     }
 
     fn report(&mut self, error: &ValidationError<'_>) {
@@ -210,6 +215,10 @@ impl Form<'_> {
                     let hint = nearest(key, names.iter().map(String::as_str))
                         .or_else(|| Some(format!("known here: {}", names.join(", "))));
                     let pointer = pointer_to(&at, key);
+                    let meant = nearest_name(key, names.iter().map(String::as_str));
+                    self.hides |= meant.is_some_and(|meant| {
+                        !ON_THEIR_OWN.contains(&pointer_to(&at, meant).as_str())
+                    });
                     self.findings.at_key(&pointer, Rule::UnknownKey, cause, hint);
                     self.unknown.push(pointer);
                 }

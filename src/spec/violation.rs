@@ -143,9 +143,9 @@ impl fmt::Display for Violations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         for Violation { line, column, rule, cause, hint } in &self.found {
-            writeln!(f, "{path}:{line}:{column}: {cause} [{}]", rule.name())?;
+            writeln!(f, "{path}:{line}:{column}: {} [{}]", plain(cause), rule.name())?;
             if let Some(hint) = hint {
-                writeln!(f, "    {hint}")?;
+                writeln!(f, "    {}", plain(hint))?;
             }
         }
         match self.found.len() {
@@ -153,6 +153,11 @@ impl fmt::Display for Violations {
             n => write!(f, "{path}: {n} violations"),
         }
     }
+}
+
+/// Text without what a terminal would take for a command.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Where each key and value of a spec stands in its text, by JSON pointer.
@@ -265,13 +270,21 @@ impl<'p> Findings<'p> {
 
 /// `did you mean "x"?` for the nearest of some names, where one is near.
 pub(super) fn nearest<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    nearest_name(name, names).map(|candidate| format!("did you mean \"{candidate}\"?"))
+}
+
+/// The nearest of some names, where one is near.
+pub(super) fn nearest_name<'n>(
+    name: &str,
+    names: impl IntoIterator<Item = &'n str>,
+) -> Option<&'n str> {
     let folded = name.to_lowercase();
     names
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(&folded, &candidate.to_lowercase()), candidate))
         .filter(|(likeness, _)| *likeness >= NEAR)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| format!("did you mean \"{candidate}\"?"))
+        .map(|(_, candidate)| candidate)
 }
 
 /// Likeness from which a name is worth proposing; below it proposals are guesses (tried on swapped,

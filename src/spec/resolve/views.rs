@@ -46,13 +46,13 @@ impl<'f> Resolver<'f> {
         let (key_at, order_at) = (format!("{pointer}/key"), format!("{pointer}/order"));
         // A key of the events that is no column is reported where it is named.
         let declared = |column: &String| events.columns.contains_key(column);
-        if declared(&events.shard_key) && !key.contains(&events.shard_key) {
+        if declared(&events.shard_key) && !key.is_empty() && !key.contains(&events.shard_key) {
             let shard_key = &events.shard_key;
             let cause = format!("the key lacks the shard key \"{shard_key}\"");
             let hint = "its events would meet on several workers".to_owned();
             self.findings.at_value(&key_at, Rule::KeyWithoutShard, cause, Some(hint));
         }
-        if declared(&events.key) && !order.contains(&events.key) {
+        if declared(&events.key) && !order.is_empty() && !order.contains(&events.key) {
             let cause =
                 format!("the order does not tell equal events apart: it lacks \"{}\"", events.key);
             let hint = format!("end it with \"{}\"", events.key);
