@@ -101,7 +101,7 @@ impl<'l> Marking<'l> {
             let second = dice.pick(&[teacher, myself, nobody]);
             clicks.push(first.again(second, 0, dice));
             let third = dice.pick(&[myself, nobody]);
-            clicks.push(first.again(third, 4, dice));
+            clicks.push(first.again(third, 1, dice));
         }
     }
 
@@ -195,6 +195,18 @@ mod tests {
             clicks.iter().all(|click| matches!(click.certificate, Certificate::Unsaid)
                 || matches!(click.mark, 2 | 3))
         );
+    }
+
+    #[test]
+    fn each_role_sets_the_marks_that_it_may() {
+        for Click { hand, mark, .. } in marked(2000) {
+            let may = match hand.role {
+                None | STUDENT | LEADER => matches!(mark, 0 | 1),
+                TEACHER => matches!(mark, 0 | 1 | 4 | 5),
+                _ => matches!(mark, 2 | 3),
+            };
+            assert!(may, "role {:?} sets {mark}", hand.role);
+        }
     }
 
     #[test]
