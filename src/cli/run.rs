@@ -114,6 +114,7 @@ impl Run {
         let mut seen = HashSet::new();
         for path in &self.events {
             if let Ok(file) = path.metadata()
+                && file.is_file()
                 && !seen.insert((file.dev(), file.ino()))
             {
                 let what =

@@ -156,6 +156,47 @@ fn inputs_are_never_written_nor_read_twice() {
     assert_eq!(overwriting.status.code(), Some(2), "{}", said(&overwriting));
     let twice = sample(&["--events", "data/attendance/events.ndjson", "--out", out]);
     assert_eq!(twice.status.code(), Some(2), "{}", said(&twice));
+    let other_name = folder.path().join("other_name");
+    fs::hard_link(input, &other_name).unwrap();
+    let out = folder.path().join("out");
+    let other_name = other_name.to_str().unwrap();
+    let twice = sample(&["--events", input, other_name, "--out", out.to_str().unwrap()]);
+    assert_eq!(twice.status.code(), Some(2), "{}", said(&twice));
+}
+
+/// A full or closed stream is told by the exit code, never by a crash; results that stand are said to.
+#[test]
+fn streams_that_take_nothing_are_no_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("wrong.toml"), "name = \"\\u001b[31m\"").unwrap();
+    let run = "run dataflows/attendance.toml --once --events data/attendance/events.ndjson \
+               --documents data/attendance/people.ndjson";
+    for (arguments, streams, code) in [
+        (run, ">/dev/full", 1),
+        (run, "2>&-", 0),
+        ("check $WRONG", "2>/dev/full", 3),
+        ("check $WRONG", "2>&-", 3),
+        ("check dataflows/attendance.toml", "| head -c 0", 0),
+    ] {
+        let out = folder.path().join("out");
+        let out = if arguments == run { format!("--out {}", out.display()) } else { String::new() };
+        let line = format!("set -o pipefail; umask 027; $PROGRAM {arguments} {out} {streams}");
+        let done = Command::new("bash")
+            .args(["-c", &line])
+            .current_dir(project("."))
+            .env("PROGRAM", env!("CARGO_BIN_EXE_tributary"))
+            .env("WRONG", folder.path().join("wrong.toml"))
+            .output()
+            .unwrap();
+        assert_eq!(done.status.code(), Some(code), "{line}: {}", said(&done));
+        let told = code != 1 || said(&done).contains("stand all the same");
+        assert!(told, "{line}: {}", said(&done));
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(folder.path().join("out/latest.ndjson")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640, "results get what the umask leaves");
+    let refused = tributary(&["check", folder.path().join("wrong.toml").to_str().unwrap()]);
+    assert!(!said(&refused).contains('\u{1b}'), "a terminal gets no commands");
 }
 
 #[test]

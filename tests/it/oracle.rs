@@ -3,7 +3,7 @@
 //! Shape: a university is generated, computed by `oracle.py` and by the engine, and compared by
 //! `compare.py`; what is drawn is printed, and `SEED=n` draws it again.
 //!
-//! The whole acceptance, of hours, is `tests/oracle/acceptance.py --whole`; its last result stands
+//! The whole acceptance, of half an hour or more, is `tests/oracle/acceptance.py --whole`; its last result stands
 //! in docs/correctness.md. Here runs its sample, and what it cannot do from outside.
 
 use std::{
