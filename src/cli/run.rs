@@ -69,6 +69,10 @@ pub(super) struct Run {
     #[arg(long, num_args = 0..=1, default_missing_value = "5", value_name = "ROWS")]
     show: Option<usize>,
 
+    /// Compute in stock differential operators: the same results for many times the work.
+    #[arg(long, hide = true)]
+    stock: bool,
+
     /// Say nothing but errors.
     #[arg(long, short, conflicts_with = "show")]
     quiet: bool,
@@ -101,6 +105,7 @@ impl Run {
             out: self.out.clone(),
             workers: usize::from(self.workers),
             epoch_lines: self.epoch_lines,
+            stock: self.stock,
         }
     }
 

@@ -1,36 +1,62 @@
 //! Counts: numbers of records by group.
 //!
-//! Shape: records in; one row a group that has records out.
+//! Shape: what comes to groups and goes from them in; one row a group that has records out.
 //!
 //! Invariants: a group is a row as long as it has a record, even if all its numbers are 0; an
 //! absent value is a group of its own.
+//!
+//! Not here: which group a record is of (`fused::tallies`, `stock`).
 
-use std::sync::Arc;
-
-use differential_dataflow::difference::IsZero;
+use differential_dataflow::{
+    VecCollection,
+    difference::{IsZero, Multiply, Semigroup},
+    operators::CountTotal,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Collection, CountsRow, Diff};
 use crate::{
-    row::{Record, Value},
-    spec::{OutputId, Spec, plan::CountColumn},
+    row::{Joined, Value},
+    spec::{Spec, ViewId, plan::CountColumn},
+    time::Epoch,
 };
+
+/// A group of one view of counts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Group {
+    /// The view.
+    pub view: ViewId,
+    /// The group's values, in the order of the view's `by`.
+    pub values: Vec<Option<Value>>,
+}
 
 /// Numbers as a difference: they add up where records do, so nothing is kept of a record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-struct Tally {
+pub struct Tally {
     /// All records of the group, which decide whether it is a row.
     records: i64,
     numbers: Vec<i64>,
 }
 
-impl IsZero for Tally {
-    fn is_zero(&self) -> bool {
+impl Tally {
+    /// Of no record.
+    pub(super) fn zeros(numbers: usize) -> Tally {
+        Tally { records: 0, numbers: vec![0; numbers] }
+    }
+
+    /// Whether it adds nothing.
+    pub(super) fn is_nothing(&self) -> bool {
         self.records == 0 && self.numbers.iter().all(|number| *number == 0)
     }
 }
 
-impl differential_dataflow::difference::Semigroup for Tally {
+impl IsZero for Tally {
+    fn is_zero(&self) -> bool {
+        self.is_nothing()
+    }
+}
+
+impl Semigroup for Tally {
     fn plus_equals(&mut self, other: &Tally) {
         self.records += other.records;
         for (number, more) in self.numbers.iter_mut().zip(&other.numbers) {
@@ -39,7 +65,7 @@ impl differential_dataflow::difference::Semigroup for Tally {
     }
 }
 
-impl differential_dataflow::difference::Multiply<Diff> for Tally {
+impl Multiply<Diff> for Tally {
     type Output = Tally;
 
     fn multiply(self, times: &Diff) -> Tally {
@@ -49,23 +75,29 @@ impl differential_dataflow::difference::Multiply<Diff> for Tally {
     }
 }
 
+/// Adds a record, so many times, to the tally of its group.
+pub(super) fn counted(
+    spec: &Spec,
+    numbers: &[CountColumn],
+    record: &impl Joined,
+    times: i64,
+    tally: &mut Tally,
+) {
+    tally.records += times;
+    for (sum, number) in tally.numbers.iter_mut().zip(numbers) {
+        if number.when.as_ref().is_none_or(|when| spec.holds(when, record)) {
+            *sum += times;
+        }
+    }
+}
+
 /// Counts records by group.
 pub(super) fn count<'s>(
-    spec: &Arc<Spec>,
-    records: Collection<'s, Record>,
-    by: &[OutputId],
-    numbers: &[CountColumn],
+    tallies: VecCollection<'s, Epoch, Group, Tally>,
 ) -> Collection<'s, CountsRow> {
-    let (spec, by, numbers) = (Arc::clone(spec), by.to_vec(), numbers.to_vec());
-    records
-        .explode(move |record| {
-            let value = |column: &OutputId| spec.value(&record, *column).map(|v| v.owned());
-            let group: Vec<Option<Value>> = by.iter().map(value).collect();
-            let counted = |number: &CountColumn| {
-                i64::from(number.when.as_ref().is_none_or(|when| spec.holds(when, &record)))
-            };
-            Some((group, Tally { records: 1, numbers: numbers.iter().map(counted).collect() }))
-        })
-        .count()
-        .map(|(group, Tally { numbers, .. })| CountsRow { group, numbers })
+    tallies.count_total().map(|(Group { view, values }, Tally { numbers, .. })| CountsRow {
+        view,
+        group: values,
+        numbers,
+    })
 }

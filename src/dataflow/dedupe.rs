@@ -1,51 +1,78 @@
-//! Dedupe: of events with one key the first stands.
+//! Dedupe: of the events of one partition with one key the first stands.
 //!
-//! Shape: events with their places in; the rows that stand, and the places of events that say
-//! something else under a key that is taken, out.
+//! Shape: packed rows in the partition's order in; for each whether it stands, repeats what stands,
+//! or says something else under a key that is taken.
 //!
-//! Invariants: "first" is by offset within the partition, by which equal keys come together; so the
-//! first, once seen, stays the first, and nothing that went out is ever taken back.
+//! Invariants: equal keys share a partition, so the first that is seen is the first there is, and
+//! no verdict is ever taken back. Keys are compared whole, the rest of a row by 64 bits of its
+//! hash.
 //!
-//! Not here: the bytes of an event whose key is taken; the engine still holds them (`engine`).
+//! Not here: what becomes of an event that does not stand (`engine`).
 
-use super::{Collection, Event};
-use crate::{
-    row::{ColumnId, Row},
-    source::Place,
-    spec::Spec,
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    index::Index,
+    slab::{RowId, Slab},
 };
-use std::sync::Arc;
+use crate::{row::Columns, spec::Spec};
 
-/// What dedupe says of an event; equal copies of the first get no word.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Verdict {
-    Stands(Row),
-    Taken(u64),
+/// The keys of one partition.
+pub struct Dedupe {
+    key: Columns,
+    /// The first events: in the header the hash of the row, then the key.
+    first: Slab,
+    index: Index,
+    key_bytes: Vec<u8>,
 }
 
-/// Splits events into rows that stand and places whose key is taken.
-pub(super) fn dedupe<'s>(
-    spec: &Arc<Spec>,
-    events: Collection<'s, Event>,
-) -> (Collection<'s, Row>, Collection<'s, Place>) {
-    let (spec, key): (_, [ColumnId; 1]) = (Arc::clone(spec), [spec.events.key]);
-    let verdicts = events
-        .map(move |Event { place, row }| {
-            ((place.partition, spec.event_key(&row, &key)), (place.offset, row))
-        })
-        .reduce_named("Dedupe", |_key, by_offset, verdicts| {
-            let ((_, first), _) = &by_offset[0];
-            verdicts.push((Verdict::Stands(first.clone()), 1));
-            let others = by_offset[1..].iter().filter(|((_, row), _)| row != first);
-            verdicts.extend(others.map(|((offset, _), _)| (Verdict::Taken(*offset), 1)));
-        });
-    let standing = verdicts.clone().flat_map(|(_, verdict)| match verdict {
-        Verdict::Stands(row) => Some(row),
-        Verdict::Taken(_) => None,
-    });
-    let taken = verdicts.flat_map(|((partition, _), verdict)| match verdict {
-        Verdict::Stands(_) => None,
-        Verdict::Taken(offset) => Some(Place { partition, offset }),
-    });
-    (standing, taken)
+/// What becomes of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the first with its key.
+    Stands,
+    /// It says what the first with its key says.
+    Repeats,
+    /// It says something else than the first with its key.
+    Taken,
+}
+
+impl Dedupe {
+    /// Knows no key yet.
+    pub fn new(spec: &Spec) -> Dedupe {
+        Dedupe {
+            key: spec.event_columns(&[spec.events.key]),
+            first: Slab::new(2),
+            index: Index::default(),
+            key_bytes: Vec::new(),
+        }
+    }
+
+    /// Judges the next event of the partition.
+    pub fn judge(&mut self, row: &[u8]) -> Verdict {
+        let Dedupe { key, first, index, key_bytes } = self;
+        key_bytes.clear();
+        key.append(row, key_bytes);
+        let is_it = |number| {
+            let known = first.row(RowId::from_word(number).expect("rows are never number 0"));
+            known.starts_with(key_bytes)
+        };
+        let content = xxh3_64(row);
+        let known = index.find(xxh3_64(key_bytes), is_it);
+        let halves = [(content >> 32) as u32, content as u32];
+        if let Some(known) = known.and_then(RowId::from_word) {
+            let same = [first.word(known, 0), first.word(known, 1)] == halves;
+            return if same { Verdict::Repeats } else { Verdict::Taken };
+        }
+        let id = first.push(key_bytes);
+        first.set_word(id, 0, halves[0]);
+        first.set_word(id, 1, halves[1]);
+        index.find_or_insert(xxh3_64(key_bytes), |_| false, || id.number());
+        Verdict::Stands
+    }
+
+    /// How many keys are known.
+    pub fn keys(&self) -> usize {
+        self.index.len()
+    }
 }

@@ -1,12 +1,14 @@
-//! The dataflow: from events and documents to views, as differential collections.
+//! The dataflow: from events and documents to views.
 //!
 //! Shape:
 //!
 //! ```text
-//! events ─▶ dedupe ─▶ enrich (a lookup after the other) ─▶ latest ─▶ counts
-//!              │         ▲                                            each view a collection
-//!              ▼         │
-//!            taken    reference ◀─ claims
+//!            a partition each          a worker each: the records of its shards
+//! events ─▶ dedupe ─▶ stands ─────┐   ┌────────────────────────────────────────┐
+//!              │                  ├──▶│ enrich ─▶ latest                        │──▶ counts
+//!              ▼                  │   └────┬───────────────────────────────────┘    each view a
+//!           repeats, taken     claims     ▼                                         collection
+//!                                      changes of records
 //! ```
 //!
 //! Invariants: pure: no clock, file, socket, randomness, environment or thread. The same inputs
@@ -14,24 +16,28 @@
 //! workers, in any order across partitions (P12).
 //!
 //! Not here: bytes (`source::decode`, `reference::project`), files and progress (`engine`, `sink`).
+//!
+//! `fused` is what runs; `stock` says the same in plain differential operators, to be held against
+//! it.
 
-pub mod build;
 mod count;
 mod dedupe;
-mod enrich;
-mod latest;
-mod reference;
+mod fused;
+mod index;
+mod slab;
+pub mod stock;
 
-use differential_dataflow::VecCollection;
+use std::{cell::RefCell, rc::Rc};
+
+use differential_dataflow::{AsCollection, VecCollection};
 use serde::{Deserialize, Serialize};
+use timely::dataflow::Stream;
 
-use crate::{
-    row::{Record, Row, Value},
-    source::Place,
-    time::Epoch,
-};
+use crate::{row::Value, spec::ViewId, time::Epoch};
 
-pub use build::{Views, build};
+pub use dedupe::{Dedupe, Verdict};
+pub use fused::{Addressed, Bundle, Outbox, RecordChange, RecordRef, Spread, State, worker_of};
+pub use slab::RowId;
 
 /// How often a datum is added, or taken away.
 pub type Diff = isize;
@@ -39,29 +45,22 @@ pub type Diff = isize;
 /// A collection at the engine's time.
 pub type Collection<'s, D> = VecCollection<'s, Epoch, D, Diff>;
 
-/// A decoded event and where it stood.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Event {
-    /// Its partition and offset.
-    pub place: Place,
-    /// Its columns.
-    pub row: Row,
-}
-
-/// One row of a view.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum ViewRow {
-    /// Of a view of records.
-    Record(Record),
-    /// Of a view of counts.
-    Counts(CountsRow),
-}
-
-/// One group and its numbers.
+/// One group of a view of counts and its numbers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CountsRow {
+    /// The view.
+    pub view: ViewId,
     /// The group's values, in the order of the view's `by`.
     pub group: Vec<Option<Value>>,
     /// The numbers, in the order of the view's `counts`.
     pub numbers: Vec<i64>,
+}
+
+/// Builds a dataflow over its inputs: records are kept in `state`, the counts come out.
+pub fn build<'s>(
+    bundles: Stream<'s, Epoch, Vec<Addressed>>,
+    state: Rc<RefCell<State>>,
+    spread: Spread,
+) -> Collection<'s, CountsRow> {
+    count::count(fused::keep_records(bundles, state, spread).as_collection())
 }

@@ -8,11 +8,11 @@
 //!
 //! Not here: what is computed (`dataflow`), what a line means (`source`, `reference`).
 //!
-//! In reading order: `worker` (one worker's loop), `capture` (from collections to plain rows),
-//! `flight` (events whose epoch is not sealed).
+//! In reading order: `worker` (one worker's loop), `flow` (the dataflow as the loop sees it),
+//! `capture` (from collections to plain rows).
 
 mod capture;
-mod flight;
+mod flow;
 mod worker;
 
 use std::{
@@ -54,6 +54,8 @@ pub struct Job {
     /// Most event lines that a file gives to one epoch, at least 1. More is faster and holds more
     /// in flight; results do not depend on it.
     pub epoch_lines: u64,
+    /// Runs the stock dataflow, for comparison.
+    pub stock: bool,
 }
 
 /// What a run is doing, told as it goes on; called from several threads.
@@ -140,7 +142,7 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
     if let Some(error) = failed {
         return Err(error);
     }
-    progress.writing(shares.iter().map(FileShare::rows).sum());
+    progress.writing(shares.iter().map(|share| share.contents.rows()).sum());
     outcome.published = publish(&spec, shares, &folder, &|| progress.wrote_row())?;
     Ok(outcome)
 }

@@ -14,19 +14,20 @@ use std::{
     time::Duration,
 };
 
-use differential_dataflow::input::InputSession;
 use timely::worker::Worker;
 
 use super::{
     EngineError, Shared, StopOthers,
-    capture::{Capture, shard_of_partition, worker_of},
-    flight::Flight,
+    flow::{Flow, FusedFlow, StockFlow},
 };
 use crate::{
-    dataflow::{self, Diff, Event},
-    reference::{Claim, Documents, ReferenceError, ReferenceFiles, file::Counts},
-    sink::{FileShare, Sealed, Sink},
-    source::{Decoder, Limit, PartitionId, Place, Source, file::FileSource},
+    dataflow::{Dedupe, Spread, Verdict, worker_of},
+    reference::{Documents, ReferenceError, ReferenceFiles, file::Counts},
+    sink::{FileShare, SinkError, dead_letters::DeadLetters},
+    source::{
+        DeadLetter, Decoder, Limit, PartitionId, Place, Reason, Refusal, Source, file::FileSource,
+    },
+    spec::{ShardId, Spec},
     time::Epoch,
 };
 
@@ -53,7 +54,17 @@ pub(super) struct End {
 /// Runs one worker to the end of all inputs.
 pub(super) fn run(worker: &mut Worker, shared: &Shared) -> Result<End, EngineError> {
     let mut guard = StopOthers { stop: &shared.stop, finished: false };
-    let end = Run::start(worker, shared).and_then(|run| run.finish(worker));
+    let spec = &shared.job.spec;
+    let end = match shared.job.stock {
+        false => {
+            let flow = FusedFlow::build(worker, spec, Spread::NONE);
+            Run::start(worker, shared, flow).and_then(|run| run.finish(worker))
+        }
+        true => {
+            let flow = StockFlow::build(worker, spec);
+            Run::start(worker, shared, flow).and_then(|run| run.finish(worker))
+        }
+    };
     guard.finished = end.is_ok();
     drop(guard);
     if end.is_err() {
@@ -65,21 +76,28 @@ pub(super) fn run(worker: &mut Worker, shared: &Shared) -> Result<End, EngineErr
     end
 }
 
-struct Run<'a> {
+/// The shard that owns the dead letters of a partition; its worker reads it.
+fn shard_of_partition(spec: &Spec, partition: PartitionId) -> ShardId {
+    ShardId((partition.0 % u32::from(spec.shards)) as u16)
+}
+
+struct Run<'a, F> {
     shared: &'a Shared,
     decoder: Decoder,
     /// The partitions of this worker that have not ended.
-    partitions: Vec<FileSource>,
+    partitions: Vec<Partition>,
     /// On the worker that reads the first partition.
     reference: Option<Reference>,
-    events: InputSession<Epoch, Event, Diff>,
-    claims: InputSession<Epoch, Claim, Diff>,
-    capture: Capture,
-    flight: Flight,
-    share: FileShare,
+    flow: F,
+    dead_letters: DeadLetters,
     epoch: Epoch,
     lines: u64,
     bytes: u64,
+}
+
+struct Partition {
+    source: FileSource,
+    dedupe: Dedupe,
 }
 
 struct Reference {
@@ -91,37 +109,28 @@ struct Reference {
     next_change: Option<u64>,
 }
 
-impl<'a> Run<'a> {
-    fn start(worker: &mut Worker, shared: &'a Shared) -> Result<Run<'a>, EngineError> {
+impl<'a, F: Flow> Run<'a, F> {
+    fn start(worker: &Worker, shared: &'a Shared, flow: F) -> Result<Run<'a, F>, EngineError> {
         let (job, index, peers) = (&shared.job, worker.index(), worker.peers());
         let spec = Arc::clone(&job.spec);
+        let is_ours = |partition| worker_of(shard_of_partition(&spec, partition), peers) == index;
         let mut partitions = Vec::new();
         for (place, path) in job.events.iter().enumerate() {
-            let partition = PartitionId(place as u32);
-            if worker_of(shard_of_partition(&spec, partition), peers) == index {
-                partitions.push(FileSource::open(partition, path)?);
+            let id = PartitionId(place as u32);
+            if is_ours(id) {
+                let source = FileSource::open(id, path)?;
+                partitions.push(Partition { source, dedupe: Dedupe::new(&spec) });
             }
         }
-        let first = worker_of(shard_of_partition(&spec, FIRST), peers) == index;
-        let reference = if first { Some(Reference::open(shared)?) } else { None };
-        let mut events = InputSession::new();
-        let mut claims = InputSession::new();
-        let capture = worker.dataflow_named(&spec.name, |scope| {
-            let events = events.to_collection(scope);
-            let claims = claims.to_collection(scope);
-            Capture::of(&spec, dataflow::build(&spec, events, claims), peers)
-        });
+        let reference = if is_ours(FIRST) { Some(Reference::open(shared)?) } else { None };
         let names = Arc::new(job.events.iter().map(|path| path.display().to_string()).collect());
         Ok(Run {
             shared,
             decoder: Decoder::new(Arc::clone(&spec)),
             partitions,
             reference,
-            events,
-            claims,
-            capture,
-            flight: Flight::default(),
-            share: FileShare::new(spec, names, &job.out),
+            flow,
+            dead_letters: DeadLetters::new(spec, names, job.out.clone()),
             epoch: 0,
             lines: 0,
             bytes: 0,
@@ -133,16 +142,12 @@ impl<'a> Run<'a> {
         while more {
             more = self.read_epoch()?;
             self.epoch += 1;
-            self.events.advance_to(self.epoch);
-            self.claims.advance_to(self.epoch);
-            self.events.flush();
-            self.claims.flush();
+            self.flow.advance_to(self.epoch);
             let sealed_at_least = self.epoch.saturating_sub(EPOCHS_IN_FLIGHT);
             self.step_until_sealed(worker, Some(sealed_at_least))?;
         }
         // From here on no worker waits for this one.
-        std::mem::replace(&mut self.events, InputSession::new()).close();
-        std::mem::replace(&mut self.claims, InputSession::new()).close();
+        self.flow.close();
         self.step_until_sealed(worker, None)?;
         let reference = self.reference.map(|reference| reference.files.counts());
         Ok(End {
@@ -150,11 +155,14 @@ impl<'a> Run<'a> {
             bytes: self.bytes,
             epochs: self.epoch,
             reference: reference.unwrap_or_default(),
-            share: self.share,
+            share: FileShare {
+                contents: self.flow.into_contents(),
+                dead_letters: self.dead_letters,
+            },
         })
     }
 
-    /// Steps until all epochs before `frontier` are sealed (`None`: all), handing on each.
+    /// Steps until all epochs before `frontier` are sealed (`None`: all).
     fn step_until_sealed(
         &mut self,
         worker: &mut Worker,
@@ -166,50 +174,33 @@ impl<'a> Run<'a> {
             (Some(sealed), Some(frontier)) => sealed < frontier,
         };
         worker.step();
-        while behind(self.capture.frontier()) {
+        while behind(self.flow.frontier()) {
             if self.shared.stop.load(Ordering::Relaxed) {
                 return Err(EngineError::Stopped);
             }
             worker.step_or_park(Some(PARK));
-            self.hand_on()?;
+            self.flow.settle();
         }
-        self.hand_on()
-    }
-
-    /// Hands the epochs that are sealed to the sink, in order.
-    fn hand_on(&mut self) -> Result<(), EngineError> {
-        let frontier = self.capture.frontier();
-        loop {
-            // An epoch can have brought dead letters alone, which no collection shows.
-            let in_flight = self.flight.first_before(frontier);
-            let until = in_flight.map_or(frontier, |epoch| Some(epoch + 1));
-            let (epoch, captured) = match (self.capture.next_before(until), in_flight) {
-                (Some(captured), _) => captured,
-                (None, Some(epoch)) => (epoch, super::capture::Captured::default()),
-                (None, None) => return Ok(()),
-            };
-            let dead_letters = self.flight.land(epoch, &captured.taken);
-            self.share.write(Sealed { epoch, views: captured.views, dead_letters })?;
-        }
+        self.flow.settle();
+        Ok(())
     }
 
     /// Reads what the open epoch takes; returns whether there is more.
     fn read_epoch(&mut self) -> Result<bool, EngineError> {
-        let Run { shared, partitions, reference, claims, .. } = self;
-        let job = &shared.job;
-        if let Some(reference) = reference {
-            reference.read(self.epoch, claims)?;
+        if let Some(reference) = &mut self.reference {
+            reference.read(self.epoch, &mut self.flow)?;
         }
-        let mut still_open = Vec::with_capacity(partitions.len());
-        for mut source in std::mem::take(partitions) {
-            let mut limit = Limit { records: job.epoch_lines, bytes: EPOCH_BYTES };
-            if let Some(change) = self.next_change_after(source.partition()) {
+        let mut still_open = Vec::with_capacity(self.partitions.len());
+        for mut partition in std::mem::take(&mut self.partitions) {
+            let id = partition.source.partition();
+            let mut limit = Limit { records: self.shared.job.epoch_lines, bytes: EPOCH_BYTES };
+            if let Some(change) = self.next_change_after(id) {
                 limit.records = limit.records.min(change);
             }
-            let ended = self.read_partition(&mut source, limit)?;
+            let ended = self.read_partition(&mut partition, limit)?;
             if !ended {
-                still_open.push(source);
-            } else if let (FIRST, Some(reference)) = (source.partition(), &mut self.reference) {
+                still_open.push(partition);
+            } else if let (FIRST, Some(reference)) = (id, &mut self.reference) {
                 reference.events_ended();
             }
         }
@@ -227,27 +218,33 @@ impl<'a> Run<'a> {
     /// Reads lines of one partition into the open epoch; returns whether it has ended.
     fn read_partition(
         &mut self,
-        source: &mut FileSource,
+        partition: &mut Partition,
         limit: Limit,
     ) -> Result<bool, EngineError> {
-        let (epoch, partition) = (self.epoch, source.partition());
-        let Run { decoder, flight, events, .. } = self;
-        let mut lines = 0;
+        let Partition { source, dedupe } = partition;
+        let id = source.partition();
+        let Run { decoder, flow, dead_letters, .. } = self;
+        let (mut lines, mut kept) = (0, Ok(()));
         let reached = source.read(limit, &mut |offset, bytes| {
             lines += 1;
-            let place = Place { partition, offset };
-            match decoder.decode(bytes) {
-                Ok(row) => {
-                    flight.hold(epoch, place, bytes);
-                    events.insert(Event { place, row });
-                }
-                Err(refusal) => flight.refuse(epoch, place, refusal, bytes),
+            let place = Place { partition: id, offset };
+            let refusal: Refusal = match decoder.decode(bytes) {
+                Ok(row) => match dedupe.judge(row) {
+                    Verdict::Stands => return flow.event(place, row),
+                    Verdict::Repeats => return,
+                    Verdict::Taken => Reason::KeyTaken.into(),
+                },
+                Err(refusal) => refusal,
+            };
+            if kept.is_ok() {
+                kept = dead_letters.keep(&DeadLetter { place, refusal, bytes: bytes.into() });
             }
         })?;
+        kept.map_err(|source| SinkError::unwritten_dead_letters(&self.shared.job.out, source))?;
         self.lines += lines;
         self.bytes += reached.bytes;
         self.shared.progress.read(reached.bytes);
-        if let (FIRST, Some(reference)) = (partition, &mut self.reference) {
+        if let (FIRST, Some(reference)) = (id, &mut self.reference) {
             reference.line = reached.offset;
         }
         Ok(reached.ended)
@@ -266,14 +263,10 @@ impl Reference {
     }
 
     /// Brings the documents to where they stand before the next line of the first partition.
-    fn read(
-        &mut self,
-        epoch: Epoch,
-        claims: &mut InputSession<Epoch, Claim, Diff>,
-    ) -> Result<(), ReferenceError> {
+    fn read(&mut self, epoch: Epoch, flow: &mut impl Flow) -> Result<(), ReferenceError> {
         let Reference { files, documents, line, next_change } = self;
         let mut apply = |statement| {
-            documents.apply(statement, &mut |claim, diff| claims.update(claim, diff));
+            documents.apply(statement, &mut |claim, diff| flow.claim(claim, diff));
         };
         if epoch == 0 {
             files.snapshot(&mut apply)?;

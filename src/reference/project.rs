@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::Claim;
 use crate::{
-    row::{ColumnId, Key, Kind, LookupId, RowBuilder, Value, json, kind},
+    row::{ColumnId, Key, Kind, LookupId, Row, RowBuilder, Value, json, kind},
     spec::{
         Spec,
         plan::{DocumentForm, Lookup, Path, Step},
@@ -96,8 +96,9 @@ fn key(lookup: &Lookup, token: Option<&RawValue>) -> Option<Key> {
     Some(Key::of([Some(value)]))
 }
 
-fn row(lookup: &Lookup, slots: &LookupSlots, found: &[Option<&RawValue>]) -> crate::row::Row {
-    let mut row = RowBuilder::new(&lookup.layout);
+fn row(lookup: &Lookup, slots: &LookupSlots, found: &[Option<&RawValue>]) -> Row {
+    let mut bytes = Vec::new();
+    let mut row = RowBuilder::new(&lookup.layout, &mut bytes);
     for (place, (column, slots)) in lookup.columns.iter().zip(&slots.columns).enumerate() {
         let id = ColumnId(place as u16);
         let kind = lookup.layout.kind(id);
@@ -107,7 +108,7 @@ fn row(lookup: &Lookup, slots: &LookupSlots, found: &[Option<&RawValue>]) -> cra
             row.put(id, value.borrowed());
         }
     }
-    row.finish()
+    Row::of_bytes(&bytes)
 }
 
 /// A document's value in a column; `None` where it has another form, or says nothing.

@@ -7,7 +7,7 @@
 //!
 //! Not here: what a column is called, and reading it from JSON (`row::kind`).
 
-use super::{Kind, Row, Value, shared::Shared};
+use super::{Kind, Value};
 use crate::time::{Day, Moment};
 
 /// A column's position among the columns of its layout.
@@ -52,9 +52,26 @@ impl Layout {
         &self.slots[usize::from(column.0)].kind
     }
 
-    /// What a row says in a column; `None` where it says nothing.
-    pub fn get<'r>(&self, row: &'r Row, column: ColumnId) -> Option<Value<&'r str>> {
-        let (place, bytes) = (usize::from(column.0), row.bytes());
+    /// Where a column stands: its slot, and the byte and bit that say whether it is present.
+    pub(super) fn slot(&self, column: ColumnId) -> (std::ops::Range<usize>, usize, u8) {
+        let place = usize::from(column.0);
+        let slot = &self.slots[place];
+        (slot.offset..slot.offset + slot.width, place / 8, 1 << (place % 8))
+    }
+
+    /// Bytes of the row at the beginning of `bytes`, its text included.
+    pub fn row_bytes(&self, bytes: &[u8]) -> usize {
+        let is_text = |slot: &&Slot| matches!(slot.kind, Kind::Text { .. });
+        let texts = self.slots.iter().filter(is_text).map(|slot| {
+            let (start, length) = text_place(&bytes[slot.offset..slot.offset + slot.width]);
+            start + length
+        });
+        texts.fold(self.fixed_bytes, usize::max)
+    }
+
+    /// What the row at the beginning of `bytes` says in a column; `None` where it says nothing.
+    pub fn get<'r>(&self, bytes: &'r [u8], column: ColumnId) -> Option<Value<&'r str>> {
+        let place = usize::from(column.0);
         if bytes[place / 8] & (1 << (place % 8)) == 0 {
             return None;
         }
@@ -66,8 +83,7 @@ impl Layout {
             Kind::Day { .. } => Value::Day(Day::from_packed(unsigned(written) as u32)),
             Kind::Moment { .. } => Value::Moment(Moment::from_packed(unsigned(written))),
             Kind::Text { .. } => {
-                let place = unsigned(written);
-                let (start, length) = ((place >> 32) as usize, (place as u32) as usize);
+                let (start, length) = text_place(written);
                 let text = str::from_utf8(&bytes[start..start + length]);
                 Value::Text(text.expect("a row's text was packed from text"))
             }
@@ -75,49 +91,67 @@ impl Layout {
     }
 }
 
-/// A row in the making. Columns must be put in column order, each at most once.
+/// A row in the making, at the end of `bytes`. Each column is put at most once; text in column
+/// order, so that one content has one sequence of bytes.
 pub struct RowBuilder<'l> {
     layout: &'l Layout,
-    bytes: Vec<u8>,
-    next: usize,
+    bytes: &'l mut Vec<u8>,
+    /// Where the row begins.
+    start: usize,
+    /// The first column that may still be text.
+    next_text: usize,
 }
 
 impl<'l> RowBuilder<'l> {
-    /// A row in which every column is absent.
-    pub fn new(layout: &'l Layout) -> RowBuilder<'l> {
-        RowBuilder { layout, bytes: vec![0; layout.fixed_bytes], next: 0 }
+    /// Begins a row in which every column is absent; what stands in `bytes` stays before it.
+    pub fn new(layout: &'l Layout, bytes: &'l mut Vec<u8>) -> RowBuilder<'l> {
+        let start = bytes.len();
+        bytes.resize(start + layout.fixed_bytes, 0);
+        RowBuilder { layout, bytes, start, next_text: 0 }
     }
 
     /// Says a column's value, which must be of the column's kind and in its range.
     ///
     /// # Panics
-    /// When columns come out of order or a value is not of its column's kind: both are our mistake.
+    /// When text comes out of order or a value is not of its column's kind: both are our mistake.
     pub fn put(&mut self, column: ColumnId, value: Value<&str>) {
         let place = usize::from(column.0);
-        assert!(place >= self.next, "columns are packed in order, each once");
-        self.next = place + 1;
-        self.bytes[place / 8] |= 1 << (place % 8);
         let slot = &self.layout.slots[place];
-        let written: u128 = match (value, &slot.kind) {
-            (Value::Uuid(bytes), Kind::Uuid) => u128::from_be_bytes(bytes),
-            (Value::Integer(number), Kind::Integer { low, .. }) => (number - low) as u128,
-            (Value::Day(day), Kind::Day { .. }) => day.packed().into(),
-            (Value::Moment(moment), Kind::Moment { .. }) => moment.packed().into(),
+        let row = &mut self.bytes[self.start..];
+        row[place / 8] |= 1 << (place % 8);
+        let written = &mut row[slot.offset..slot.offset + slot.width];
+        match (value, &slot.kind) {
+            (Value::Uuid(bytes), Kind::Uuid) => written.copy_from_slice(&bytes),
+            (Value::Integer(number), Kind::Integer { low, .. }) => {
+                write_unsigned(written, (number - low) as u64);
+            }
+            (Value::Day(day), Kind::Day { .. }) => write_unsigned(written, day.packed().into()),
+            (Value::Moment(moment), Kind::Moment { .. }) => {
+                write_unsigned(written, moment.packed());
+            }
             (Value::Text(text), Kind::Text { .. }) => {
-                let start = self.bytes.len();
+                assert!(place >= self.next_text, "text is packed in column order");
+                self.next_text = place + 1;
+                let start = (self.bytes.len() - self.start) as u64;
+                let row = &mut self.bytes[self.start..];
+                let written = &mut row[slot.offset..slot.offset + slot.width];
+                write_unsigned(written, start << 32 | text.len() as u64);
                 self.bytes.extend_from_slice(text.as_bytes());
-                (start as u128) << 32 | text.len() as u128
             }
             (value, kind) => panic!("a value of {value:?} in a column of {}", kind.name()),
-        };
-        let end = slot.offset + slot.width;
-        self.bytes[slot.offset..end].copy_from_slice(&written.to_be_bytes()[16 - slot.width..]);
+        }
     }
+}
 
-    /// The finished row.
-    pub fn finish(self) -> Row {
-        Row(Shared::of_bytes(self.bytes))
-    }
+fn write_unsigned(slot: &mut [u8], number: u64) {
+    let width = slot.len();
+    slot.copy_from_slice(&number.to_be_bytes()[8 - width..]);
+}
+
+/// Where in its row a text stands, and its length.
+pub(super) fn text_place(slot: &[u8]) -> (usize, usize) {
+    let place = unsigned(slot);
+    ((place >> 32) as usize, (place as u32) as usize)
 }
 
 /// The number in a slot of any kind but a UUID's.
@@ -159,15 +193,17 @@ mod tests {
             Some(Value::Integer(i64::MIN.into())),
             None,
         ];
-        let mut builder = RowBuilder::new(&layout);
+        let mut bytes = b"before".to_vec();
+        let mut builder = RowBuilder::new(&layout, &mut bytes);
         for (place, value) in values.iter().enumerate() {
             if let Some(value) = value {
                 builder.put(ColumnId(place as u16), *value);
             }
         }
-        let row = builder.finish();
+        let row = &bytes[6..];
+        assert_eq!(layout.row_bytes(row), row.len());
         for (place, value) in values.iter().enumerate() {
-            assert_eq!(layout.get(&row, ColumnId(place as u16)), *value, "column {place}");
+            assert_eq!(layout.get(row, ColumnId(place as u16)), *value, "column {place}");
         }
     }
 }

@@ -9,10 +9,12 @@
 //!
 //! Not here: names of columns and which layout a row has: who holds a row knows its place.
 
+pub mod columns;
 pub mod json;
 pub mod kind;
 pub mod layout;
 pub mod record;
+pub mod rows;
 mod shared;
 pub mod value;
 
@@ -20,9 +22,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use columns::Columns;
 pub use kind::{Kind, Misfit};
 pub use layout::{ColumnId, Layout, RowBuilder};
-pub use record::{LookupId, Record};
+pub use record::{Joined, LookupId, Record};
+pub use rows::Rows;
 pub use value::Value;
 
 use shared::Shared;
@@ -32,6 +36,11 @@ use shared::Shared;
 pub struct Row(Shared<[u8]>);
 
 impl Row {
+    /// Shares the bytes that a `RowBuilder` packed.
+    pub fn of_bytes(bytes: &[u8]) -> Row {
+        Row(Shared::of_bytes(bytes))
+    }
+
     /// The bytes, for the `Layout` that packed them.
     pub fn bytes(&self) -> &[u8] {
         self.0.content()
@@ -57,7 +66,30 @@ pub struct Key(Shared<[u8]>);
 impl Key {
     /// The key of values.
     pub fn of<'a>(values: impl IntoIterator<Item = Option<Value<&'a str>>>) -> Key {
-        Key(Shared::of_bytes(ordered_bytes(values)))
+        Key(Shared::of_bytes(&ordered_bytes(values)))
+    }
+
+    /// The key that consists of these bytes.
+    pub fn of_bytes(bytes: &[u8]) -> Key {
+        Key(Shared::of_bytes(bytes))
+    }
+
+    /// Appends the bytes of which a key of these values would consist.
+    pub fn append<'a>(
+        values: impl IntoIterator<Item = Option<Value<&'a str>>>,
+        bytes: &mut Vec<u8>,
+    ) {
+        values.into_iter().for_each(|value| push_ordered(bytes, value));
+    }
+
+    /// The bytes of the key.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.content()
+    }
+
+    /// The hash of the key that consists of these bytes.
+    pub fn hash_of_bytes(bytes: &[u8]) -> u64 {
+        shared::hash_of_bytes(bytes)
     }
 
     /// The XXH3 hash of the key's bytes: the same on every machine, for ever, since shards go by

@@ -14,6 +14,26 @@ use super::{Row, shared::Shared};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LookupId(pub u16);
 
+/// An event with the documents found for it, however they are held.
+pub trait Joined {
+    /// The packed event.
+    fn event(&self) -> &[u8];
+
+    /// The packed document that a lookup found; `None` while unmatched, or where none is asked for.
+    fn document(&self, lookup: LookupId) -> Option<&[u8]>;
+}
+
+/// An event for which nothing was looked up.
+impl Joined for [u8] {
+    fn event(&self) -> &[u8] {
+        self
+    }
+
+    fn document(&self, _lookup: LookupId) -> Option<&[u8]> {
+        None
+    }
+}
+
 /// An event and, for each lookup, the document that it names, while one is known.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Record(Shared<Found>);
@@ -38,16 +58,6 @@ impl Record {
         Record::of(found)
     }
 
-    /// The event.
-    pub fn event(&self) -> &Row {
-        &self.0.content().event
-    }
-
-    /// The document that a lookup found.
-    pub fn document(&self, lookup: LookupId) -> Option<&Row> {
-        self.0.content().documents[usize::from(lookup.0)].as_ref()
-    }
-
     fn of(found: Found) -> Record {
         let documents = found.documents.iter().map(|row| row.as_ref().map_or(0, Row::hash));
         let hash = documents.fold(found.event.hash(), |hash, document| {
@@ -57,12 +67,22 @@ impl Record {
     }
 }
 
+impl Joined for Record {
+    fn event(&self) -> &[u8] {
+        self.0.content().event.bytes()
+    }
+
+    fn document(&self, lookup: LookupId) -> Option<&[u8]> {
+        self.0.content().documents[usize::from(lookup.0)].as_ref().map(Row::bytes)
+    }
+}
+
 /// An odd number of well mixed bits (the golden ratio's), so that the order of documents counts.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let found = self.0.content().documents.iter().flatten().count();
-        write!(f, "Record({:?}, {found} documents)", self.event())
+        write!(f, "Record({:?}, {found} documents)", self.0.content().event)
     }
 }

@@ -37,9 +37,14 @@ impl<T: ?Sized> Shared<T> {
 
 impl Shared<[u8]> {
     /// Shares bytes.
-    pub(super) fn of_bytes(bytes: Vec<u8>) -> Shared<[u8]> {
-        Shared::new(xxhash_rust::xxh3::xxh3_64(&bytes), bytes.into())
+    pub(super) fn of_bytes(bytes: &[u8]) -> Shared<[u8]> {
+        Shared::new(hash_of_bytes(bytes), bytes.into())
     }
+}
+
+/// The hash under which bytes are shared.
+pub(super) fn hash_of_bytes(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
 }
 
 impl<T: ?Sized> Clone for Shared<T> {

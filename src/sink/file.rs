@@ -1,7 +1,7 @@
 //! Files of views: `enriched.ndjson` and the like, as they stand at the end of a run.
 //!
-//! Shape: sealed epochs into one share a worker; the shares together into one file a view, sorted
-//! by the view's key, and `dead_letters.ndjson`, sorted by file and line.
+//! Shape: a share a worker; the shares together into one file a view, sorted by its key, and
+//! `dead_letters.ndjson`, sorted by file and line.
 //!
 //! Invariants: the same rows give the same bytes, on any number of workers; each file appears
 //! whole, after everything was written and synced, or not at all; where `dead_letters.ndjson`
@@ -10,7 +10,7 @@
 //! Not here: how a row is rendered (`sink::render`).
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -20,13 +20,13 @@ use std::{
 use tempfile::NamedTempFile;
 
 use super::{
-    Sealed, Sink, SinkError,
+    SinkError,
+    contents::{Contents, RankedRow, Row, is_unmatched},
     dead_letters::DeadLetters,
-    render::{self, Renderer},
+    render::Renderer,
 };
 use crate::{
-    dataflow::{Diff, ViewRow},
-    row::{LookupId, Rank, Record},
+    row::LookupId,
     source::Reason,
     spec::{Spec, ViewId, ViewKind},
 };
@@ -84,61 +84,10 @@ impl Folder {
 
 /// One worker's share of the files: the rows of its shards, the dead letters of its partitions.
 pub struct FileShare {
-    /// By `ViewId`: its rows with how often each stands there, which is once where the events' keys
-    /// keep to one partition each.
-    views: Vec<HashMap<ViewRow, Diff>>,
-    dead_letters: DeadLetters,
-    folder: PathBuf,
-}
-
-impl FileShare {
-    /// An empty share; `files` says what people call each partition.
-    pub fn new(spec: Arc<Spec>, files: Arc<Vec<String>>, folder: &Path) -> FileShare {
-        FileShare {
-            views: vec![HashMap::new(); spec.views.len()],
-            dead_letters: DeadLetters::new(spec, files, folder.to_owned()),
-            folder: folder.to_owned(),
-        }
-    }
-
-    /// Rows of all views.
-    pub fn rows(&self) -> u64 {
-        self.views.iter().map(|rows| rows.len() as u64).sum()
-    }
-
-    fn update(&mut self, view: ViewId, row: ViewRow, diff: Diff) {
-        match self.views[usize::from(view.0)].entry(row) {
-            Entry::Vacant(none) => {
-                assert!(diff > 0, "only a row that went out is taken back");
-                none.insert(diff);
-            }
-            Entry::Occupied(mut held) => {
-                *held.get_mut() += diff;
-                assert!(*held.get() >= 0, "a row is taken back as often as it went out");
-                if *held.get() == 0 {
-                    held.remove();
-                }
-            }
-        }
-    }
-}
-
-impl Sink for FileShare {
-    fn write(&mut self, sealed: Sealed) -> Result<(), SinkError> {
-        for (place, updates) in sealed.views.into_iter().enumerate() {
-            for (row, diff) in updates {
-                self.update(ViewId(place as u16), row, diff);
-            }
-        }
-        for letter in &sealed.dead_letters {
-            self.dead_letters.keep(letter).map_err(|source| SinkError::Unwritten {
-                path: self.folder.clone(),
-                name: DEAD_LETTERS.to_owned(),
-                source,
-            })?;
-        }
-        Ok(())
-    }
+    /// What stands in the views.
+    pub contents: Contents,
+    /// The dead letters.
+    pub dead_letters: DeadLetters,
 }
 
 /// The file of dead letters.
@@ -179,40 +128,37 @@ pub fn publish(
     let renderer = Renderer::new(Arc::clone(spec));
     let mut published =
         Published { unmatched: vec![0; spec.lookups.len()], ..Published::default() };
-    let mut views: Vec<Vec<_>> = spec.views.iter().map(|_| Vec::new()).collect();
-    let mut letters = Vec::new();
+    let (mut contents, mut letters) = (Vec::new(), Vec::new());
     for share in shares {
         for (reason, count) in share.dead_letters.counts() {
             *published.dead_letters.entry(*reason).or_default() += count;
         }
         letters.push(share.dead_letters);
-        for (of_all, of_share) in views.iter_mut().zip(share.views) {
-            of_all.push(of_share);
-        }
+        contents.push(share.contents);
     }
     let counted_view = view_of_most_records(spec);
     let mut finished = Vec::new();
-    for (place, shares) in views.into_iter().enumerate() {
-        let view = ViewId(place as u16);
-        let shares = shares.into_iter().map(|rows| in_order(spec, view, rows)).collect();
-        let name = format!("{}.ndjson", spec.view(view).name);
+    for (place, view) in spec.views.iter().enumerate() {
+        let id = ViewId(place as u16);
+        let shares = contents.iter().map(|contents| contents.in_order(spec, id)).collect();
+        let name = format!("{}.ndjson", view.name);
         let mut of_view = PublishedView::default();
         let (mut line, mut last_key) = (Vec::new(), None);
         let file = write_file(folder, &name, |out| {
             for (key, row, times) in merge(shares) {
-                if let (true, ViewRow::Record(record)) = (counted_view == Some(view), &row) {
-                    count_unmatched(spec, record, &mut published.unmatched);
+                if counted_view == Some(id) {
+                    count_unmatched(spec, &row, &mut published.unmatched);
                 }
                 line.clear();
-                renderer.json(view, &row, &mut line);
+                renderer.json(&row, &mut line);
                 line.push(b'\n');
                 for _ in 0..times {
                     out.write_all(&line)?;
                     of_view.rows += 1;
                     of_view.doubled += u64::from(last_key.as_ref() == Some(&key));
-                    last_key = Some(key.clone());
                     wrote();
                 }
+                last_key = Some(key);
             }
             Ok(())
         })?;
@@ -224,26 +170,16 @@ pub fn publish(
     Ok(published)
 }
 
-/// A row where it stands in its view, and how often.
-type RankedRow = (Rank, ViewRow, Diff);
-
-fn in_order(
-    spec: &Spec,
-    view: ViewId,
-    rows: HashMap<ViewRow, Diff>,
-) -> impl Iterator<Item = RankedRow> + use<> {
-    let ranked = rows.into_iter().map(|(row, times)| (render::rank(spec, view, &row), row, times));
-    let mut ranked: Vec<RankedRow> = ranked.collect();
-    ranked.sort_unstable();
-    ranked.into_iter()
-}
-
 /// Merges sorted shares into one sorted sequence.
-fn merge<I: Iterator<Item = RankedRow>>(mut shares: Vec<I>) -> impl Iterator<Item = RankedRow> {
+fn merge<'c, I>(mut shares: Vec<I>) -> impl Iterator<Item = RankedRow<'c>>
+where
+    I: Iterator<Item = RankedRow<'c>>,
+{
     let mut heads: Vec<_> = shares.iter_mut().map(Iterator::next).collect();
     std::iter::from_fn(move || {
-        let present = heads.iter().enumerate().filter_map(|(i, head)| Some((head.as_ref()?, i)));
-        let (_, least) = present.min()?;
+        let present = heads.iter().enumerate();
+        let ranks = present.filter_map(|(i, head)| head.as_ref().map(|(rank, ..)| (rank, i)));
+        let (_, least) = ranks.min()?;
         std::mem::replace(&mut heads[least], shares[least].next())
     })
 }
@@ -256,11 +192,9 @@ fn view_of_most_records(spec: &Spec) -> Option<ViewId> {
     every.or_else(some).map(|place| ViewId(place as u16))
 }
 
-fn count_unmatched(spec: &Spec, record: &Record, unmatched: &mut [u64]) {
+fn count_unmatched(spec: &Spec, row: &Row<'_>, unmatched: &mut [u64]) {
     for (place, count) in unmatched.iter_mut().enumerate() {
-        let lookup = LookupId(place as u16);
-        let found = record.document(lookup).is_some();
-        *count += u64::from(!found && spec.asks(lookup, record));
+        *count += u64::from(is_unmatched(spec, row, LookupId(place as u16)));
     }
 }
 

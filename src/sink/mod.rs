@@ -9,6 +9,7 @@
 //!
 //! Not here: when an epoch is sealed, and which worker has a row (`engine`).
 
+pub mod contents;
 pub mod dead_letters;
 pub mod file;
 pub mod render;
@@ -16,22 +17,24 @@ pub mod render;
 use std::path::PathBuf;
 
 use crate::{
-    dataflow::{Diff, ViewRow},
+    dataflow::{CountsRow, Diff, State},
     source::DeadLetter,
     time::Epoch,
 };
 
+pub use contents::{Contents, Records};
 pub use file::{FileShare, Folder};
 
-/// What one worker holds of one sealed epoch.
-#[derive(Debug)]
-pub struct Sealed {
+/// What one sealed epoch brought to one worker.
+pub struct Sealed<'e> {
     /// The epoch.
     pub epoch: Epoch,
-    /// By `ViewId`: consolidated updates, retractions before insertions.
-    pub views: Vec<Vec<(ViewRow, Diff)>>,
-    /// Dead letters by partition and offset.
-    pub dead_letters: Vec<DeadLetter>,
+    /// Holds what it changed in records: `State::changes`.
+    pub records: &'e State,
+    /// Consolidated updates of views of counts, retractions before insertions.
+    pub counts: &'e [(CountsRow, Diff)],
+    /// Dead letters, those of a partition by offset.
+    pub dead_letters: &'e [DeadLetter],
 }
 
 /// Takes sealed epochs.
@@ -40,7 +43,7 @@ pub trait Sink {
     ///
     /// # Errors
     /// When it cannot be kept.
-    fn write(&mut self, sealed: Sealed) -> Result<(), SinkError>;
+    fn write(&mut self, sealed: Sealed<'_>) -> Result<(), SinkError>;
 }
 
 /// Why a sink did not take an epoch, or did not publish.
@@ -83,4 +86,12 @@ pub enum SinkError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl SinkError {
+    /// A dead letter cannot be kept.
+    pub fn unwritten_dead_letters(folder: &std::path::Path, source: std::io::Error) -> SinkError {
+        let name = file::DEAD_LETTERS.to_owned();
+        SinkError::Unwritten { path: folder.to_owned(), name, source }
+    }
 }

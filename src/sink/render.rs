@@ -2,14 +2,16 @@
 //!
 //! Shape: a row in; `{"COLUMN":value,...}` in the spec's order of columns out.
 //!
-//! Invariants: absent columns are left out, never an empty default; one row has one rendering.
+//! Invariants: absent columns are left out, never an empty default; one row has one rendering, and
+//! records of the fused operator, which puts them together from fragments, have this one too.
 
 use std::sync::Arc;
 
+use super::contents::Row;
 use crate::{
-    dataflow::{CountsRow, ViewRow},
-    row::{Key, Rank, Record, Value, json},
-    spec::{OutputId, ShardId, Spec, ViewId, ViewKind},
+    dataflow::CountsRow,
+    row::{Joined, Value, json},
+    spec::{OutputId, Spec, ViewKind},
 };
 
 /// Renders the rows of one dataflow's views.
@@ -28,26 +30,32 @@ impl Renderer {
     }
 
     /// Appends a row as one JSON object.
-    pub fn json(&self, view: ViewId, row: &ViewRow, out: &mut Vec<u8>) {
-        out.push(b'{');
+    pub fn json(&self, row: &Row<'_>, out: &mut Vec<u8>) {
         match row {
-            ViewRow::Record(record) => self.record(record, out),
-            ViewRow::Counts(counts) => self.counts(view, counts, out),
+            Row::Fused(record) => record.json(out),
+            Row::Stock(record) => self.record(*record, out),
+            Row::Counts(counts) => self.counts(counts, out),
         }
-        out.push(b'}');
     }
 
-    fn record(&self, record: &Record, out: &mut Vec<u8>) {
+    /// Appends a record, however it is held, column by column.
+    pub fn record(&self, record: &impl Joined, out: &mut Vec<u8>) {
+        out.push(b'{');
         let mut first = true;
         for (place, label) in self.labels.iter().enumerate() {
             if let Some(value) = self.spec.value(record, OutputId(place as u16)) {
                 pair(&mut first, label, value, out);
             }
         }
+        out.push(b'}');
     }
 
-    fn counts(&self, view: ViewId, counts: &CountsRow, out: &mut Vec<u8>) {
-        let ViewKind::Counts { by, numbers, .. } = &self.spec.view(view).kind else { return };
+    /// Appends the numbers of a group.
+    pub fn counts(&self, counts: &CountsRow, out: &mut Vec<u8>) {
+        let ViewKind::Counts { by, numbers, .. } = &self.spec.view(counts.view).kind else {
+            unreachable!("a row of counts names a view of counts")
+        };
+        out.push(b'{');
         let mut first = true;
         for (column, value) in by.iter().zip(&counts.group) {
             if let Some(value) = value {
@@ -57,32 +65,8 @@ impl Renderer {
         for (column, number) in numbers.iter().zip(&counts.numbers) {
             pair(&mut first, &label(&column.name), Value::Integer((*number).into()), out);
         }
+        out.push(b'}');
     }
-}
-
-/// What identifies a row within its view, and where it stands in it.
-pub fn rank(spec: &Spec, view: ViewId, row: &ViewRow) -> Rank {
-    match (&spec.view(view).kind, row) {
-        (ViewKind::Latest { key, .. }, ViewRow::Record(record)) => {
-            Rank::of(spec.event_values(record.event(), key))
-        }
-        (_, ViewRow::Record(record)) => {
-            Rank::of(spec.event_values(record.event(), &[spec.events.key]))
-        }
-        (_, ViewRow::Counts(counts)) => Rank::of(group_values(counts)),
-    }
-}
-
-/// The shard to which a row belongs: that of its event, of a group the group's own.
-pub fn shard(spec: &Spec, row: &ViewRow) -> ShardId {
-    match row {
-        ViewRow::Record(record) => spec.shard_of_event(record.event()),
-        ViewRow::Counts(counts) => spec.shard_of(&Key::of(group_values(counts))),
-    }
-}
-
-fn group_values(counts: &CountsRow) -> impl Iterator<Item = Option<Value<&str>>> {
-    counts.group.iter().map(|value| value.as_ref().map(Value::borrowed))
 }
 
 fn label(name: &str) -> Vec<u8> {

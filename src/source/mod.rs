@@ -10,6 +10,7 @@
 
 pub mod dead_letter;
 pub mod decode;
+mod fast;
 pub mod file;
 
 use std::path::PathBuf;

@@ -8,8 +8,10 @@
 //!
 //! Not here: TOML, line numbers, names of anything that is not shown to people.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    row::{ColumnId, Key, Kind, Layout, LookupId, Record, Row, Value},
+    row::{ColumnId, Columns, Joined, Key, Kind, Layout, LookupId, Value},
     time::Day,
 };
 
@@ -20,7 +22,7 @@ pub use super::file::Corrections;
 pub struct ShardId(pub u16);
 
 /// A view's position among the views of its spec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ViewId(pub u16);
 
 /// An output column's position among all columns that an enriched record can show. The first ones
@@ -234,7 +236,11 @@ impl Spec {
     }
 
     /// What a record says in a column.
-    pub fn value<'r>(&self, record: &'r Record, column: OutputId) -> Option<Value<&'r str>> {
+    pub fn value<'r>(
+        &self,
+        record: &'r (impl Joined + ?Sized),
+        column: OutputId,
+    ) -> Option<Value<&'r str>> {
         let OutputColumn { origin, kind, .. } = self.column(column);
         match *origin {
             Origin::Event(column) => self.events.layout.get(record.event(), column),
@@ -252,49 +258,61 @@ impl Spec {
     }
 
     /// Whether a record passes a test.
-    pub fn holds(&self, condition: &Condition, record: &Record) -> bool {
+    pub fn holds(&self, condition: &Condition, record: &(impl Joined + ?Sized)) -> bool {
         let value = self.value(record, condition.column);
         value.is_some_and(|value| condition.values.iter().any(|one| one.borrowed() == value))
     }
 
+    /// Some columns of packed events, to be hashed and compared where they stand.
+    pub fn event_columns(&self, columns: &[ColumnId]) -> Columns {
+        let is_optional = |id: ColumnId| self.events.columns[usize::from(id.0)].optional;
+        Columns::new(&self.events.layout, columns, is_optional)
+    }
+
     /// Some columns of an event as a key.
-    pub fn event_key(&self, event: &Row, columns: &[ColumnId]) -> Key {
+    pub fn event_key(&self, event: &[u8], columns: &[ColumnId]) -> Key {
         Key::of(self.event_values(event, columns))
     }
 
     /// Some columns of an event, in order.
     pub fn event_values<'r>(
         &self,
-        event: &'r Row,
+        event: &'r [u8],
         columns: &[ColumnId],
     ) -> impl Iterator<Item = Option<Value<&'r str>>> {
         columns.iter().map(|column| self.events.layout.get(event, *column))
     }
 
-    /// The key of the document that a record asks a lookup for; `None` where it asks for none.
-    pub fn lookup_key(&self, lookup: LookupId, record: &Record) -> Option<Key> {
-        let named = self.events.layout.get(record.event(), self.lookup(lookup).matches);
-        self.asks(lookup, record).then(|| Key::of([named]))
+    /// The key of the document that an event asks a lookup for; `None` where it asks for none.
+    pub fn lookup_key(&self, lookup: LookupId, event: &[u8]) -> Option<Key> {
+        let named = self.events.layout.get(event, self.lookup(lookup).matches);
+        self.asks(lookup, event).then(|| Key::of([named]))
     }
 
-    /// Whether a record asks a lookup for a document.
-    pub fn asks(&self, lookup: LookupId, record: &Record) -> bool {
+    /// Whether an event asks a lookup for a document.
+    pub fn asks(&self, lookup: LookupId, event: &[u8]) -> bool {
         let Lookup { when, matches, .. } = self.lookup(lookup);
-        when.as_ref().is_none_or(|condition| self.holds(condition, record))
-            && self.events.layout.get(record.event(), *matches).is_some()
+        when.as_ref().is_none_or(|condition| self.holds(condition, event))
+            && self.events.layout.get(event, *matches).is_some()
     }
 
-    /// The shard of an event and of every record made from it.
-    pub fn shard_of_event(&self, event: &Row) -> ShardId {
-        self.shard_of(&self.event_key(event, &[self.events.shard_key]))
+    /// The shard of an event and of every record made from it; `scratch` spares an allocation.
+    pub fn shard_of_event(&self, event: &[u8], scratch: &mut Vec<u8>) -> ShardId {
+        scratch.clear();
+        Key::append(self.event_values(event, &[self.events.shard_key]), scratch);
+        self.shard_of_hash(Key::hash_of_bytes(scratch))
     }
 
     /// The shard of a key. The hash is part of what outputs hold and must never change.
     pub fn shard_of(&self, key: &Key) -> ShardId {
-        ShardId((key.hash() % u64::from(self.shards)) as u16)
+        self.shard_of_hash(key.hash())
     }
 
-    fn day(&self, event: &Row, column: ColumnId) -> Option<Day> {
+    fn shard_of_hash(&self, hash: u64) -> ShardId {
+        ShardId((hash % u64::from(self.shards)) as u16)
+    }
+
+    fn day(&self, event: &[u8], column: ColumnId) -> Option<Day> {
         day_of(self.events.layout.get(event, column)?)
     }
 }

@@ -12,33 +12,39 @@
 //! delete s1
 //! ```
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use datadriven::{TestCase, TestFile};
-use differential_dataflow::{consolidation::consolidate, input::InputSession};
+use differential_dataflow::consolidation::consolidate;
 use serde_json::{Map, Value, json};
 use timely::{
     communication::allocator::{Allocator, thread::Thread},
-    dataflow::operators::probe::Handle,
     worker::Worker,
 };
 use tributary::{
-    dataflow::{self, Collection, Diff, Event, ViewRow},
-    reference::{Claim, Documents, Projector, document},
-    sink::render::Renderer,
+    dataflow::Spread,
+    reference::{Documents, Projector, document},
     source::{Decoder, PartitionId, Place},
-    spec::{Corrections, Spec, ViewId},
+    spec::{Corrections, Spec},
     time::Epoch,
 };
 
-use crate::support::project;
+use crate::{
+    both::{Side, Update, Which},
+    support::project,
+};
 
 #[test]
 fn scripts_cause_the_updates_that_they_say() {
-    datadriven::walk("tests/dataflow", run);
+    datadriven::walk("tests/dataflow", |file| run(file, Which::Fused(Spread::NONE)));
 }
 
-fn run(file: &mut TestFile) {
+#[test]
+fn stock_dataflow_causes_the_updates_that_scripts_say() {
+    datadriven::walk("tests/dataflow", |file| run(file, Which::Stock));
+}
+
+fn run(file: &mut TestFile, which: Which) {
     let text = std::fs::read_to_string(project("dataflows/attendance.toml")).unwrap();
     let mut spec = Spec::parse(&project("dataflows/attendance.toml"), &text).unwrap();
     if file.filename.contains("never") {
@@ -49,52 +55,32 @@ fn run(file: &mut TestFile) {
     // `execute_directly` wants a closure that may move between threads, which a script may not.
     let alone = Allocator::Thread(Thread::default());
     let mut worker = Worker::new(timely::WorkerConfig::default(), alone, None);
-    let mut flow = Flow::start(&mut worker, Arc::new(spec));
+    let mut flow = Flow::start(&mut worker, Arc::new(spec), which);
     file.run(|case| flow.epoch(&mut worker, case));
 }
-
-type Updates<D> = Rc<RefCell<Vec<(D, Diff)>>>;
 
 /// The dataflow of the attendance spec, fed by hand.
 struct Flow {
     spec: Arc<Spec>,
     decoder: Decoder,
     projector: Projector,
-    renderer: Renderer,
     documents: Documents,
-    events: InputSession<Epoch, Event, Diff>,
-    claims: InputSession<Epoch, Claim, Diff>,
-    views: Vec<Updates<ViewRow>>,
-    taken: Updates<Place>,
-    probe: Handle<Epoch>,
+    side: Side,
     offsets: BTreeMap<PartitionId, u64>,
     names: BTreeMap<Place, String>,
     epoch: Epoch,
 }
 
 impl Flow {
-    fn start(worker: &mut Worker, spec: Arc<Spec>) -> Flow {
-        let (mut events, mut claims) = (InputSession::new(), InputSession::new());
-        let probe = Handle::new();
-        let (views, taken) = worker.dataflow(|scope| {
-            let (events, claims) = (events.to_collection(scope), claims.to_collection(scope));
-            let outputs = dataflow::build(&spec, events, claims);
-            let views = outputs.views.into_iter().map(|view| collect(view, &probe)).collect();
-            (views, collect(outputs.taken, &probe))
-        });
-        events.advance_to(1);
-        claims.advance_to(1);
+    fn start(worker: &mut Worker, spec: Arc<Spec>, which: Which) -> Flow {
+        let mut side = Side::start(worker, &spec, which);
+        side.advance_to(1);
         Flow {
             decoder: Decoder::new(Arc::clone(&spec)),
             projector: Projector::new(Arc::clone(&spec)),
-            renderer: Renderer::new(Arc::clone(&spec)),
             spec,
             documents: Documents::default(),
-            events,
-            claims,
-            views,
-            taken,
-            probe,
+            side,
             offsets: BTreeMap::new(),
             names: BTreeMap::new(),
             epoch: 1,
@@ -121,13 +107,11 @@ impl Flow {
 
     fn seal(&mut self, worker: &mut Worker) {
         self.epoch += 1;
-        self.events.advance_to(self.epoch);
-        self.claims.advance_to(self.epoch);
-        self.events.flush();
-        self.claims.flush();
-        while self.probe.less_than(&self.epoch) {
+        self.side.advance_to(self.epoch);
+        while self.side.is_behind(self.epoch) {
             worker.step();
         }
+        self.side.collect();
     }
 
     fn event(&mut self, name: &str, fields: &BTreeMap<&str, &str>) -> String {
@@ -139,7 +123,7 @@ impl Flow {
         self.names.insert(place, name.to_owned());
         match self.decoder.decode(click(name, fields).to_string().as_bytes()) {
             Ok(row) => {
-                self.events.insert(Event { place, row });
+                self.side.event(place, row);
                 String::new()
             }
             Err(refusal) => {
@@ -157,8 +141,8 @@ impl Flow {
         };
         match document::read(line.to_string().as_bytes(), &self.projector) {
             Ok(line) => {
-                let claims = &mut self.claims;
-                self.documents.apply(line.statement, &mut |claim, diff| claims.update(claim, diff));
+                let side = &mut self.side;
+                self.documents.apply(line.statement, &mut |claim, diff| side.claim(claim, diff));
                 String::new()
             }
             Err(refused) => format!("refused {id} {refused:?}\n"),
@@ -166,29 +150,26 @@ impl Flow {
     }
 
     fn updates(&mut self, shown: &[String]) -> String {
-        let mut lines = Vec::new();
-        for (place, updates) in self.views.iter().enumerate() {
-            let view = &self.spec.views[place].name;
-            let mut updates = updates.take();
-            consolidate(&mut updates);
-            if !shown.contains(view) {
-                continue;
-            }
-            for (row, diff) in updates {
-                let mut json = Vec::new();
-                self.renderer.json(ViewId(place as u16), &row, &mut json);
-                let row: Map<String, Value> = serde_json::from_slice(&json).unwrap();
-                lines.push((place, text(&row), diff));
-            }
-        }
-        lines.sort_by(|a, b| (a.0, a.2, &a.1).cmp(&(b.0, b.2, &b.1)));
+        let updates = std::mem::take(&mut self.side.updates);
+        let rows = updates.into_iter().map(|(_, view, json, diff): Update| ((view, json), diff));
+        let mut rows: Vec<_> = rows.filter(|((view, _), _)| shown.contains(view)).collect();
+        consolidate(&mut rows);
+        let place = |view: &str| self.spec.views.iter().position(|v| v.name == view).unwrap();
+        let mut lines: Vec<_> = rows
+            .into_iter()
+            .map(|((view, json), diff)| {
+                let row: Map<String, Value> = serde_json::from_str(&json).unwrap();
+                (place(&view), diff, text(&row))
+            })
+            .collect();
+        lines.sort();
         let mut said = format!("epoch {}\n", self.epoch - 1);
-        for (place, row, diff) in lines {
+        for (place, diff, row) in lines {
             said += &format!("{diff:+} {} {row}\n", self.spec.views[place].name);
         }
-        let mut taken = self.taken.take();
+        let mut taken = std::mem::take(&mut self.side.taken);
         taken.sort();
-        for (place, _) in taken {
+        for (_, place) in taken {
             said += &format!("taken {}\n", self.names[&place]);
         }
         said
@@ -196,19 +177,6 @@ impl Flow {
 }
 
 const ALL: [&str; 2] = ["enriched", "latest"];
-
-fn collect<D: differential_dataflow::ExchangeData>(
-    collection: Collection<'_, D>,
-    probe: &Handle<Epoch>,
-) -> Updates<D> {
-    let updates = Updates::default();
-    let collected = Rc::clone(&updates);
-    let keep = move |(datum, _, diff): &(D, Epoch, Diff)| {
-        collected.borrow_mut().push((datum.clone(), *diff));
-    };
-    collection.inspect(keep).probe_with(probe);
-    updates
-}
 
 /// A click with few words: what a script does not say has a value that does not matter.
 fn click(name: &str, fields: &BTreeMap<&str, &str>) -> Value {

@@ -3,6 +3,8 @@
 // A test that cannot go on fails, and says where.
 #![allow(clippy::unwrap_used)]
 
+mod agreement;
+mod both;
 mod command_line;
 mod dataflow;
 mod oracle;

@@ -6,20 +6,14 @@
 //! The whole acceptance, of half an hour or more, is `tests/oracle/acceptance.py --whole`; its last result stands
 //! in docs/correctness.md. Here runs its sample, and what it cannot do from outside.
 
-use std::{
-    fs,
-    path::Path,
-    process::Command,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fs, path::Path, process::Command, sync::Arc};
 
 use tributary::{
     engine::{self, Job, Progress},
     spec::Spec,
 };
 
-use crate::support::{project, said, tributary};
+use crate::support::{project, said, seed, tributary};
 
 struct Silent;
 
@@ -27,15 +21,6 @@ impl Progress for Silent {
     fn read(&self, _bytes: u64) {}
     fn writing(&self, _rows: u64) {}
     fn wrote_row(&self) {}
-}
-
-/// A number to draw from, new each time unless it is given.
-fn seed() -> u64 {
-    let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
-    let seed = given.unwrap_or_else(|| now() as u64 % 1_000_000);
-    println!("SEED={seed}");
-    seed
 }
 
 fn python(arguments: &[&str]) {
@@ -110,6 +95,7 @@ fn run(input: &Path, out: &Path, workers: usize, epoch_lines: u64) -> Vec<(Strin
         out: out.to_owned(),
         workers,
         epoch_lines,
+        stock: false,
     };
     engine::run(job, Arc::new(Silent)).unwrap();
     let read = |name: String| (name.clone(), fs::read(out.join(name)).unwrap());

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// A path within the project.
@@ -23,4 +24,13 @@ pub fn tributary(arguments: &[&str]) -> Output {
 pub fn said(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
     format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
+
+/// A number to draw from, new each time unless it is given.
+pub fn seed() -> u64 {
+    let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+    let seed = given.unwrap_or_else(|| now() as u64 % 1_000_000);
+    println!("SEED={seed}");
+    seed
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::Collection;
 use crate::{
-    row::{ColumnId, Rank, Record},
+    row::{ColumnId, Joined, Rank, Record},
     spec::Spec,
 };
 

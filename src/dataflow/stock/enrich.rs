@@ -6,7 +6,7 @@
 //! with corrections a change of a document corrects all its records at the epoch of the change
 //! (P3).
 //!
-//! Not here: which of two documents has a key (`dataflow::reference`).
+//! Not here: which of two documents has a key (`dataflow::stock::reference`).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,9 +19,9 @@ use timely::dataflow::{
     operators::{Capability, generic::Operator},
 };
 
-use super::{Collection, Diff};
 use crate::{
-    row::{Key, LookupId, Record, Row},
+    dataflow::{Collection, Diff},
+    row::{Joined, Key, LookupId, Record, Row},
     spec::{Corrections, Spec},
     time::Epoch,
 };
@@ -36,10 +36,10 @@ pub(super) fn enrich<'s>(
 ) -> Collection<'s, Record> {
     let (asking, silent) = (Arc::clone(spec), Arc::clone(spec));
     let asks = records.clone().flat_map(move |record| {
-        let key = asking.lookup_key(lookup, &record)?;
+        let key = asking.lookup_key(lookup, record.event())?;
         Some((key, record))
     });
-    let silent = records.filter(move |record| !silent.asks(lookup, record));
+    let silent = records.filter(move |record| !silent.asks(lookup, record.event()));
     let enriched = match spec.corrections {
         Corrections::Always => join_always(asks, documents, lookup),
         Corrections::Never => join_once(asks, documents, lookup),

@@ -1,0 +1,145 @@
+//! The fused operator: enrichment and the latest views of all shards of a worker, in one place.
+//!
+//! Shape: bundles of events that stand and of claims in, each sent to the worker that needs it;
+//! updates of the counts out; what changes in records is read from the `State`.
+//!
+//! Invariants: an epoch is worked off once it is complete, and epochs in their order, so the state
+//! after an epoch is what the inputs up to it say, however fast the workers step. Fresh events come
+//! first. Where more rows wait for corrections than `atomic_max`, they are spread: each epoch
+//! corrects as many as its fuel allows, and the operator keeps epochs coming until none waits.
+//!
+//! Not here: what is known to be right (`dataflow::stock`, in plain differential operators; the
+//! tests hold this against it at every epoch).
+
+mod changes;
+mod documents;
+mod json;
+mod outbox;
+mod state;
+mod tallies;
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
+use serde::{Deserialize, Serialize};
+use timely::{
+    container::CapacityContainerBuilder,
+    dataflow::{
+        Stream,
+        channels::pact::Exchange,
+        operators::{Capability, generic::Operator},
+    },
+};
+
+pub use outbox::{Outbox, worker_of};
+pub use state::{RecordChange, RecordRef, State};
+
+use super::{
+    Diff,
+    count::{Group, Tally},
+};
+use crate::{reference::Claim, row::Rows, time::Epoch};
+
+/// What one worker sends another of one epoch.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Bundle {
+    /// Events that stand, of the receiver's shards.
+    pub events: Rows,
+    /// Claims that the receiver's events may ask for.
+    pub claims: Vec<(Claim, Diff)>,
+}
+
+/// A bundle and the worker it is for.
+pub type Addressed = (u64, Bundle);
+
+/// How corrections are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// Where at most so many rows wait, all are corrected in the epoch.
+    pub atomic_max: u64,
+    /// Else so many, at least 1, an epoch.
+    pub fuel: u64,
+}
+
+impl Spread {
+    /// Every correction within the epoch of its cause.
+    pub const NONE: Spread = Spread { atomic_max: u64::MAX, fuel: u64::MAX };
+}
+
+/// What an epoch brought while it can still bring more.
+struct Arrived {
+    capability: Capability<Epoch>,
+    bundles: Vec<Bundle>,
+}
+
+/// An update of a view of counts on its way.
+type TallyUpdate = (Group, Epoch, Tally);
+
+/// Keeps the records of this worker's shards in `state`; hands on what comes to the counts.
+pub fn keep_records<'s>(
+    bundles: Stream<'s, Epoch, Vec<Addressed>>,
+    state: Rc<RefCell<State>>,
+    spread: Spread,
+) -> Stream<'s, Epoch, Vec<TallyUpdate>> {
+    let to_receiver = Exchange::new(|(worker, _): &Addressed| *worker);
+    let scope = bundles.scope();
+    bundles.unary_frontier::<CapacityContainerBuilder<Vec<TallyUpdate>>, _, _, _>(
+        to_receiver,
+        "KeepRecords",
+        move |_capability, info| {
+            let activator = scope.activator_for(info.address);
+            let mut arrived: BTreeMap<Epoch, Arrived> = BTreeMap::new();
+            // At which epoch rows that wait are corrected next, if no other comes before.
+            let mut next_turn: Option<Capability<Epoch>> = None;
+            move |(input, frontier), output| {
+                input.for_each(|capability, addressed| {
+                    let Some(capability) = capability.retain_least(0) else { return };
+                    let of_epoch = arrived
+                        .entry(*capability.time())
+                        .or_insert_with(|| Arrived { capability, bundles: Vec::new() });
+                    of_epoch.bundles.extend(addressed.drain(..).map(|(_, bundle)| bundle));
+                });
+                let mut state = state.borrow_mut();
+                loop {
+                    let turn = next_turn.as_ref().map(|capability| *capability.time());
+                    let first = arrived.first_key_value().map(|(epoch, _)| *epoch);
+                    let Some(epoch) = first.into_iter().chain(turn).min() else { break };
+                    if frontier.less_equal(&epoch) {
+                        break;
+                    }
+                    let of_epoch = arrived.remove(&epoch);
+                    let (capability, bundles) = match of_epoch {
+                        Some(Arrived { capability, bundles }) => (capability, bundles),
+                        None => (next_turn.take().expect("it is the turn's epoch"), Vec::new()),
+                    };
+                    work_off(&mut state, bundles, spread);
+                    let mut session = output.session(&capability);
+                    let tallies = state.end_epoch(epoch);
+                    tallies.for_each(|(group, tally)| session.give((group, epoch, tally)));
+                    drop(session);
+                    next_turn = (state.waiting_rows() > 0).then(|| {
+                        let open = frontier.frontier().first().copied();
+                        capability.delayed(&open.unwrap_or(0).max(epoch + 1))
+                    });
+                    if next_turn.is_some() && frontier.is_empty() {
+                        // No more comes: the rest follows epoch by epoch, with room to breathe.
+                        activator.activate();
+                        break;
+                    }
+                }
+            }
+        },
+    )
+}
+
+/// Brings the state to the end of an epoch, but for rows that wait beyond it.
+fn work_off(state: &mut State, bundles: Vec<Bundle>, spread: Spread) {
+    let mut rows = Vec::with_capacity(bundles.len());
+    for Bundle { events, claims } in bundles {
+        claims.into_iter().for_each(|(claim, diff)| state.claim(claim, diff));
+        rows.push(events);
+    }
+    state.settle_documents();
+    rows.iter().flat_map(Rows::iter).for_each(|event| state.admit(event));
+    let waiting = state.waiting_rows();
+    state.correct(if waiting <= spread.atomic_max { waiting } else { spread.fuel });
+}

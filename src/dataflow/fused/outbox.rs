@@ -1,0 +1,70 @@
+//! The outbox: what a worker has read of the open epoch, by the worker that needs it.
+//!
+//! Shape: events that stand and claims in; bundles with their receivers out.
+//!
+//! Invariants: an event goes to the worker of its shard; a claim goes to every worker whose events
+//! may ask for it: to one, where its lookup goes by the shard key, else to all.
+
+use std::sync::Arc;
+
+use super::{Addressed, Bundle};
+use crate::{
+    dataflow::Diff,
+    reference::Claim,
+    spec::{ShardId, Spec},
+};
+
+/// Most events that wait for a worker before they are sent to it.
+const EVENTS_OF_BUNDLE: usize = 1000;
+
+/// The bundles of one worker's open epoch.
+pub struct Outbox {
+    spec: Arc<Spec>,
+    /// By receiver.
+    bundles: Vec<Bundle>,
+    key_bytes: Vec<u8>,
+}
+
+/// The worker that owns a shard.
+pub fn worker_of(shard: ShardId, workers: usize) -> usize {
+    usize::from(shard.0) % workers
+}
+
+impl Outbox {
+    /// An empty one, to so many workers.
+    pub fn new(spec: &Arc<Spec>, workers: usize) -> Outbox {
+        let bundles = vec![Bundle::default(); workers];
+        Outbox { spec: Arc::clone(spec), bundles, key_bytes: Vec::new() }
+    }
+
+    /// Takes an event that stands; hands out the bundle that it filled.
+    pub fn event(&mut self, row: &[u8]) -> Option<Addressed> {
+        let Outbox { spec, bundles, key_bytes } = self;
+        let worker = match bundles.len() {
+            1 => 0,
+            workers => worker_of(spec.shard_of_event(row, key_bytes), workers),
+        };
+        let bundle = &mut bundles[worker];
+        bundle.events.push(row);
+        let is_full = bundle.events.len() == EVENTS_OF_BUNDLE;
+        is_full.then(|| (worker as u64, std::mem::take(bundle)))
+    }
+
+    /// Takes a claim that begins (+1) or ends (-1).
+    pub fn claim(&mut self, claim: Claim, diff: Diff) {
+        if self.spec.lookup(claim.lookup).matches == self.spec.events.shard_key {
+            let worker = worker_of(self.spec.shard_of(&claim.key), self.bundles.len());
+            self.bundles[worker].claims.push((claim, diff));
+        } else {
+            let bundles = self.bundles.iter_mut();
+            bundles.for_each(|bundle| bundle.claims.push((claim.clone(), diff)));
+        }
+    }
+
+    /// Hands out what is left.
+    pub fn drain(&mut self) -> impl Iterator<Item = Addressed> {
+        let is_empty = |bundle: &Bundle| bundle.events.is_empty() && bundle.claims.is_empty();
+        let bundles = self.bundles.iter_mut().map(std::mem::take).enumerate();
+        bundles.filter(move |(_, p)| !is_empty(p)).map(|(worker, p)| (worker as u64, p))
+    }
+}

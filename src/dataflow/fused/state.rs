@@ -1,0 +1,503 @@
+//! The state of one worker: the rows of its shards, the documents that they ask for, and the latest
+//! row of each key.
+//!
+//! Shape: claims and rows of an epoch in; what they change in the views of records, and what they
+//! add to the counts, out.
+//!
+//! Invariants: every row stands in `enriched` once, with the versions that were last sent for it
+//! (P1); a correction retracts exactly those (P3); the latest row of a key is the greatest that
+//! came (P4). Rows are never moved or changed but for their header:
+//!
+//! ```text
+//! [next older row of its key, by lookup][version last sent, by lookup][is it latest: a bit a view]
+//! ```
+//!
+//! Not here: when an epoch is complete (`fused`), how records look (`json`).
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use smallvec::SmallVec;
+
+use super::{
+    changes::{Changed, Changes, Sent},
+    documents::{Document, Documents, EntryId, VersionId},
+    json::RecordJson,
+    tallies::Tallies,
+};
+use crate::{
+    dataflow::{
+        Diff,
+        count::{Group, Tally},
+        index::Index,
+        slab::{RowId, Slab},
+    },
+    reference::Claim,
+    row::{Columns, Joined, Key, LookupId},
+    spec::{Corrections, Spec, ViewId, ViewKind, plan::View},
+    time::Epoch,
+};
+
+/// What one worker holds.
+pub struct State {
+    spec: Arc<Spec>,
+    json: RecordJson,
+    slab: Slab,
+    header: Header,
+    lookups: Vec<Documents>,
+    latest: Vec<Latest>,
+    tallies: Tallies,
+    /// Entries whose rows wait for corrections, by lookup, in the order in which they came.
+    waiting: VecDeque<(usize, EntryId)>,
+    waiting_rows: u64,
+    /// How many events stand.
+    events: u64,
+    first_of_epoch: Option<RowId>,
+    /// What the open epoch has changed so far.
+    changes: Changes,
+    /// Versions that nobody needs once the open epoch's changes were handed on.
+    retired: Vec<(usize, VersionId)>,
+    /// What epochs changed, until a sink took it.
+    recorded: Option<BTreeMap<Epoch, OfEpoch>>,
+    /// Memory of released epochs.
+    spare: Vec<OfEpoch>,
+    key_bytes: Vec<u8>,
+}
+
+/// One latest view.
+struct Latest {
+    view: ViewId,
+    key: Columns,
+    order: Columns,
+    /// The greatest row of each key.
+    rows: Index,
+    /// Rows that became the latest in this epoch, in order, and the places of the changes.
+    new: Vec<(RowId, usize)>,
+}
+
+struct OfEpoch {
+    changes: Changes,
+    retired: Vec<(usize, VersionId)>,
+}
+
+/// What a sink sees of a change.
+#[derive(Clone)]
+pub struct RecordChange<'s> {
+    /// The latest view; `None` means every enriched view.
+    pub latest: Option<ViewId>,
+    /// What stood there; `None` where nothing did.
+    pub before: Option<RecordRef<'s>>,
+    /// What stands there now.
+    pub after: RecordRef<'s>,
+}
+
+/// A record where it is held.
+#[derive(Clone)]
+pub struct RecordRef<'s> {
+    state: &'s State,
+    row: RowId,
+    /// By lookup.
+    documents: SmallVec<[Option<&'s Document>; 4]>,
+}
+
+/// Versions of a row, by lookup.
+type Versions = SmallVec<[VersionId; 4]>;
+
+/// Where the words of a row's header stand.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    lookups: usize,
+}
+
+impl Header {
+    fn words(self, latest_views: usize) -> usize {
+        2 * self.lookups + latest_views.div_ceil(BITS)
+    }
+
+    /// The next older row that asks for the same key.
+    fn older(self, lookup: usize) -> usize {
+        lookup
+    }
+
+    /// The version that was last sent.
+    fn sent(self, lookup: usize) -> usize {
+        self.lookups + lookup
+    }
+
+    /// The word and bit that say whether the row is the latest of its key.
+    fn is_latest(self, view: usize) -> (usize, u32) {
+        (2 * self.lookups + view / BITS, 1 << (view % BITS))
+    }
+}
+
+const BITS: usize = u32::BITS as usize;
+
+impl State {
+    /// Holds nothing yet. With `record`, what changes is kept until `release`.
+    pub fn new(spec: &Arc<Spec>, record: bool) -> State {
+        let of_view = |(place, view): (usize, &View)| match &view.kind {
+            ViewKind::Latest { key, order } => Some(Latest {
+                view: ViewId(place as u16),
+                key: spec.event_columns(key),
+                order: spec.event_columns(order),
+                rows: Index::default(),
+                new: Vec::new(),
+            }),
+            _ => None,
+        };
+        let latest: Vec<Latest> = spec.views.iter().enumerate().filter_map(of_view).collect();
+        let header = Header { lookups: spec.lookups.len() };
+        let views: Vec<ViewId> = latest.iter().map(|latest| latest.view).collect();
+        State {
+            json: RecordJson::new(Arc::clone(spec)),
+            slab: Slab::new(header.words(latest.len())),
+            lookups: spec.lookups.iter().map(|_| Documents::new()).collect(),
+            tallies: Tallies::new(spec, &views),
+            latest,
+            header,
+            waiting: VecDeque::new(),
+            waiting_rows: 0,
+            events: 0,
+            first_of_epoch: None,
+            changes: Changes::new(spec.lookups.len()),
+            retired: Vec::new(),
+            recorded: record.then(BTreeMap::new),
+            spare: Vec::new(),
+            key_bytes: Vec::new(),
+            spec: Arc::clone(spec),
+        }
+    }
+
+    /// Begins (+1) or ends (-1) a document's claim.
+    pub(super) fn claim(&mut self, claim: Claim, diff: Diff) {
+        let Claim { lookup, key, document, row } = claim;
+        let documents = &mut self.lookups[usize::from(lookup.0)];
+        if diff > 0 {
+            let fragments = self.json.fragments(lookup, &row);
+            documents.claim(&key, document, Document { row, fragments });
+        } else {
+            documents.unclaim(&key, &document);
+        }
+    }
+
+    /// Brings the documents to what all claims say; the rows of those that changed then wait.
+    pub(super) fn settle_documents(&mut self) {
+        let State { lookups, waiting, waiting_rows, spec, .. } = self;
+        for (place, documents) in lookups.iter_mut().enumerate() {
+            documents.settle(|documents, id| {
+                let entry = documents.entry_mut(id);
+                if spec.corrections == Corrections::Never || entry.rows == 0 {
+                    return;
+                }
+                entry.next_to_correct = entry.newest;
+                *waiting_rows += u64::from(entry.rows - entry.left_to_correct);
+                entry.left_to_correct = entry.rows;
+                // One that waits already keeps its place.
+                if !std::mem::replace(&mut entry.waits, true) {
+                    waiting.push_back((place, id));
+                }
+            });
+        }
+    }
+
+    /// Takes an event that stands, with the documents as they are now.
+    pub(super) fn admit(&mut self, event: &[u8]) {
+        let id = self.slab.push(event);
+        self.events += 1;
+        self.first_of_epoch.get_or_insert(id);
+        let versions = self.look_up(id, event);
+        if self.recorded.is_some() {
+            self.changes.push(Changed::Enriched, None, (id, &versions));
+        }
+        let State { lookups, tallies, .. } = self;
+        let record = Held { event, lookups, versions: &versions };
+        tallies.add(Changed::Enriched, &record, 1);
+        for view in 0..self.latest.len() {
+            self.rank(view, id, event, &versions);
+        }
+    }
+
+    /// Links a row to the entries that it asks for; returns the versions that hold there.
+    fn look_up(&mut self, id: RowId, event: &[u8]) -> Versions {
+        let State { spec, lookups, slab, header, key_bytes, .. } = self;
+        let corrected = spec.corrections == Corrections::Always;
+        let mut versions = Versions::new();
+        for (place, documents) in lookups.iter_mut().enumerate() {
+            let lookup = LookupId(place as u16);
+            if !spec.asks(lookup, event) {
+                versions.push(VersionId::NONE);
+                continue;
+            }
+            let named = spec.events.layout.get(event, spec.lookup(lookup).matches);
+            key_bytes.clear();
+            Key::append([named], key_bytes);
+            let entry_id = documents.entry_of(key_bytes, Key::hash_of_bytes(key_bytes));
+            let entry = documents.entry_mut(entry_id);
+            let version = entry.version;
+            if corrected {
+                slab.set_word(id, header.older(place), RowId::to_word(entry.newest));
+                entry.newest = Some(id);
+                entry.rows += 1;
+            }
+            slab.set_word(id, header.sent(place), version.0);
+            documents.hold(version);
+            versions.push(version);
+        }
+        versions
+    }
+
+    /// Lets a new row be the latest of its key, where it is.
+    fn rank(&mut self, view: usize, id: RowId, event: &[u8], versions: &[VersionId]) {
+        let State { latest, slab, lookups, tallies, changes, header, .. } = self;
+        let Latest { key, order, rows, new, .. } = &mut latest[view];
+        let changed = Changed::Latest(view);
+        let is_it = |number: u32| key.equal(row_of(slab, number), event);
+        let (held, is_first) = rows.find_or_insert(key.hash(event), is_it, || id.number());
+        let before = RowId::from_word(*held).filter(|_| !is_first);
+        if let Some(before) = before {
+            // Equal keys by several partitions are told apart by the rest, whichever came first.
+            let standing = slab.row(before);
+            let by_rest = || event.cmp(&standing[..event.len().min(standing.len())]);
+            if order.compare(event, standing).then_with(by_rest).is_le() {
+                return;
+            }
+            *held = id.number();
+        }
+        let (word, bit) = header.is_latest(view);
+        slab.set_word(id, word, slab.word(id, word) | bit);
+        tallies.add(changed, &Held { event, lookups, versions }, 1);
+        let Some(before) = before else {
+            if self.recorded.is_some() {
+                new.push((id, changes.push(changed, None, (id, versions))));
+            }
+            return;
+        };
+        slab.set_word(before, word, slab.word(before, word) & !bit);
+        let sent = versions_of(slab, *header, before);
+        tallies.add(changed, &Held { event: slab.row(before), lookups, versions: &sent }, -1);
+        if self.recorded.is_none() {
+            return;
+        }
+        let came_now = self.first_of_epoch.is_some_and(|first| before >= first);
+        let place = if came_now {
+            let known = new.binary_search_by_key(&before, |(row, _)| *row);
+            let (_, place) = new[known.expect("a row that is the latest since this epoch")];
+            changes.replace_after(place, id, versions);
+            place
+        } else {
+            changes.push(changed, Some((before, &sent)), (id, versions))
+        };
+        new.push((id, place));
+    }
+
+    /// How many rows wait for corrections.
+    pub fn waiting_rows(&self) -> u64 {
+        self.waiting_rows
+    }
+
+    /// Corrects rows that wait, at most so many, those first that waited longest.
+    pub(super) fn correct(&mut self, most: u64) {
+        let mut left = most.min(self.waiting_rows);
+        while let Some((place, id)) = self.waiting.front().copied() {
+            let entry = self.lookups[place].entry_mut(id);
+            let Some(row) = entry.next_to_correct else {
+                entry.waits = false;
+                self.waiting.pop_front();
+                continue;
+            };
+            if left == 0 {
+                return;
+            }
+            let older = self.slab.word(row, self.header.older(place));
+            entry.next_to_correct = RowId::from_word(older);
+            entry.left_to_correct -= 1;
+            self.waiting_rows -= 1;
+            left -= 1;
+            self.correct_row(row);
+        }
+    }
+
+    /// Brings a row to the versions that hold now.
+    fn correct_row(&mut self, row: RowId) {
+        let before = versions_of(&self.slab, self.header, row);
+        let now = |(place, version): (usize, &VersionId)| self.lookups[place].current(*version);
+        let after: Versions = before.iter().enumerate().map(now).collect();
+        if before == after {
+            return; // Another document's change brought it there.
+        }
+        let State { slab, lookups, tallies, changes, header, latest, recorded, .. } = &mut *self;
+        let says = |place: usize, version| lookups[place].document(version).map(|d| &d.row);
+        let mut places = 0..before.len();
+        if places.any(|place| says(place, before[place]) != says(place, after[place])) {
+            let mut change = |changed| {
+                let held = |versions| Held { event: slab.row(row), lookups, versions };
+                tallies.add(changed, &held(&before), -1);
+                tallies.add(changed, &held(&after), 1);
+                if recorded.is_some() {
+                    changes.push(changed, Some((row, &before)), (row, &after));
+                }
+            };
+            change(Changed::Enriched);
+            for view in 0..latest.len() {
+                let (word, bit) = header.is_latest(view);
+                if slab.word(row, word) & bit != 0 {
+                    change(Changed::Latest(view));
+                }
+            }
+        }
+        for (place, documents) in self.lookups.iter_mut().enumerate() {
+            let (old, new) = (before[place], after[place]);
+            if old == new {
+                continue;
+            }
+            self.slab.set_word(row, self.header.sent(place), new.0);
+            documents.hold(new);
+            if documents.release(old) {
+                match self.recorded {
+                    Some(_) => self.retired.push((place, old)),
+                    None => documents.free(old),
+                }
+            }
+        }
+    }
+
+    /// Ends an epoch: keeps what it changed in records, and hands out what it adds to the counts.
+    pub(super) fn end_epoch(&mut self, epoch: Epoch) -> impl Iterator<Item = (Group, Tally)> {
+        self.first_of_epoch = None;
+        self.latest.iter_mut().for_each(|latest| latest.new.clear());
+        if let Some(recorded) = &mut self.recorded
+            && !(self.changes.is_empty() && self.retired.is_empty())
+        {
+            let lookups = self.lookups.len();
+            let spare = self.spare.pop();
+            let mut of_epoch = spare
+                .unwrap_or_else(|| OfEpoch { changes: Changes::new(lookups), retired: Vec::new() });
+            std::mem::swap(&mut of_epoch.changes, &mut self.changes);
+            std::mem::swap(&mut of_epoch.retired, &mut self.retired);
+            let before = recorded.insert(epoch, of_epoch);
+            assert!(before.is_none(), "an epoch ends once");
+        }
+        self.tallies.drain()
+    }
+
+    /// The first epoch before `frontier` that changed records and was not released.
+    pub fn first_recorded(&self, frontier: Option<Epoch>) -> Option<Epoch> {
+        let first = *self.recorded.as_ref()?.first_key_value()?.0;
+        frontier.is_none_or(|frontier| first < frontier).then_some(first)
+    }
+
+    /// What an epoch changed in records.
+    pub fn changes(&self, epoch: Epoch) -> impl Iterator<Item = RecordChange<'_>> {
+        let of_epoch = self.recorded.as_ref().and_then(|recorded| recorded.get(&epoch));
+        of_epoch.into_iter().flat_map(|of_epoch| of_epoch.changes.iter()).map(
+            move |(changed, before, after)| RecordChange {
+                latest: match changed {
+                    Changed::Enriched => None,
+                    Changed::Latest(view) => Some(self.latest[view].view),
+                },
+                before: before.map(|sent| self.sent(sent)),
+                after: self.sent(after),
+            },
+        )
+    }
+
+    fn sent<'s>(&'s self, sent: Sent<'s>) -> RecordRef<'s> {
+        let documents = self.lookups.iter().enumerate();
+        let documents = documents.map(|(place, known)| known.document(sent.version(place)));
+        RecordRef { state: self, row: sent.row, documents: documents.collect() }
+    }
+
+    /// A sink took what an epoch changed.
+    pub fn release(&mut self, epoch: Epoch) {
+        let of_epoch = self.recorded.as_mut().and_then(|recorded| recorded.remove(&epoch));
+        let Some(mut of_epoch) = of_epoch else { return };
+        for (place, version) in of_epoch.retired.drain(..) {
+            self.lookups[place].free(version);
+        }
+        of_epoch.changes.clear();
+        self.spare.push(of_epoch);
+    }
+
+    /// How many records stand in all views of records together.
+    pub fn rows(&self) -> u64 {
+        let views = self.spec.views.iter().map(|view| &view.kind);
+        let enriched = views.filter(|kind| matches!(kind, ViewKind::Enriched)).count() as u64;
+        let latest = self.latest.iter().map(|latest| latest.rows.len() as u64).sum::<u64>();
+        enriched * self.events + latest
+    }
+
+    /// The records that stand in a view, in the order of its key; none of a view of counts.
+    pub fn records(&self, view: ViewId) -> Vec<RowId> {
+        let latest = self.latest.iter().find(|latest| latest.view == view);
+        let layout = &self.spec.events.layout;
+        let event_key = self.spec.event_columns(&[self.spec.events.key]);
+        let (key, rows): (&Columns, Vec<RowId>) = match (&self.spec.view(view).kind, latest) {
+            (ViewKind::Enriched, _) => {
+                (&event_key, self.slab.iter(|row| layout.row_bytes(row)).collect())
+            }
+            (_, Some(latest)) => {
+                (&latest.key, latest.rows.iter().filter_map(RowId::from_word).collect())
+            }
+            _ => return Vec::new(),
+        };
+        let row = |id: &RowId| self.slab.row(*id);
+        let mut ordered: Vec<(u64, RowId)> =
+            rows.into_iter().map(|id| (key.prefix(row(&id)), id)).collect();
+        ordered.sort_unstable_by(|(prefix_a, a), (prefix_b, b)| {
+            prefix_a.cmp(prefix_b).then_with(|| key.compare(row(a), row(b)))
+        });
+        ordered.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// A record as it stands.
+    pub fn record(&self, row: RowId) -> RecordRef<'_> {
+        let sent = versions_of(&self.slab, self.header, row);
+        let documents = self.lookups.iter().zip(&sent).map(|(known, sent)| known.document(*sent));
+        RecordRef { state: self, row, documents: documents.collect() }
+    }
+}
+
+fn row_of(slab: &Slab, number: u32) -> &[u8] {
+    slab.row(RowId::from_word(number).expect("rows are never number 0"))
+}
+
+fn versions_of(slab: &Slab, header: Header, row: RowId) -> Versions {
+    (0..header.lookups).map(|place| VersionId(slab.word(row, header.sent(place)))).collect()
+}
+
+/// A record put together for a moment.
+struct Held<'h> {
+    event: &'h [u8],
+    lookups: &'h [Documents],
+    versions: &'h [VersionId],
+}
+
+impl Joined for Held<'_> {
+    fn event(&self) -> &[u8] {
+        self.event
+    }
+
+    fn document(&self, lookup: LookupId) -> Option<&[u8]> {
+        let place = usize::from(lookup.0);
+        self.lookups[place].document(self.versions[place]).map(|document| document.row.bytes())
+    }
+}
+
+impl RecordRef<'_> {
+    /// Appends the record as one JSON object.
+    pub fn json(&self, out: &mut Vec<u8>) {
+        self.state.json.write(self, |lookup| self.documents[usize::from(lookup.0)], out);
+    }
+}
+
+impl Joined for RecordRef<'_> {
+    fn event(&self) -> &[u8] {
+        self.state.slab.row(self.row)
+    }
+
+    fn document(&self, lookup: LookupId) -> Option<&[u8]> {
+        self.documents[usize::from(lookup.0)].map(|document| document.row.bytes())
+    }
+}

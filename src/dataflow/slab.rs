@@ -1,0 +1,155 @@
+//! The slab: packed rows, appended and never moved.
+//!
+//! Shape: a row goes in with a header of words, a `RowId` comes out; rows are read by it for ever.
+//!
+//! Invariants: ids grow in the order in which rows were appended; no row moves, so growing copies
+//! nothing; a row lies within one chunk.
+//!
+//! Not here: what words and rows mean (`dataflow::fused`, `dataflow::dedupe`).
+
+use std::num::NonZeroU32;
+
+/// Where a row stands, in units of `UNIT` bytes: 32 GiB can be told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowId(NonZeroU32);
+
+impl RowId {
+    /// The number in a header's word or an index; 0 is no row.
+    pub(super) fn from_word(word: u32) -> Option<RowId> {
+        NonZeroU32::new(word).map(RowId)
+    }
+
+    /// The number behind an id, 0 for none.
+    pub(super) fn to_word(id: Option<RowId>) -> u32 {
+        id.map_or(0, |RowId(number)| number.get())
+    }
+
+    pub(super) fn number(self) -> u32 {
+        self.0.get()
+    }
+}
+
+/// Rows begin at multiples of this.
+const UNIT: usize = 8;
+/// Bytes of a chunk; a row that is longer gets a chunk of its own, as long as it needs.
+const CHUNK: usize = 1 << 20;
+const UNITS_OF_CHUNK: usize = CHUNK / UNIT;
+
+const WORD: usize = size_of::<u32>();
+
+/// Rows of one length of header.
+pub(super) struct Slab {
+    header_bytes: usize,
+    /// A chunk of a long row is followed by empty ones, so that numbers stay places.
+    chunks: Vec<Chunk>,
+}
+
+#[derive(Default)]
+struct Chunk {
+    bytes: Box<[u8]>,
+    /// Bytes in use, from the begin.
+    used: usize,
+}
+
+impl Slab {
+    /// An empty slab whose rows have so many words before them.
+    pub(super) fn new(header_words: usize) -> Slab {
+        Slab { header_bytes: header_words * WORD, chunks: Vec::new() }
+    }
+
+    /// Appends a row under a header of zeros.
+    ///
+    /// # Panics
+    /// When 32 GiB are full.
+    pub(super) fn push(&mut self, row: &[u8]) -> RowId {
+        let bytes = (self.header_bytes + row.len()).next_multiple_of(UNIT);
+        if self.chunks.last().is_none_or(|chunk| chunk.used + bytes > chunk.bytes.len()) {
+            self.begin_chunk(bytes);
+        }
+        // The last one with bytes: those behind it belong to its long row.
+        let place = self.chunks.iter().rposition(|chunk| !chunk.bytes.is_empty());
+        let place = place.expect("a chunk was begun where none had room");
+        let chunk = &mut self.chunks[place];
+        let start = chunk.used;
+        chunk.bytes[start + self.header_bytes..][..row.len()].copy_from_slice(row);
+        chunk.used += bytes;
+        let number = u32::try_from(place * UNITS_OF_CHUNK + start / UNIT);
+        let number = number.expect("a worker holds at most 32 GiB of rows: use more workers");
+        RowId(NonZeroU32::new(number).expect("the first unit is nobody's"))
+    }
+
+    fn begin_chunk(&mut self, bytes: usize) {
+        // The first unit of all is nobody's, since 0 is no row.
+        let used = if self.chunks.is_empty() { UNIT } else { 0 };
+        let length = CHUNK.max(used + bytes);
+        self.chunks.push(Chunk { bytes: vec![0; length].into(), used });
+        self.chunks.extend((CHUNK..length).step_by(CHUNK).map(|_| Chunk::default()));
+    }
+
+    /// The row, and whatever stands behind it: its layout knows where it ends.
+    pub(super) fn row(&self, id: RowId) -> &[u8] {
+        let (chunk, start) = place(id);
+        &self.chunks[chunk].bytes[start + self.header_bytes..]
+    }
+
+    /// A word of the row's header.
+    pub(super) fn word(&self, id: RowId, word: usize) -> u32 {
+        let (chunk, start) = place(id);
+        let bytes = &self.chunks[chunk].bytes[start + word * WORD..][..WORD];
+        u32::from_le_bytes(bytes.try_into().expect("a word is 4 bytes"))
+    }
+
+    /// Sets a word of the row's header.
+    pub(super) fn set_word(&mut self, id: RowId, word: usize, value: u32) {
+        let (chunk, start) = place(id);
+        self.chunks[chunk].bytes[start + word * WORD..][..WORD]
+            .copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// The rows in the order of their ids; `length` says how long the row at the begin of some
+    /// bytes is.
+    pub(super) fn iter(&self, length: impl Fn(&[u8]) -> usize) -> impl Iterator<Item = RowId> {
+        let (mut place, mut at) = (0, UNIT);
+        std::iter::from_fn(move || {
+            while at >= self.chunks.get(place)?.used {
+                (place, at) = (place + 1, 0);
+            }
+            let number = (place * UNITS_OF_CHUNK + at / UNIT) as u32;
+            let row = &self.chunks[place].bytes[at + self.header_bytes..];
+            at += (self.header_bytes + length(row)).next_multiple_of(UNIT);
+            RowId::from_word(number)
+        })
+    }
+}
+
+fn place(RowId(number): RowId) -> (usize, usize) {
+    let number = number.get() as usize;
+    (number / UNITS_OF_CHUNK, number % UNITS_OF_CHUNK * UNIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_any_length_stay_where_they_are() {
+        let lengths = [1, 8, 100, CHUNK - 8, 7, CHUNK, 2 * CHUNK + 1, 3, 9];
+        let mut slab = Slab::new(3);
+        let content = |place: usize| {
+            let mut row = vec![place as u8 + 1; lengths[place]];
+            row[0] = place as u8;
+            row
+        };
+        let ids: Vec<RowId> = (0..lengths.len()).map(|place| slab.push(&content(place))).collect();
+        assert!(ids.is_sorted());
+        for (place, id) in ids.iter().enumerate() {
+            slab.set_word(*id, 2, place as u32 + 7);
+        }
+        for (place, id) in ids.iter().enumerate() {
+            assert_eq!(slab.row(*id)[..lengths[place]], content(place));
+            assert_eq!((slab.word(*id, 1), slab.word(*id, 2)), (0, place as u32 + 7));
+        }
+        let walked: Vec<RowId> = slab.iter(|row| lengths[usize::from(row[0])]).collect();
+        assert_eq!(walked, ids);
+    }
+}

@@ -1,0 +1,244 @@
+//! The dataflow as a worker's loop sees it: what is read goes in, what stands at the end comes out.
+//!
+//! Shape: events that stand and claims in, epoch by epoch; sealed epochs to a sink; at the end what
+//! this worker's views hold.
+//!
+//! Not here: reading (`worker`). `FusedFlow` is what runs; `StockFlow` is for comparison.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+
+use differential_dataflow::input::InputSession;
+use timely::{
+    container::CapacityContainerBuilder,
+    dataflow::{
+        InputHandle,
+        operators::{Input, probe::Handle},
+    },
+    worker::Worker,
+};
+
+use super::capture::Capture;
+use crate::{
+    dataflow::{self, Addressed, CountsRow, Diff, Outbox, Spread, State, stock, worker_of},
+    reference::Claim,
+    row::{Key, Record, Row},
+    sink::{Contents, Records},
+    source::Place,
+    spec::{ShardId, Spec},
+    time::Epoch,
+};
+
+/// A dataflow on one worker.
+pub(super) trait Flow {
+    /// An event that stands, in the open epoch.
+    fn event(&mut self, place: Place, row: &[u8]);
+
+    /// A document's claim begins (+1) or ends (-1) in the open epoch.
+    fn claim(&mut self, claim: Claim, diff: Diff);
+
+    /// Ends the open epoch here and opens the next.
+    fn advance_to(&mut self, next: Epoch);
+
+    /// No more comes from here.
+    fn close(&mut self);
+
+    /// The first epoch that can still bring something; `None` once none can.
+    fn frontier(&self) -> Option<Epoch>;
+
+    /// Takes what sealed epochs brought.
+    fn settle(&mut self);
+
+    /// What this worker's views hold, once all is sealed.
+    fn into_contents(self) -> Contents;
+}
+
+/// The shard of a group's row.
+fn shard_of_counts(spec: &Spec, row: &CountsRow) -> ShardId {
+    spec.shard_of(&Key::of(row.group.iter().map(|value| value.as_ref().map(|v| v.borrowed()))))
+}
+
+/// The fused operator and the counts behind it.
+pub(super) struct FusedFlow {
+    spec: Arc<Spec>,
+    input: InputHandle<Epoch, CapacityContainerBuilder<Vec<Addressed>>>,
+    /// What the open epoch holds so far.
+    outbox: Outbox,
+    state: Rc<RefCell<State>>,
+    captured: Capture<CountsRow>,
+    counts: HashMap<CountsRow, Diff>,
+    probe: Handle<Epoch>,
+}
+
+impl FusedFlow {
+    pub(super) fn build(worker: &mut Worker, spec: &Arc<Spec>, spread: Spread) -> FusedFlow {
+        let workers = worker.peers();
+        let state = Rc::new(RefCell::new(State::new(spec, false)));
+        let probe = Handle::new();
+        let (input, captured) = worker.dataflow_named(&spec.name, |scope| {
+            let (input, bundles) = scope.new_input();
+            let counts = dataflow::build(bundles, Rc::clone(&state), spread);
+            let spec = Arc::clone(spec);
+            let owner = move |row: &CountsRow| worker_of(shard_of_counts(&spec, row), workers);
+            (input, Capture::of(counts, owner, &probe))
+        });
+        FusedFlow {
+            spec: Arc::clone(spec),
+            input,
+            outbox: Outbox::new(spec, workers),
+            state,
+            captured,
+            counts: HashMap::new(),
+            probe,
+        }
+    }
+
+    /// Sends what the open epoch holds so far.
+    fn send(&mut self) {
+        for bundle in self.outbox.drain() {
+            self.input.send(bundle);
+        }
+    }
+}
+
+impl Flow for FusedFlow {
+    fn event(&mut self, _place: Place, row: &[u8]) {
+        if let Some(bundle) = self.outbox.event(row) {
+            self.input.send(bundle);
+        }
+    }
+
+    fn claim(&mut self, claim: Claim, diff: Diff) {
+        self.outbox.claim(claim, diff);
+    }
+
+    fn advance_to(&mut self, next: Epoch) {
+        self.send();
+        self.input.advance_to(next);
+        self.input.flush();
+    }
+
+    fn close(&mut self) {
+        self.send();
+        std::mem::replace(&mut self.input, InputHandle::new()).close();
+    }
+
+    fn frontier(&self) -> Option<Epoch> {
+        frontier(&self.probe)
+    }
+
+    fn settle(&mut self) {
+        settle(&self.captured, frontier(&self.probe), &mut self.counts);
+    }
+
+    fn into_contents(self) -> Contents {
+        let state = self.state.replace(State::new(&self.spec, false));
+        Contents { records: Records::Fused(Box::new(state)), counts: self.counts }
+    }
+}
+
+fn frontier(probe: &Handle<Epoch>) -> Option<Epoch> {
+    probe.with_frontier(|frontier| frontier.first().copied())
+}
+
+/// Adds the updates of sealed epochs to what stands.
+fn settle<D>(captured: &Capture<D>, frontier: Option<Epoch>, standing: &mut HashMap<D, Diff>)
+where
+    D: differential_dataflow::ExchangeData + std::hash::Hash,
+{
+    let sealed = |epoch: &Epoch| frontier.is_none_or(|frontier| *epoch < frontier);
+    while let Some(epoch) = captured.first().filter(sealed) {
+        for (row, diff) in captured.take(epoch) {
+            let times = standing.entry(row.clone()).or_default();
+            *times += diff;
+            assert!(*times >= 0, "a row is taken back only as often as it went out");
+            if *times == 0 {
+                standing.remove(&row);
+            }
+        }
+    }
+}
+
+/// The stock dataflow.
+pub(super) struct StockFlow {
+    events: InputSession<Epoch, stock::Event, Diff>,
+    claims: InputSession<Epoch, Claim, Diff>,
+    /// By `ViewId`; `None` for counts.
+    captured: Vec<Option<Capture<Record>>>,
+    captured_counts: Capture<CountsRow>,
+    records: Vec<HashMap<Record, Diff>>,
+    counts: HashMap<CountsRow, Diff>,
+    probe: Handle<Epoch>,
+}
+
+impl StockFlow {
+    pub(super) fn build(worker: &mut Worker, spec: &Arc<Spec>) -> StockFlow {
+        let workers = worker.peers();
+        let (mut events, mut claims) = (InputSession::new(), InputSession::new());
+        let probe = Handle::new();
+        let (captured, captured_counts) = worker.dataflow_named(&spec.name, |scope| {
+            let views =
+                stock::build(spec, events.to_collection(scope), claims.to_collection(scope));
+            let records = views.records.into_iter().map(|view| {
+                let spec = Arc::clone(spec);
+                let owner = move |record: &Record| {
+                    use crate::row::Joined;
+                    worker_of(spec.shard_of_event(record.event(), &mut Vec::new()), workers)
+                };
+                view.map(|view| Capture::of(view, owner, &probe))
+            });
+            let records = records.collect();
+            let spec = Arc::clone(spec);
+            let owner = move |row: &CountsRow| worker_of(shard_of_counts(&spec, row), workers);
+            (records, Capture::of(views.counts, owner, &probe))
+        });
+        StockFlow {
+            events,
+            claims,
+            captured,
+            captured_counts,
+            records: vec![HashMap::new(); spec.views.len()],
+            counts: HashMap::new(),
+            probe,
+        }
+    }
+}
+
+impl Flow for StockFlow {
+    fn event(&mut self, place: Place, row: &[u8]) {
+        self.events.insert(stock::Event { place, row: Row::of_bytes(row) });
+    }
+
+    fn claim(&mut self, claim: Claim, diff: Diff) {
+        self.claims.update(claim, diff);
+    }
+
+    fn advance_to(&mut self, next: Epoch) {
+        self.events.advance_to(next);
+        self.claims.advance_to(next);
+        self.events.flush();
+        self.claims.flush();
+    }
+
+    fn close(&mut self) {
+        std::mem::replace(&mut self.events, InputSession::new()).close();
+        std::mem::replace(&mut self.claims, InputSession::new()).close();
+    }
+
+    fn frontier(&self) -> Option<Epoch> {
+        frontier(&self.probe)
+    }
+
+    fn settle(&mut self) {
+        let frontier = frontier(&self.probe);
+        for (captured, standing) in self.captured.iter().zip(&mut self.records) {
+            if let Some(captured) = captured {
+                settle(captured, frontier, standing);
+            }
+        }
+        settle(&self.captured_counts, frontier, &mut self.counts);
+    }
+
+    fn into_contents(self) -> Contents {
+        Contents { records: Records::Stock(self.records), counts: self.counts }
+    }
+}
