@@ -69,6 +69,15 @@ impl Day {
         Day(packed)
     }
 
+    /// `YYYY-MM-DD` in ASCII.
+    pub fn digits(self) -> [u8; 10] {
+        let mut digits = *b"0000-00-00";
+        write_digits(&mut digits[..4], self.year().into());
+        write_digits(&mut digits[5..7], self.month().into());
+        write_digits(&mut digits[8..], self.day().into());
+        digits
+    }
+
     /// Whole years from this day to a later one, negative when it is not later. Who was born on
     /// 29 February has the birthday on 1 March in years without that day.
     pub fn whole_years_until(self, later: Day) -> i32 {
@@ -80,7 +89,7 @@ impl Day {
 
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04}-{:02}-{:02}", self.year(), self.month(), self.day())
+        f.write_str(str::from_utf8(&self.digits()).expect("digits are ASCII"))
     }
 }
 
@@ -143,6 +152,18 @@ impl Moment {
         Day((self.0 >> 37) as u32)
     }
 
+    /// `YYYY-MM-DD HH:MM:SS.ffffff` in ASCII.
+    pub fn digits(self) -> [u8; 26] {
+        let mut digits = *b"0000-00-00 00:00:00.000000";
+        digits[..10].copy_from_slice(&self.day().digits());
+        let part = |shift: u32, mask: u64| (self.0 >> shift & mask) as u32;
+        write_digits(&mut digits[11..13], part(32, 0x1f));
+        write_digits(&mut digits[14..16], part(26, 0x3f));
+        write_digits(&mut digits[17..19], part(20, 0x3f));
+        write_digits(&mut digits[20..], part(0, 0xf_ffff));
+        digits
+    }
+
     /// The packed number; its order is the order of moments.
     pub fn packed(self) -> u64 {
         self.0
@@ -156,15 +177,21 @@ impl Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (hour, minute) = (self.0 >> 32 & 0x1f, self.0 >> 26 & 0x3f);
-        let (second, micros) = (self.0 >> 20 & 0x3f, self.0 & 0xf_ffff);
-        write!(f, "{} {hour:02}:{minute:02}:{second:02}.{micros:06}", self.day())
+        f.write_str(str::from_utf8(&self.digits()).expect("digits are ASCII"))
     }
 }
 
 impl fmt::Debug for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Writes the lowest decimal digits of a number, as many as there is room for.
+fn write_digits(room: &mut [u8], mut number: u32) {
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 

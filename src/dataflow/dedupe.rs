@@ -12,7 +12,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    index::Index,
+    index::{Index, Place},
     slab::{RowId, Slab},
 };
 use crate::{row::Columns, spec::Spec};
@@ -58,17 +58,21 @@ impl Dedupe {
             known.starts_with(key_bytes)
         };
         let content = xxh3_64(row);
-        let known = index.find(xxh3_64(key_bytes), is_it);
         let halves = [(content >> 32) as u32, content as u32];
-        if let Some(known) = known.and_then(RowId::from_word) {
-            let same = [first.word(known, 0), first.word(known, 1)] == halves;
-            return if same { Verdict::Repeats } else { Verdict::Taken };
+        match index.place(xxh3_64(key_bytes), is_it) {
+            Place::Taken(number) => {
+                let known = RowId::from_word(*number).expect("rows are never number 0");
+                let same = [first.word(known, 0), first.word(known, 1)] == halves;
+                if same { Verdict::Repeats } else { Verdict::Taken }
+            }
+            Place::Free(free) => {
+                let id = first.push(key_bytes);
+                first.set_word(id, 0, halves[0]);
+                first.set_word(id, 1, halves[1]);
+                free.insert(id.number());
+                Verdict::Stands
+            }
         }
-        let id = first.push(key_bytes);
-        first.set_word(id, 0, halves[0]);
-        first.set_word(id, 1, halves[1]);
-        index.find_or_insert(xxh3_64(key_bytes), |_| false, || id.number());
-        Verdict::Stands
     }
 
     /// How many keys are known.

@@ -7,7 +7,10 @@
 //!
 //! Not here: keys, and what the numbers mean.
 
-use hashbrown::{HashTable, hash_table::Entry};
+use hashbrown::{
+    HashTable,
+    hash_table::{Entry, VacantEntry},
+};
 
 /// Numbers by the hashes of their keys.
 #[derive(Debug)]
@@ -22,6 +25,27 @@ struct Slot {
     hash: u32,
 }
 
+/// Where the number of a key stands, or would stand.
+pub(super) enum Place<'i> {
+    /// There is one, which can be changed.
+    Taken(&'i mut u32),
+    /// There is none.
+    Free(Free<'i>),
+}
+
+/// A place without a number.
+pub(super) struct Free<'i> {
+    slot: VacantEntry<'i, Slot>,
+    hash: u32,
+}
+
+impl Free<'_> {
+    /// Puts a number there.
+    pub(super) fn insert(self, number: u32) {
+        self.slot.insert(Slot { number, hash: self.hash });
+    }
+}
+
 /// A table holds a 256th of the numbers: of 5 million it grows by copying 20,000.
 const TABLES: usize = 256;
 
@@ -32,30 +56,14 @@ impl Default for Index {
 }
 
 impl Index {
-    /// The number under `hash` that is the one; `is_it` compares keys.
-    pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let half = hash as u32;
-        let same = |slot: &Slot| slot.hash == half && is_it(slot.number);
-        self.tables[table(hash)].find(spread(half), same).map(|slot| slot.number)
-    }
-
-    /// The place of the number under `hash` that is the one, where it can be changed; a new one
-    /// holds what `make` gives. Says whether it is new.
-    pub(super) fn find_or_insert(
-        &mut self,
-        hash: u64,
-        mut is_it: impl FnMut(u32) -> bool,
-        make: impl FnOnce() -> u32,
-    ) -> (&mut u32, bool) {
+    /// The place of the number under `hash` that is the one, or the free place for it.
+    pub(super) fn place(&mut self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Place<'_> {
         let half = hash as u32;
         let same = |slot: &Slot| slot.hash == half && is_it(slot.number);
         let rehash = |slot: &Slot| spread(slot.hash);
         match self.tables[table(hash)].entry(spread(half), same, rehash) {
-            Entry::Occupied(slot) => (&mut slot.into_mut().number, false),
-            Entry::Vacant(free) => {
-                let slot = free.insert(Slot { number: make(), hash: half });
-                (&mut slot.into_mut().number, true)
-            }
+            Entry::Occupied(slot) => Place::Taken(&mut slot.into_mut().number),
+            Entry::Vacant(slot) => Place::Free(Free { slot, hash: half }),
         }
     }
 
@@ -93,10 +101,14 @@ mod tests {
                 // Few hashes, many keys.
                 let hash = ((key % 100) << 56) | (key % 7);
                 let is_it = |other: u32| keys[other as usize] == *key;
-                let (found, new) = index.find_or_insert(hash, is_it, || number as u32);
-                assert_eq!((*found, new), (number as u32, round == 0));
-                assert_eq!(index.find(hash, is_it), Some(number as u32));
-                assert_eq!(index.find(hash + 1000, is_it), None);
+                match index.place(hash, is_it) {
+                    Place::Free(free) => {
+                        assert_eq!(round, 0);
+                        free.insert(number as u32);
+                    }
+                    Place::Taken(found) => assert_eq!((*found, round), (number as u32, 1)),
+                }
+                assert!(matches!(index.place(hash + 1000, is_it), Place::Free(_)));
             }
         }
         assert_eq!(index.len(), keys.len());

@@ -29,7 +29,7 @@ pub mod stock;
 
 use std::{cell::RefCell, rc::Rc};
 
-use differential_dataflow::{AsCollection, VecCollection};
+use differential_dataflow::VecCollection;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::Stream;
 
@@ -62,5 +62,5 @@ pub fn build<'s>(
     state: Rc<RefCell<State>>,
     spread: Spread,
 ) -> Collection<'s, CountsRow> {
-    count::count(fused::keep_records(bundles, state, spread).as_collection())
+    count::count(fused::keep_records(bundles, state, spread))
 }

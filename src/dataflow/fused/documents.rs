@@ -13,7 +13,10 @@ use std::sync::Arc;
 
 use super::json::Fragments;
 use crate::{
-    dataflow::{index::Index, slab::RowId},
+    dataflow::{
+        index::{Index, Place},
+        slab::RowId,
+    },
     row::{Key, Row},
 };
 
@@ -89,24 +92,25 @@ impl Documents {
     /// The entry of the key that consists of these bytes; a new one, known to nobody, if need be.
     pub(super) fn entry_of(&mut self, key: &[u8], hash: u64) -> EntryId {
         let Documents { index, entries, versions, free, .. } = self;
-        let next = entries.len() as u32;
         let is_it = |number: u32| entries[number as usize].key.bytes() == key;
-        let (found, new) = index.find_or_insert(hash, is_it, || next);
-        let id = EntryId(*found);
-        if new {
-            let version = new_version(versions, free, id, None);
-            entries.push(Entry {
-                key: Key::of_bytes(key),
-                claims: Vec::new(),
-                version,
-                newest: None,
-                rows: 0,
-                next_to_correct: None,
-                left_to_correct: 0,
-                waits: false,
-                touched: false,
-            });
-        }
+        let place = match index.place(hash, is_it) {
+            Place::Taken(number) => return EntryId(*number),
+            Place::Free(place) => place,
+        };
+        let id = EntryId(entries.len() as u32);
+        place.insert(id.0);
+        let version = new_version(versions, free, id, None);
+        entries.push(Entry {
+            key: Key::of_bytes(key),
+            claims: Vec::new(),
+            version,
+            newest: None,
+            rows: 0,
+            next_to_correct: None,
+            left_to_correct: 0,
+            waits: false,
+            touched: false,
+        });
         id
     }
 

@@ -33,10 +33,7 @@ use timely::{
 pub use outbox::{Outbox, worker_of};
 pub use state::{RecordChange, RecordRef, State};
 
-use super::{
-    Diff,
-    count::{Group, Tally},
-};
+use super::{Diff, count::TallyUpdate};
 use crate::{reference::Claim, row::Rows, time::Epoch};
 
 /// What one worker sends another of one epoch.
@@ -70,9 +67,6 @@ struct Arrived {
     capability: Capability<Epoch>,
     bundles: Vec<Bundle>,
 }
-
-/// An update of a view of counts on its way.
-type TallyUpdate = (Group, Epoch, Tally);
 
 /// Keeps the records of this worker's shards in `state`; hands on what comes to the counts.
 pub fn keep_records<'s>(

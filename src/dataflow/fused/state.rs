@@ -31,7 +31,7 @@ use crate::{
     dataflow::{
         Diff,
         count::{Group, Tally},
-        index::Index,
+        index::{Index, Place},
         slab::{RowId, Slab},
     },
     reference::Claim,
@@ -254,17 +254,21 @@ impl State {
         let Latest { key, order, rows, new, .. } = &mut latest[view];
         let changed = Changed::Latest(view);
         let is_it = |number: u32| key.equal(row_of(slab, number), event);
-        let (held, is_first) = rows.find_or_insert(key.hash(event), is_it, || id.number());
-        let before = RowId::from_word(*held).filter(|_| !is_first);
-        if let Some(before) = before {
-            // Equal keys by several partitions are told apart by the rest, whichever came first.
-            let standing = slab.row(before);
-            let by_rest = || event.cmp(&standing[..event.len().min(standing.len())]);
-            if order.compare(event, standing).then_with(by_rest).is_le() {
-                return;
+        let before = match rows.place(key.hash(event), is_it) {
+            Place::Free(place) => {
+                place.insert(id.number());
+                None
             }
-            *held = id.number();
-        }
+            Place::Taken(held) => {
+                // Equal keys of several partitions are told apart by the rest, in any order.
+                let standing = row_of(slab, *held);
+                let by_rest = || event.cmp(&standing[..event.len().min(standing.len())]);
+                if order.compare(event, standing).then_with(by_rest).is_le() {
+                    return;
+                }
+                RowId::from_word(std::mem::replace(held, id.number()))
+            }
+        };
         let (word, bit) = header.is_latest(view);
         slab.set_word(id, word, slab.word(id, word) | bit);
         tallies.add(changed, &Held { event, lookups, versions }, 1);

@@ -14,12 +14,13 @@ mod reference;
 
 use std::sync::Arc;
 
+use differential_dataflow::operators::CountTotal;
 use serde::{Deserialize, Serialize};
 
 use self::{dedupe::dedupe, enrich::enrich, latest::keep_latest, reference::reference};
 use super::{
     Collection, CountsRow,
-    count::{Group, Tally, count, counted},
+    count::{self, Group, Tally, counted},
 };
 use crate::{
     reference::Claim,
@@ -87,6 +88,7 @@ pub fn build<'s>(
             Some((Group { view: ViewId(place as u16), values }, tally))
         }))
     });
-    let counts = count(nothing.concatenate(tallies.collect::<Vec<_>>()));
+    let tallies = nothing.concatenate(tallies.collect::<Vec<_>>());
+    let counts = tallies.count_total().map(|(group, tally)| count::row(&group, &tally));
     Views { records, counts, taken }
 }
