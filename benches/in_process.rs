@@ -1,7 +1,7 @@
 //! The engine's parts in this process, on one worker: CPU an event, and what a storm costs.
 //!
 //! ```text
-//! cargo bench --bench in_process [-- --events 1000000 --runs 5]
+//! cargo bench --bench in_process [-- --events 1000000 --runs 5 --only WORD]
 //! ```
 //!
 //! Shape: a generated university (12,000 students, 434 teachers, no faults) in memory; 1,000 events
@@ -46,22 +46,23 @@ struct Load {
 }
 
 fn main() {
-    let (mut events, mut runs) = (1_000_000, 5);
+    let (mut events, mut runs, mut only) = (1_000_000, 5, String::new());
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let (Some(name), Some(value)) = (arguments.next(), arguments.next()) {
-        let number = value.parse().expect("options: --events N --runs N");
+        let number = || value.parse().expect("a number");
         match name.as_str() {
-            "--events" => events = number,
-            "--runs" => runs = number,
-            _ => panic!("{name} is not known; options: --events N --runs N"),
+            "--events" => events = number(),
+            "--runs" => runs = number(),
+            "--only" => only = value,
+            _ => panic!("{name} is not known; options: --events N --runs N --only WORD"),
         }
     }
     let load = load(events);
     let records = spec(false);
     let counts = spec(true);
     println!("{} events, medians of {runs}, CPU us an event", load.lines.len());
-    row("decode", runs, || decode(&records, &load));
-    row("dedupe, enrich, latest", runs, || {
+    row(&only, "decode", runs, || decode(&records, &load));
+    row(&only, "dedupe, enrich, latest", runs, || {
         let rows = decoded(&records, &load);
         let mut engine = Engine::start(&records, &load.people);
         measured(rows.len(), || {
@@ -69,7 +70,7 @@ fn main() {
         })
     });
     let mut rendered = 0;
-    row("decode to enriched JSON", runs, || {
+    row(&only, "decode to enriched JSON", runs, || {
         let mut decoder = Decoder::new(Arc::clone(&records));
         let mut engine = Engine::start(&records, &load.people);
         let mut json = Vec::new();
@@ -87,7 +88,7 @@ fn main() {
             }
         })
     });
-    row("the same, with counts", runs, || {
+    row(&only, "the same, with counts", runs, || {
         let mut decoder = Decoder::new(Arc::clone(&counts));
         let mut engine = Engine::start(&counts, &load.people);
         let mut json = Vec::new();
@@ -108,8 +109,10 @@ fn main() {
         lines: load.lines[..STOCK_EVENTS.min(load.lines.len())].to_vec(),
         people: load.people.clone(),
     };
-    row("stock: dedupe, enrich, latest", runs.min(3), || stock(&records, &few));
-    storm(&records, &load);
+    row(&only, "stock: dedupe, enrich, latest", runs.min(3), || stock(&records, &few));
+    if only.is_empty() {
+        storm(&records, &load);
+    }
     println!("{} MB of JSON were made", rendered / runs.max(1) / 1_000_000);
 }
 
@@ -122,7 +125,10 @@ fn measured(epochs: usize, work: impl FnOnce()) -> f64 {
     (cpu() - before).as_secs_f64() * 1e6 / (epochs * EPOCH_EVENTS) as f64
 }
 
-fn row(what: &str, runs: usize, mut measure: impl FnMut() -> f64) {
+fn row(only: &str, what: &str, runs: usize, mut measure: impl FnMut() -> f64) {
+    if !what.contains(only) {
+        return;
+    }
     let mut figures: Vec<f64> = (0..runs).map(|_| measure()).collect();
     figures.sort_by(f64::total_cmp);
     let (least, most) = (figures[0], figures[figures.len() - 1]);

@@ -35,7 +35,7 @@ MUTATIONS = [
     ("a dead letter says the next line", "src/source/file.rs", "take(self.line, &self.buffer);", "take(self.line + 1, &self.buffer);"),
     ("a dead letter holds half of its event", "src/engine/worker.rs", "bytes: bytes.into() }", "bytes: bytes[..bytes.len() / 2].into() }"),
     # rule 3: duplicates
-    ("an equal copy is a dead letter", "src/dataflow/dedupe.rs", "return if same {", "return if same && row.is_empty() {"),
+    ("an equal copy is a dead letter", "src/dataflow/dedupe.rs", "if same { Verdict::Repeats }", "if same && row.is_empty() { Verdict::Repeats }"),
     ("an event under a taken key stands too", "src/dataflow/dedupe.rs", "else { Verdict::Taken }", "else { Verdict::Stands }"),
     # rule 4: the reference
     ("the greatest _id has a number", "src/dataflow/fused/documents.rs", "entry.claims.first()", "entry.claims.last()"),

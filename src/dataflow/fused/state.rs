@@ -98,8 +98,8 @@ pub struct RecordChange<'s> {
 pub struct RecordRef<'s> {
     state: &'s State,
     row: RowId,
-    /// By lookup.
-    documents: SmallVec<[Option<&'s Document>; 4]>,
+    /// The versions that are meant; `None` for those in the row's header.
+    sent: Option<Sent<'s>>,
 }
 
 /// Versions of a row, by lookup.
@@ -401,16 +401,14 @@ impl State {
                     Changed::Enriched => None,
                     Changed::Latest(view) => Some(self.latest[view].view),
                 },
-                before: before.map(|sent| self.sent(sent)),
-                after: self.sent(after),
+                before: before.map(|sent| RecordRef {
+                    state: self,
+                    row: sent.row,
+                    sent: Some(sent),
+                }),
+                after: RecordRef { state: self, row: after.row, sent: Some(after) },
             },
         )
-    }
-
-    fn sent<'s>(&'s self, sent: Sent<'s>) -> RecordRef<'s> {
-        let documents = self.lookups.iter().enumerate();
-        let documents = documents.map(|(place, known)| known.document(sent.version(place)));
-        RecordRef { state: self, row: sent.row, documents: documents.collect() }
     }
 
     /// A sink took what an epoch changed.
@@ -457,9 +455,7 @@ impl State {
 
     /// A record as it stands.
     pub fn record(&self, row: RowId) -> RecordRef<'_> {
-        let sent = versions_of(&self.slab, self.header, row);
-        let documents = self.lookups.iter().zip(&sent).map(|(known, sent)| known.document(*sent));
-        RecordRef { state: self, row, documents: documents.collect() }
+        RecordRef { state: self, row, sent: None }
     }
 }
 
@@ -492,7 +488,17 @@ impl Joined for Held<'_> {
 impl RecordRef<'_> {
     /// Appends the record as one JSON object.
     pub fn json(&self, out: &mut Vec<u8>) {
-        self.state.json.write(self, |lookup| self.documents[usize::from(lookup.0)], out);
+        self.state.json.write(self, |lookup| self.found(lookup), out);
+    }
+
+    fn found(&self, lookup: LookupId) -> Option<&Document> {
+        let State { slab, header, lookups, .. } = self.state;
+        let place = usize::from(lookup.0);
+        let version = match &self.sent {
+            Some(sent) => sent.version(place),
+            None => VersionId(slab.word(self.row, header.sent(place))),
+        };
+        lookups[place].document(version)
     }
 }
 
@@ -502,6 +508,6 @@ impl Joined for RecordRef<'_> {
     }
 
     fn document(&self, lookup: LookupId) -> Option<&[u8]> {
-        self.documents[usize::from(lookup.0)].map(|document| document.row.bytes())
+        self.found(lookup).map(|document| document.row.bytes())
     }
 }
