@@ -12,6 +12,7 @@ mod generate;
 mod run;
 mod schema;
 mod show;
+mod watch;
 
 use std::{error::Error, process::ExitCode};
 

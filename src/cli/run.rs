@@ -12,26 +12,41 @@ use std::{
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
-use super::{Failure, print, show};
+use super::{
+    Failure, print, show, tell,
+    watch::{Watch, tell_connecting},
+};
 use crate::{
-    engine::{self, Job, Outcome, Progress, WORKERS_MAX},
+    engine::{
+        self, Cluster, Connecting, Following, Job, Outcome, PROCESSES_MAX, Progress, Spread,
+        WORKERS_MAX, Work, cluster::read_hosts,
+    },
+    sink::{UpdateLog, update_log::UPDATES},
     spec::Spec,
 };
 
-/// Run a dataflow over files, from their begin to their end.
+/// Run a dataflow over files: to their end, or as they grow.
 ///
-/// Writes a file a view into the output folder, named after it (enriched.ndjson, latest.ndjson,
-/// ...), one JSON object a row, sorted by the view's key; and dead_letters.ndjson: of each line
-/// that is no event its file, its line (from 0), the reason, the column at fault and the bytes in
-/// base64. Each file appears whole at the end, or not at all; dead_letters.ndjson is the last:
-/// where it stands, all stand, and they are of one run.
+/// With --once it reads the files to their end, then writes a file a view into the output folder,
+/// named after it (enriched.ndjson, latest.ndjson, ...), one JSON object a row, sorted by the
+/// view's key; and dead_letters.ndjson: of each line that is no event its file, its line (from 0),
+/// the reason, the column at fault and the bytes in base64. Each file appears whole at the end, or
+/// not at all; dead_letters.ndjson is the last: where it stands, all stand, and they are of one
+/// run.
+///
+/// Without --once it follows the files as they grow and writes every change as it happens to
+/// updates.ndjson in the output folder (or to standard output, --out -): {"epoch", "diff", "view",
+/// "row"} a line, where "diff" is 1 for a row that comes and -1 for one that goes; then {"sealed",
+/// "events", "documents", "changes", "waiting"}: all changes up to that epoch stand above it, it
+/// holds that many lines of each file, and so many records still wait for corrections. SIGTERM or
+/// Ctrl-C ends it cleanly. A start reads the files from their begin and begins the log anew.
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// The dataflow's TOML file.
     spec: PathBuf,
 
     /// End when the files do.
-    #[arg(long, required = true)]
+    #[arg(long)]
     once: bool,
 
     /// Events, one JSON object a line. Each file is an input partition: events with equal keys must
@@ -40,20 +55,23 @@ pub(super) struct Run {
     events: Vec<PathBuf>,
 
     /// Documents as they stand at the start: {"_id", "_source"} a line. Needed where the dataflow
-    /// has lookups.
+    /// has lookups. Followed, it may grow: a line more says what its document now is.
     #[arg(long, value_name = "FILE")]
     documents: Option<PathBuf>,
 
     /// What happens to the documents later: {"after", "op": "index" | "delete", "_id", "_source"} a
-    /// line; "after" says how many lines of the first events file come before it.
+    /// line; "after" says how many lines of the first events file come before it; without --once
+    /// each happens as it comes.
     #[arg(long, value_name = "FILE")]
     changes: Option<PathBuf>,
 
-    /// Folder for the results; made where there is none.
+    /// Folder for the results; made where there is none. Of a cluster each process writes the rows
+    /// of its shards into a folder within it, part-PROCESS-of-PROCESSES. Without --once, - is
+    /// standard output.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Worker threads; the results are the same for any number.
+    /// Worker threads of each process; the results are the same for any number.
     #[arg(long, default_value_t = 1, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX as i64))]
     workers: u16,
@@ -65,12 +83,53 @@ pub(super) struct Run {
           value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epoch_lines: u64,
 
+    /// Processes of a cluster, each started with the same arguments but for --process. Each reads
+    /// the files of its partitions (the first one also the documents), so those must be there.
+    #[arg(long, value_name = "N", requires_all = ["process", "hosts"],
+          value_parser = clap::value_parser!(u16).range(1..=PROCESSES_MAX as i64))]
+    processes: Option<u16>,
+
+    /// Which of the processes this is, from 0.
+    #[arg(long, value_name = "I", requires = "processes")]
+    process: Option<u16>,
+
+    /// Where the processes find each other: host:port a line, in the order of the processes. What
+    /// they say is not encrypted: use a network of your own.
+    #[arg(long, value_name = "FILE", requires = "processes")]
+    hosts: Option<PathBuf>,
+
+    /// How many seconds to wait for the other processes to come.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "processes",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    patience: u64,
+
+    /// How often an epoch is cut, in milliseconds: what happens within one is seen together.
+    #[arg(long, value_name = "MS", default_value_t = 10, conflicts_with = "once",
+          value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    tick: u64,
+
+    /// Where at most so many records (a worker) wait for corrections, they are corrected within one
+    /// epoch, else --fuel an epoch, and fresh events come first.
+    #[arg(long, value_name = "N", default_value_t = 20_000, conflicts_with = "once")]
+    atomic_max: u64,
+
+    /// Records (a worker) that an epoch corrects where more wait than --atomic-max.
+    #[arg(long, value_name = "N", default_value_t = 2_000, conflicts_with = "once",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    fuel: u64,
+
+    /// A file that is kept true with metrics in OpenMetrics text, replaced each second; for example
+    /// in the folder of a node exporter's textfile collector.
+    #[arg(long, value_name = "FILE", conflicts_with = "once")]
+    metrics: Option<PathBuf>,
+
     /// Show some rows of each view at the end.
-    #[arg(long, num_args = 0..=1, default_missing_value = "5", value_name = "ROWS")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "5", value_name = "ROWS",
+          requires = "once")]
     show: Option<usize>,
 
     /// Compute in stock differential operators: the same results for many times the work.
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, requires = "once")]
     stock: bool,
 
     /// Say nothing but errors.
@@ -79,33 +138,104 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(mut self) -> Result<(), Failure> {
         let spec = Arc::new(Spec::load(&self.spec)?);
+        let cluster = self.cluster()?;
+        if let Some(Cluster { hosts, process, .. }) = &cluster {
+            self.out.push(format!("part-{process}-of-{}", hosts.len()));
+        }
         self.check_files(&spec)?;
+        match self.once {
+            true => self.once(&spec, cluster),
+            false => self.follow(&spec, cluster),
+        }
+    }
+
+    fn once(&self, spec: &Arc<Spec>, cluster: Option<Cluster>) -> Result<(), Failure> {
         let begin = Instant::now();
         let bar = Arc::new(Bar::new(self.quiet, &self.events));
-        let outcome = engine::run(self.job(&spec), Arc::clone(&bar) as Arc<dyn Progress>);
+        let work = Work::Once { out: self.out.clone(), stock: self.stock };
+        let job = self.job(spec, cluster, work);
+        let outcome = engine::run(job, Arc::clone(&bar) as Arc<dyn Progress>);
         bar.bar.finish_and_clear();
         let outcome = outcome.map_err(Failure::failed)?;
         if self.quiet {
             return Ok(());
         }
         if let Some(rows) = self.show {
-            self.show(&spec, rows)?;
+            self.show(spec, rows)?;
         }
-        print(&self.summary(&spec, &outcome, begin.elapsed()))
+        print(&self.summary(spec, &outcome, begin.elapsed()))
     }
 
-    fn job(&self, spec: &Arc<Spec>) -> Job {
+    fn follow(&self, spec: &Arc<Spec>, cluster: Option<Cluster>) -> Result<(), Failure> {
+        let workers = usize::from(self.workers);
+        let log = match self.is_to_standard_output() {
+            true => UpdateLog::on_standard_output(workers),
+            false => UpdateLog::in_folder(&self.out, workers),
+        };
+        let log = Arc::new(log.map_err(Failure::failed)?);
+        let watch = Watch::start(self.quiet, self.metrics.clone(), workers)?;
+        let work = Work::Follow(Following {
+            log: Arc::clone(&log),
+            tick: Duration::from_millis(self.tick),
+            spread: Spread { atomic_max: self.atomic_max, fuel: self.fuel },
+            end: watch.end(),
+            metrics: watch.metrics(),
+        });
+        let outcome = engine::run(self.job(spec, cluster, work), watch.progress());
+        let updates = watch.finish();
+        let outcome = outcome.map_err(Failure::failed)?;
+        if !self.quiet {
+            let Outcome { lines, reference, epochs, .. } = outcome;
+            tell(&format!(
+                "{}: ended as asked, after {} event lines, {} documents and {} changes ({} \
+                 refused) in {} epochs; {} updates in {}",
+                spec.name,
+                HumanCount(lines),
+                HumanCount(reference.documents),
+                HumanCount(reference.changes),
+                HumanCount(reference.refused),
+                HumanCount(epochs),
+                HumanCount(updates),
+                log.name(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// This process's place in a cluster, where it is in one.
+    fn cluster(&self) -> Result<Option<Cluster>, Failure> {
+        let (Some(processes), Some(process), Some(path)) =
+            (self.processes, self.process, &self.hosts)
+        else {
+            return Ok(None);
+        };
+        if process >= processes {
+            let what = format!("--process {process} of --processes {processes}: they count from 0");
+            return Err(Failure::Arguments(what));
+        }
+        let hosts = read_hosts(path, usize::from(processes));
+        let hosts = hosts.map_err(|error| Failure::Arguments(error.to_string()))?;
+        let patience = Duration::from_secs(self.patience);
+        let process = usize::from(process);
+        Ok((processes > 1).then_some(Cluster { hosts, process, patience }))
+    }
+
+    fn is_to_standard_output(&self) -> bool {
+        !self.once && self.out.as_os_str() == "-"
+    }
+
+    fn job(&self, spec: &Arc<Spec>, cluster: Option<Cluster>, work: Work) -> Job {
         Job {
             spec: Arc::clone(spec),
             events: self.events.clone(),
             documents: self.documents.clone(),
             changes: self.changes.clone(),
-            out: self.out.clone(),
             workers: usize::from(self.workers),
             epoch_lines: self.epoch_lines,
-            stock: self.stock,
+            cluster,
+            work,
         }
     }
 
@@ -127,9 +257,12 @@ impl Run {
                 return Err(Failure::Arguments(what));
             }
         }
-        let written: Vec<PathBuf> = engine::output_names(spec)
-            .filter_map(|name| self.out.join(name).canonicalize().ok())
-            .collect();
+        let names: Vec<String> = match self.once {
+            true => engine::output_names(spec).collect(),
+            false => vec![UPDATES.to_owned()],
+        };
+        let written: Vec<PathBuf> =
+            names.into_iter().filter_map(|name| self.out.join(name).canonicalize().ok()).collect();
         let read = self.events.iter().chain(&self.documents).chain(&self.changes);
         for path in read {
             if path.canonicalize().is_ok_and(|real| written.contains(&real)) {
@@ -203,19 +336,20 @@ impl Run {
 /// Shows how far a run is; nothing where standard error is no terminal.
 struct Bar {
     bar: ProgressBar,
+    quiet: bool,
 }
 
 impl Bar {
     fn new(quiet: bool, events: &[PathBuf]) -> Bar {
         if quiet {
-            return Bar { bar: ProgressBar::hidden() };
+            return Bar { bar: ProgressBar::hidden(), quiet };
         }
         let bytes = events.iter().map(|path| size(path)).sum();
         let template = "{prefix} {wide_bar} {percent}%  {binary_bytes_per_sec}, {eta} left";
         let style = ProgressStyle::with_template(template).expect("the template is well formed");
         let bar = ProgressBar::new(bytes).with_style(style).with_prefix("reading");
         bar.enable_steady_tick(Duration::from_millis(200));
-        Bar { bar }
+        Bar { bar, quiet }
     }
 }
 
@@ -242,5 +376,11 @@ impl Progress for Bar {
 
     fn wrote_row(&self) {
         self.bar.inc(1);
+    }
+
+    fn connecting(&self, how_far: Connecting<'_>) {
+        if !self.quiet {
+            tell_connecting(how_far);
+        }
     }
 }

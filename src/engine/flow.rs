@@ -1,18 +1,23 @@
 //! The dataflow as a worker's loop sees it: what is read goes in, what stands at the end comes out.
 //!
-//! Shape: events that stand and claims in, epoch by epoch; sealed epochs to a sink; at the end what
-//! this worker's views hold.
+//! Shape: events that stand and claims in, epoch by epoch; sealed epochs to a sink, or at the end
+//! what this worker's views hold.
 //!
 //! Not here: reading (`worker`). `FusedFlow` is what runs; `StockFlow` is for comparison.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+use std::{
+    cell::{Ref, RefCell},
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+    sync::Arc,
+};
 
 use differential_dataflow::input::InputSession;
 use timely::{
     container::CapacityContainerBuilder,
     dataflow::{
         InputHandle,
-        operators::{Input, probe::Handle},
+        operators::{Input as _, probe::Handle},
     },
     worker::Worker,
 };
@@ -22,8 +27,8 @@ use crate::{
     dataflow::{self, Addressed, CountsRow, Diff, Outbox, Spread, State, stock, worker_of},
     reference::Claim,
     row::{Key, Record, Row},
-    sink::{Contents, Records},
-    source::Place,
+    sink::{Contents, Records, Sealed, Sink, SinkError},
+    source::{DeadLetter, Input, Place},
     spec::{ShardId, Spec},
     time::Epoch,
 };
@@ -70,9 +75,15 @@ pub(super) struct FusedFlow {
 }
 
 impl FusedFlow {
-    pub(super) fn build(worker: &mut Worker, spec: &Arc<Spec>, spread: Spread) -> FusedFlow {
+    /// With `record`, what changes is kept until it is handed on.
+    pub(super) fn build(
+        worker: &mut Worker,
+        spec: &Arc<Spec>,
+        spread: Spread,
+        record: bool,
+    ) -> FusedFlow {
         let workers = worker.peers();
-        let state = Rc::new(RefCell::new(State::new(spec, false)));
+        let state = Rc::new(RefCell::new(State::new(spec, record)));
         let probe = Handle::new();
         let (input, captured) = worker.dataflow_named(&spec.name, |scope| {
             let (input, bundles) = scope.new_input();
@@ -97,6 +108,51 @@ impl FusedFlow {
         for bundle in self.outbox.drain() {
             self.input.send(bundle);
         }
+    }
+
+    /// Says up to where the open epoch holds an input.
+    pub(super) fn bound(&mut self, input: Input, offset: u64) {
+        self.outbox.bound(input, offset);
+    }
+
+    /// Asks all workers to end.
+    pub(super) fn end(&mut self) {
+        self.outbox.end();
+    }
+
+    /// What this worker holds.
+    pub(super) fn state(&self) -> Ref<'_, State> {
+        self.state.borrow()
+    }
+
+    /// Hands sealed epochs to a sink, with the dead letters that were read in each.
+    pub(super) fn hand_on(
+        &mut self,
+        dead_letters: &mut BTreeMap<Epoch, Vec<DeadLetter>>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), SinkError> {
+        let frontier = frontier(&self.probe);
+        let sealed = |epoch: &Epoch| frontier.is_none_or(|frontier| *epoch < frontier);
+        loop {
+            let state = self.state.borrow();
+            let of_records = state.first_recorded(frontier);
+            let of_counts = self.captured.first().filter(sealed);
+            let of_letters = dead_letters.first_key_value().map(|(epoch, _)| *epoch);
+            let firsts = [of_records, of_counts, of_letters.filter(sealed)];
+            let Some(epoch) = firsts.into_iter().flatten().min() else { break };
+            let progress = state.progress(epoch);
+            sink.write(Sealed {
+                epoch,
+                records: &state,
+                counts: &self.captured.take(epoch),
+                dead_letters: &dead_letters.remove(&epoch).unwrap_or_default(),
+                vector: progress.map(|(vector, _)| vector),
+                waiting: progress.map_or(0, |(_, waiting)| waiting),
+            })?;
+            drop(state);
+            self.state.borrow_mut().release(epoch);
+        }
+        sink.advance(frontier)
     }
 }
 

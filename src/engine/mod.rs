@@ -1,43 +1,59 @@
 //! The engine: reads, stamps, steps and hands on, until the inputs have ended.
 //!
-//! Shape: a job in (a spec, files, workers); what was published out.
+//! Shape: a job in (a spec, files, workers); views published, or every change in a log, out.
 //!
-//! Invariants: epochs are cut by lines and bytes, never by a clock; a worker is at most
-//! `EPOCHS_IN_FLIGHT` ahead of the slowest, so memory in flight is bounded (P9); outputs appear
-//! only after every worker came to the end without a fault.
+//! Invariants: what a worker has read and not sealed is bounded (P9); views are published only
+//! after every worker of every process came to the end without a fault.
 //!
 //! Not here: what is computed (`dataflow`), what a line means (`source`, `reference`).
 //!
-//! In reading order: `worker` (one worker's loop), `flow` (the dataflow as the loop sees it),
-//! `capture` (from collections to plain rows).
+//! In reading order: `worker` (what a worker reads), `once` and `follow` (its loop), `flow` (the
+//! dataflow as the loop sees it), `capture` (from collections to plain rows), `cluster` (several
+//! processes), `metrics`.
 
 mod capture;
+pub mod cluster;
 mod flow;
+mod follow;
+pub mod metrics;
+mod once;
 mod worker;
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
+    time::Duration,
 };
 
 use crate::{
     reference::{ReferenceError, file::Counts},
     sink::{
-        FileShare, Folder, SinkError,
+        FileShare, Folder, SinkError, UpdateLog,
         file::{DEAD_LETTERS, Published, publish},
     },
     source::SourceError,
     spec::Spec,
 };
 
+pub use crate::dataflow::Spread;
+pub use cluster::{Cluster, Connecting};
+pub use metrics::Metrics;
+
+use cluster::{Connections, HandshakeError, Lost, Shape};
+
 /// Most workers of a process; beyond the cores of any machine, and each costs threads and buffers.
 pub const WORKERS_MAX: usize = 64;
 
-/// A run over files, from their begin to their end.
-#[derive(Clone, Debug)]
+/// Most processes of a cluster: each talks with each.
+pub const PROCESSES_MAX: usize = 64;
+
+/// A run over files.
+#[derive(Clone)]
 pub struct Job {
     /// What to compute.
     pub spec: Arc<Spec>,
@@ -47,15 +63,44 @@ pub struct Job {
     pub documents: Option<PathBuf>,
     /// What happens to them later.
     pub changes: Option<PathBuf>,
-    /// Where the views go.
-    pub out: PathBuf,
-    /// Number of worker threads, 1 to `WORKERS_MAX`.
+    /// Number of worker threads of this process, 1 to `WORKERS_MAX`.
     pub workers: usize,
     /// Most event lines that a file gives to one epoch, at least 1. More is faster and holds more
     /// in flight; results do not depend on it.
     pub epoch_lines: u64,
-    /// Runs the stock dataflow, for comparison.
-    pub stock: bool,
+    /// The other processes, where there are any.
+    pub cluster: Option<Cluster>,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What to do with the files.
+#[derive(Clone)]
+pub enum Work {
+    /// Read them from their begin to their end; what then stands goes to files.
+    Once {
+        /// Where the views go.
+        out: PathBuf,
+        /// Runs the stock dataflow, for comparison.
+        stock: bool,
+    },
+    /// Follow them as they grow; every change goes to a log.
+    Follow(Following),
+}
+
+/// How files are followed.
+#[derive(Clone)]
+pub struct Following {
+    /// Where every change goes.
+    pub log: Arc<UpdateLog>,
+    /// How often an epoch is cut.
+    pub tick: Duration,
+    /// How large corrections are spread.
+    pub spread: Spread,
+    /// Set from outside to end the run.
+    pub end: Arc<AtomicBool>,
+    /// How the run does.
+    pub metrics: Arc<Metrics>,
 }
 
 /// What a run is doing, told as it goes on; called from several threads.
@@ -66,6 +111,8 @@ pub trait Progress: Send + Sync {
     fn writing(&self, rows: u64);
     /// One more row was written.
     fn wrote_row(&self);
+    /// The processes of a cluster come together.
+    fn connecting(&self, how_far: Connecting<'_>);
 }
 
 /// What a run did.
@@ -79,7 +126,7 @@ pub struct Outcome {
     pub epochs: u64,
     /// Documents and changes read.
     pub reference: Counts,
-    /// What stands in the output folder.
+    /// What stands in the output folder; of a run that followed its files nothing.
     pub published: Published,
 }
 
@@ -95,6 +142,12 @@ pub enum EngineError {
     /// The outputs failed.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The processes did not come together.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// Another process is gone.
+    #[error(transparent)]
+    Lost(#[from] Lost),
     /// Another worker failed first.
     #[error("stopped because another worker failed")]
     Stopped,
@@ -109,31 +162,50 @@ pub fn output_names(spec: &Spec) -> impl Iterator<Item = String> {
     views.chain([DEAD_LETTERS.to_owned()])
 }
 
-/// What all workers of a run share.
+/// What all workers of a process share.
 struct Shared {
     job: Job,
     progress: Arc<dyn Progress>,
-    stop: AtomicBool,
+    /// Whether a worker, or another process, came to an end that is none.
+    failed: Arc<AtomicBool>,
 }
 
-/// Runs a job to its end and publishes its views.
+/// Runs a job to its end: that of its files, whose views are then published, or that for which it
+/// is asked.
+///
+/// Where a process of the cluster is lost, threads of the connections stay behind; the process is
+/// expected to end.
 ///
 /// # Errors
-/// When an input or the output folder fails; no results of this run stand there then.
+/// When an input, an output or another process fails; no results of this run stand in the output
+/// folder then, and a log ends where it ends.
 pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError> {
-    let folder = Folder::claim(&job.out, output_names(&job.spec))?;
-    let spec = Arc::clone(&job.spec);
-    let workers = job.workers;
-    let shared =
-        Arc::new(Shared { job, progress: Arc::clone(&progress), stop: AtomicBool::new(false) });
-    let config = timely::Config::process(workers);
-    let guards = timely::execute(config, move |worker| worker::run(worker, &shared))
-        .map_err(EngineError::Workers)?;
-    let ends: Vec<_> = guards.join().into_iter().collect();
+    let folder = match &job.work {
+        Work::Once { out, .. } => Some(Folder::claim(out, output_names(&job.spec))?),
+        Work::Follow(_) => None,
+    };
+    let (spec, workers) = (Arc::clone(&job.spec), job.workers);
+    let failed = Arc::new(AtomicBool::new(false));
+    let connected = match &job.cluster {
+        Some(cluster) => Some(connect(cluster, &job, &progress, &failed)?),
+        None => None,
+    };
+    let shared = Arc::new(Shared { job, progress: Arc::clone(&progress), failed });
+    let (builders, connections) = match connected {
+        Some((builders, connections)) => (builders, Some(connections)),
+        None => {
+            let local = timely::CommunicationConfig::Process(workers);
+            (local.try_build().map_err(EngineError::Workers)?, None)
+        }
+    };
+    let ends = work(builders, &shared, connections.is_some())?;
+    if let Some(lost) = connections.as_ref().and_then(Connections::lost) {
+        return Err(lost.into());
+    }
     let (mut outcome, mut shares) = (Outcome::default(), Vec::new());
     let mut failed = None;
     for end in ends {
-        match end.map_err(EngineError::Workers).and_then(|end| end) {
+        match end {
             Ok(end) => collect(end, &mut outcome, &mut shares),
             Err(EngineError::Stopped) if failed.is_some() => {}
             Err(error) => failed = Some(first_cause(failed, error)),
@@ -142,9 +214,70 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
     if let Some(error) = failed {
         return Err(error);
     }
-    progress.writing(shares.iter().map(|share| share.contents.rows()).sum());
-    outcome.published = publish(&spec, shares, &folder, &|| progress.wrote_row())?;
+    if let Some(connections) = connections {
+        connections.finish()?;
+    }
+    match (folder, &shared.job.work) {
+        (Some(folder), _) => {
+            progress.writing(shares.iter().map(|share| share.contents.rows()).sum());
+            outcome.published = publish(&spec, shares, &folder, &|| progress.wrote_row())?;
+        }
+        (None, Work::Follow(follow)) => follow.log.sync()?,
+        (None, Work::Once { .. }) => unreachable!("its folder was claimed"),
+    }
     Ok(outcome)
+}
+
+/// Connects this process with the others of its cluster.
+fn connect(
+    cluster: &Cluster,
+    job: &Job,
+    progress: &Arc<dyn Progress>,
+    failed: &Arc<AtomicBool>,
+) -> Result<(cluster::Builders, Connections), HandshakeError> {
+    let shape = Shape {
+        dataflow: job.spec.name.clone(),
+        spec: format!("{:016x}", job.spec.hash),
+        processes: cluster.hosts.len(),
+        workers: job.workers,
+        partitions: job.events.len(),
+        once: matches!(job.work, Work::Once { .. }),
+    };
+    let failed = Arc::clone(failed);
+    let lost = Arc::new(move || failed.store(true, Ordering::Relaxed));
+    cluster::connect(cluster, &shape, job.workers, &|how_far| progress.connecting(how_far), lost)
+}
+
+/// Runs the workers of this process; returns how each ended.
+fn work(
+    (builders, others): cluster::Builders,
+    shared: &Arc<Shared>,
+    in_cluster: bool,
+) -> Result<Vec<Result<worker::End, EngineError>>, EngineError> {
+    let workers = builders.len();
+    let (sender, ends) = mpsc::channel();
+    let shared = Arc::clone(shared);
+    let config = timely::WorkerConfig::default();
+    let guards = timely::execute::execute_from(builders, others, config, move |worker| {
+        let run = AssertUnwindSafe(|| worker::run(worker, &shared));
+        let panicked = |_| Err(EngineError::Workers("one panicked".to_owned()));
+        let end = catch_unwind(run).unwrap_or_else(panicked);
+        let is_failed = end.is_err();
+        sender.send(end).expect("the ends of all workers are waited for");
+        if is_failed && in_cluster {
+            // Its connections must not end as if all were well: they end with the process.
+            loop {
+                std::thread::park();
+            }
+        }
+    });
+    let guards = guards.map_err(EngineError::Workers)?;
+    let ends: Vec<_> = ends.iter().take(workers).collect();
+    match ends.iter().any(Result::is_err) && in_cluster {
+        true => std::mem::forget(guards),
+        false => drop(guards),
+    }
+    Ok(ends)
 }
 
 fn collect(end: worker::End, outcome: &mut Outcome, shares: &mut Vec<FileShare>) {
@@ -154,7 +287,7 @@ fn collect(end: worker::End, outcome: &mut Outcome, shares: &mut Vec<FileShare>)
     outcome.reference.documents += end.reference.documents;
     outcome.reference.changes += end.reference.changes;
     outcome.reference.refused += end.reference.refused;
-    shares.push(end.share);
+    shares.extend(end.share);
 }
 
 /// Of two errors the one that says more: workers that stopped for another's sake know no cause.

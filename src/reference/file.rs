@@ -1,7 +1,7 @@
 //! Files of documents: as they stand at the start, and what happens to them later.
 //!
-//! Shape: a file of documents, optionally one of changes; statements out, each with the number of
-//! event lines after which it holds.
+//! Shape: a file of documents, optionally one of changes; statements out: of changes that are read
+//! once each after the event line that it says; of files that are followed as they come.
 //!
 //! Invariants: statements come in the order of the files, since a document is what its `_id` last
 //! said; a change never comes before an earlier line's, so one whose `after` is smaller, missing or
@@ -9,25 +9,23 @@
 //!
 //! Not here: counting event lines (`engine`).
 
-use std::{
-    fs::File,
-    io::BufReader,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use super::{
     ReferenceError, Statement,
     document::{self, Line},
     project::Projector,
 };
-use crate::{source::file::read_line, spec::Spec};
+use crate::{
+    source::{AtEnd, Input, Lines},
+    spec::Spec,
+};
 
 /// The documents and their changes, read side by side with the events.
 pub struct ReferenceFiles {
     projector: Projector,
-    documents: Option<LineReader>,
-    changes: Option<LineReader>,
+    documents: Option<Lines>,
+    changes: Option<Lines>,
     /// A change that was read and is not due yet.
     ahead: Option<(u64, Statement)>,
     counts: Counts,
@@ -53,23 +51,60 @@ impl ReferenceFiles {
         spec: Arc<Spec>,
         documents: Option<&Path>,
         changes: Option<&Path>,
+        at_end: AtEnd,
     ) -> Result<ReferenceFiles, ReferenceError> {
+        let open = |path| Lines::open("documents file", path, at_end);
         Ok(ReferenceFiles {
             projector: Projector::new(spec),
-            documents: documents.map(LineReader::open).transpose()?,
-            changes: changes.map(LineReader::open).transpose()?,
+            documents: documents.map(open).transpose()?,
+            changes: changes.map(open).transpose()?,
             ahead: None,
             counts: Counts::default(),
         })
     }
 
-    /// Hands out the documents as they stand at the start.
+    /// Hands out the documents, all that there are.
     ///
     /// # Errors
     /// When the file cannot be read on.
     pub fn snapshot(&mut self, take: &mut dyn FnMut(Statement)) -> Result<(), ReferenceError> {
-        let Some(documents) = &mut self.documents else { return Ok(()) };
-        while let Some(line) = documents.next()? {
+        self.read_documents(u64::MAX, take).map(|_| ())
+    }
+
+    /// Hands out what came to both files since, of at most so many lines: each as it comes,
+    /// whatever `after` says. Returns whether there may be more already.
+    ///
+    /// # Errors
+    /// When a file cannot be read on.
+    pub fn follow(
+        &mut self,
+        most: u64,
+        take: &mut dyn FnMut(Statement),
+    ) -> Result<bool, ReferenceError> {
+        let more_documents = self.read_documents(most, take)?;
+        let mut left = most;
+        while left > 0 && self.read_change(0)? {
+            let (_, statement) = self.ahead.take().expect("a change was read");
+            take(statement);
+            left -= 1;
+        }
+        Ok(more_documents || left == 0)
+    }
+
+    /// How many lines of each input were read.
+    pub fn bounds(&self) -> impl Iterator<Item = (Input, u64)> {
+        let inputs = [(Input::Documents, &self.documents), (Input::Changes, &self.changes)];
+        inputs.into_iter().filter_map(|(input, file)| Some((input, file.as_ref()?.number())))
+    }
+
+    fn read_documents(
+        &mut self,
+        most: u64,
+        take: &mut dyn FnMut(Statement),
+    ) -> Result<bool, ReferenceError> {
+        let Some(documents) = &mut self.documents else { return Ok(false) };
+        for _ in 0..most {
+            let Some(line) = documents.next_line()? else { return Ok(false) };
             match document::read(line, &self.projector) {
                 Ok(Line { statement, .. }) => {
                     self.counts.documents += 1;
@@ -78,7 +113,7 @@ impl ReferenceFiles {
                 Err(_) => self.counts.refused += 1,
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Hands out the changes that happened before event line `line`; returns the line before which
@@ -108,14 +143,6 @@ impl ReferenceFiles {
         }
     }
 
-    /// Hands out all changes that are left, whatever line they wait for.
-    ///
-    /// # Errors
-    /// When the file cannot be read on.
-    pub fn changes_left(&mut self, take: &mut dyn FnMut(Statement)) -> Result<(), ReferenceError> {
-        self.changes_until(u64::MAX, take).map(|_| ())
-    }
-
     /// What was read so far.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -123,7 +150,7 @@ impl ReferenceFiles {
 
     fn read_change(&mut self, last: u64) -> Result<bool, ReferenceError> {
         let Some(changes) = &mut self.changes else { return Ok(false) };
-        while let Some(line) = changes.next()? {
+        while let Some(line) = changes.next_line()? {
             match document::read(line, &self.projector) {
                 Ok(Line { statement, after }) => {
                     self.counts.changes += 1;
@@ -134,29 +161,5 @@ impl ReferenceFiles {
             }
         }
         Ok(false)
-    }
-}
-
-struct LineReader {
-    path: PathBuf,
-    reader: BufReader<File>,
-    line: Vec<u8>,
-    lines: u64,
-}
-
-impl LineReader {
-    fn open(path: &Path) -> Result<LineReader, ReferenceError> {
-        let file = File::open(path)
-            .map_err(|source| ReferenceError::Unopened { path: path.to_owned(), source })?;
-        let reader = BufReader::new(file);
-        Ok(LineReader { path: path.to_owned(), reader, line: Vec::new(), lines: 0 })
-    }
-
-    fn next(&mut self) -> Result<Option<&[u8]>, ReferenceError> {
-        let read = read_line(&mut self.reader, &mut self.line).map_err(|source| {
-            ReferenceError::Unreadable { path: self.path.clone(), line: self.lines, source }
-        })?;
-        self.lines += 1;
-        Ok((read > 0).then_some(&self.line[..]))
     }
 }

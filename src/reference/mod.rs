@@ -13,11 +13,14 @@ pub mod document;
 pub mod file;
 pub mod project;
 
-use std::{collections::HashMap, path::PathBuf};
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::row::{Key, LookupId, Row};
+use crate::{
+    row::{Key, LookupId, Row},
+    source::FileError,
+};
 
 pub use document::{Content, Statement};
 pub use file::ReferenceFiles;
@@ -65,22 +68,7 @@ impl Documents {
 /// Why the reference cannot be read on.
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
-    /// A file cannot be opened.
-    #[error("cannot open documents file \"{path}\"; check that it exists and may be read")]
-    Unopened {
-        /// The file, as it was named.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file was opened and cannot be read on.
-    #[error("cannot read documents file \"{path}\" past line {line}")]
-    Unreadable {
-        /// The file, as it was named.
-        path: PathBuf,
-        /// Lines read so far.
-        line: u64,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A file of documents or changes failed.
+    #[error(transparent)]
+    File(#[from] FileError),
 }

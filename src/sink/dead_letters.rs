@@ -18,13 +18,13 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 
 use crate::{
-    source::{DeadLetter, PartitionId, Reason, file::LINE_BYTES_MAX},
+    source::{DeadLetter, LINE_BYTES_MAX, PartitionId, Reason},
     spec::Spec,
 };
 
-/// One line of `dead_letters.ndjson`.
+/// A dead letter as people read it.
 #[derive(Serialize)]
-struct Line<'a> {
+pub(super) struct Line<'a> {
     file: &'a str,
     line: u64,
     reason: &'a str,
@@ -34,6 +34,22 @@ struct Line<'a> {
     /// Said where the line went on past what was kept.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cut: bool,
+}
+
+impl<'a> Line<'a> {
+    /// `files` says by `PartitionId` what people call it.
+    pub(super) fn of(letter: &DeadLetter, spec: &'a Spec, files: &'a [String]) -> Line<'a> {
+        let DeadLetter { place, refusal, bytes } = letter;
+        let column = refusal.column.map(|id| spec.events.columns[usize::from(id.0)].name.as_str());
+        Line {
+            file: &files[place.partition.0 as usize],
+            line: place.offset,
+            reason: refusal.reason.name(),
+            column,
+            bytes: BASE64_STANDARD.encode(bytes),
+            cut: bytes.len() == LINE_BYTES_MAX,
+        }
+    }
 }
 
 /// The dead letters of some partitions.
@@ -57,17 +73,8 @@ impl DeadLetters {
     /// # Errors
     /// When it cannot be written.
     pub fn keep(&mut self, letter: &DeadLetter) -> io::Result<()> {
-        let DeadLetter { place, refusal, bytes } = letter;
-        let column =
-            refusal.column.map(|id| self.spec.events.columns[usize::from(id.0)].name.as_str());
-        let line = Line {
-            file: &self.files[place.partition.0 as usize],
-            line: place.offset,
-            reason: refusal.reason.name(),
-            column,
-            bytes: BASE64_STANDARD.encode(bytes),
-            cut: bytes.len() == LINE_BYTES_MAX,
-        };
+        let DeadLetter { place, refusal, .. } = letter;
+        let line = Line::of(letter, &self.spec, &self.files);
         let spool = match self.spools.entry(place.partition) {
             std::collections::btree_map::Entry::Occupied(spool) => spool.into_mut(),
             std::collections::btree_map::Entry::Vacant(none) => {

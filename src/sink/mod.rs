@@ -13,17 +13,19 @@ pub mod contents;
 pub mod dead_letters;
 pub mod file;
 pub mod render;
+pub mod update_log;
 
 use std::path::PathBuf;
 
 use crate::{
     dataflow::{CountsRow, Diff, State},
-    source::DeadLetter,
+    source::{DeadLetter, Vector},
     time::Epoch,
 };
 
 pub use contents::{Contents, Records};
 pub use file::{FileShare, Folder};
+pub use update_log::UpdateLog;
 
 /// What one sealed epoch brought to one worker.
 pub struct Sealed<'e> {
@@ -35,6 +37,10 @@ pub struct Sealed<'e> {
     pub counts: &'e [(CountsRow, Diff)],
     /// Dead letters, those of a partition by offset.
     pub dead_letters: &'e [DeadLetter],
+    /// Up to where it holds the inputs; `None` where this worker was told nothing new.
+    pub vector: Option<&'e Vector>,
+    /// Rows of this worker that still wait for corrections after it.
+    pub waiting: u64,
 }
 
 /// Takes sealed epochs.
@@ -44,6 +50,12 @@ pub trait Sink {
     /// # Errors
     /// When it cannot be kept.
     fn write(&mut self, sealed: Sealed<'_>) -> Result<(), SinkError>;
+
+    /// All epochs before this one were written; `None`: all there are.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    fn advance(&mut self, frontier: Option<Epoch>) -> Result<(), SinkError>;
 }
 
 /// Why a sink did not take an epoch, or did not publish.
@@ -69,6 +81,17 @@ pub enum SinkError {
         /// The folder, as it was named.
         path: PathBuf,
         /// The output.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The update log cannot be written on.
+    #[error(
+        "cannot write on in update log {name}; what stands there up to its last \"sealed\" line is \
+         whole: make room, or a reader that stays, and start again"
+    )]
+    Log {
+        /// What people call it.
         name: String,
         /// What the system said.
         source: std::io::Error,

@@ -12,17 +12,34 @@ pub mod dead_letter;
 pub mod decode;
 mod fast;
 pub mod file;
+mod lines;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use dead_letter::{DeadLetter, Reason, Refusal};
 pub use decode::Decoder;
+pub use lines::{AtEnd, FileError, LINE_BYTES_MAX, Lines};
 
 /// An input partition: its number among all partitions of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartitionId(pub u32);
+
+/// One of the inputs of a run, each a sequence of records with offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Input {
+    /// A partition of the events.
+    Events(PartitionId),
+    /// The documents as they stood at the start, and as they were added since.
+    Documents,
+    /// What happened to the documents later.
+    Changes,
+}
+
+/// For every input of a run how many of its records an epoch and those before it hold: the offset
+/// of the first that they do not.
+pub type Vector = BTreeMap<Input, u64>;
 
 /// Where an event stands: its partition, and its offset there (of a file the line, from 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,8 +80,12 @@ pub struct Limit {
 pub struct Reached {
     /// The offset that comes next.
     pub offset: u64,
-    /// Bytes handed out this time.
+    /// Records handed out this time.
+    pub records: u64,
+    /// Their bytes.
     pub bytes: u64,
+    /// Whether there may be more already.
+    pub more: bool,
     /// Whether the partition has ended for good.
     pub ended: bool,
 }
@@ -72,22 +93,7 @@ pub struct Reached {
 /// Why a source cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// It cannot be opened.
-    #[error("cannot open events file \"{path}\"; check that it exists and may be read")]
-    Unopened {
-        /// The file, as it was named.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// It was opened and cannot be read on.
-    #[error("cannot read events file \"{path}\" past line {line}")]
-    Unreadable {
-        /// The file, as it was named.
-        path: PathBuf,
-        /// Lines read so far.
-        line: u64,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A file of events failed.
+    #[error(transparent)]
+    File(#[from] FileError),
 }

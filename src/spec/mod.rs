@@ -23,6 +23,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use xxhash_rust::xxh3::xxh3_64;
+
 pub use plan::{Corrections, OutputId, ShardId, Spec, ViewId, ViewKind};
 pub use read::json_schema;
 pub use terms::describe;
@@ -78,7 +80,9 @@ impl Spec {
     pub fn parse(path: &Path, text: &str) -> Result<Spec, Violations> {
         let read = read::read(text).map_err(|found| violations(path, found))?;
         match (resolve::resolve(&read.file, &read.places), read.found) {
-            (Ok(spec), of_form) if of_form.is_empty() => Ok(spec),
+            (Ok(spec), of_form) if of_form.is_empty() => {
+                Ok(Spec { hash: xxh3_64(text.as_bytes()), ..spec })
+            }
             (Ok(_), of_form) => Err(violations(path, of_form)),
             (Err(of_sense), of_form) => Err(violations(path, [of_form, of_sense].concat())),
         }

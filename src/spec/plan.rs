@@ -35,6 +35,8 @@ pub struct OutputId(pub u16);
 pub struct Spec {
     /// The dataflow's name.
     pub name: String,
+    /// Of the text that it was read from: equal text, equal hash.
+    pub hash: u64,
     /// Number of shards.
     pub shards: u16,
     /// Whether history follows the reference.

@@ -9,7 +9,7 @@
 use std::{fs, path::Path, process::Command, sync::Arc};
 
 use tributary::{
-    engine::{self, Job, Progress},
+    engine::{self, Connecting, Job, Progress, Work},
     spec::Spec,
 };
 
@@ -21,6 +21,7 @@ impl Progress for Silent {
     fn read(&self, _bytes: u64) {}
     fn writing(&self, _rows: u64) {}
     fn wrote_row(&self) {}
+    fn connecting(&self, _how_far: Connecting<'_>) {}
 }
 
 fn python(arguments: &[&str]) {
@@ -92,10 +93,10 @@ fn run(input: &Path, out: &Path, workers: usize, epoch_lines: u64) -> Vec<(Strin
         events: vec![input.join("events.ndjson")],
         documents: Some(input.join("people.ndjson")),
         changes: Some(input.join("changes.ndjson")),
-        out: out.to_owned(),
         workers,
         epoch_lines,
-        stock: false,
+        cluster: None,
+        work: Work::Once { out: out.to_owned(), stock: false },
     };
     engine::run(job, Arc::new(Silent)).unwrap();
     let read = |name: String| (name.clone(), fs::read(out.join(name)).unwrap());

@@ -10,6 +10,7 @@ import base64, contextlib, io, json, os, pathlib, subprocess, sys, tempfile, uni
 from unittest import mock
 
 import acceptance
+import growing
 from deal import deal, lines_of
 from letters import complaints, dealt_before
 
@@ -21,7 +22,15 @@ import argparse, base64, json, os, pathlib, subprocess, sys, tempfile
 p = argparse.ArgumentParser()
 p.add_argument("run"); p.add_argument("spec"); p.add_argument("--once", action="store_true"); p.add_argument("--events", nargs="+")
 p.add_argument("--documents"); p.add_argument("--changes"); p.add_argument("--out", type=pathlib.Path); p.add_argument("--workers", type=int)
+p.add_argument("--processes", type=int, default=1); p.add_argument("--process", type=int, default=0); p.add_argument("--hosts")
 a = p.parse_args()
+if a.processes > 1:  # the first one does all the work
+    a.out = a.out / f"part-{{a.process}}-of-{{a.processes}}"
+    a.out.mkdir()
+    if a.process > 0:
+        for view in ("enriched", "latest", "attendance_by_group_day", "attendance_by_teacher", "attendance_by_student", "dead_letters"):
+            (a.out / f"{{view}}.ndjson").write_bytes(b"")
+        sys.exit(0)
 mistake = os.environ.get("MISTAKE")
 if mistake == "exit":
     sys.exit(3)
@@ -203,6 +212,44 @@ class Hostile(Folder):
             self.assertEqual(len((self.folder / "keys.txt").read_bytes().splitlines()), lines)
 
 
+class UpdateLog(Folder):
+    def log(self, *lines):
+        path = self.folder / "updates.ndjson"
+        path.write_bytes(b"".join(lines))
+        log = growing.Log(path)
+        log.read()
+        return log
+
+    @staticmethod
+    def update(epoch, diff, row="{}", view="latest"):
+        return b'{"epoch":%d,"diff":%d,"view":"%s","row":%s}\n' % (epoch, diff, view.encode(), row.encode())
+
+    @staticmethod
+    def seal(epoch, waiting=0):
+        return b'{"sealed":%d,"events":[%d],"waiting":%d}\n' % (epoch, epoch, waiting)
+
+    def test_updates_add_up_by_view_and_row_to_an_epoch(self):
+        log = self.log(self.update(1, 1, '{"A":1}'), self.update(1, 1, '{"A":1}', "enriched"), self.seal(1),
+                       self.update(2, -1, '{"A":1}'), self.update(2, 1, '{"A":2}'), self.update(3, 1, '{"A":3}'), self.seal(2), b'{"seal')
+        self.assertEqual(log.fold(2), {"latest": {b'{"A":2}': 1}, "enriched": {b'{"A":1}': 1}})
+        self.assertEqual(log.fold(1)["latest"], {b'{"A":1}': 1})
+        self.assertEqual([seal["sealed"] for seal in log.seals], [1, 2])
+
+    def test_a_log_that_contradicts_itself_is_wrong(self):
+        for said, lines in (("takes back", [self.update(1, 1), self.update(1, -1), self.update(2, -1)]),
+                            ("which is sealed", [self.seal(5), self.update(5, 1)]), ("seals 4 after 5", [self.seal(5), self.seal(4)])):
+            with self.assertRaisesRegex(growing.Wrong, said):
+                self.log(*lines).fold(9)
+
+    def test_a_cut_is_an_epoch_that_all_sealed_and_in_which_nothing_waits(self):
+        engines = object.__new__(growing.Engines)
+        one, two = [self.seal(1), self.seal(3), self.seal(5, waiting=2)], [self.seal(1), self.seal(2), self.seal(4), self.seal(6)]
+        engines.logs = [self.log(*one), self.log(*two)]
+        self.assertEqual(engines.settled(), (4, {"sealed": 4, "events": [4], "waiting": 0}))
+        engines.logs = [self.log(*one), self.log()]
+        self.assertIsNone(engines.settled())
+
+
 class Acceptance(Folder):
     CASE = acceptance.Case(seed=5, events=200, faults=0.2, changes=20, students=30, teachers=5)
 
@@ -214,13 +261,13 @@ class Acceptance(Folder):
         self.bin.chmod(0o755)
         self.spec.write_text("")
 
-    def verdict(self, mistake=None, view="enriched", workers=1, files=6, seconds_max=60):
+    def verdict(self, mistake=None, view="enriched", workers=1, files=6, processes=1, seconds_max=60):
         a = acceptance.options(["--sample", "--bin", str(self.bin), "--spec", str(self.spec), "--seconds-max",
             str(seconds_max)])
         if not (self.folder / "want").exists():
             self.assertIsNone(acceptance.prepare(self.CASE, self.folder)[1])
         with mock.patch.dict(os.environ, {"MISTAKE": mistake or "", "VIEW": view}):
-            return "\n".join(acceptance.variant(a, self.folder, workers, files, self.accepted).wrong)
+            return "\n".join(acceptance.variant(a, self.folder, acceptance.Variant(workers, files, processes), self.accepted).wrong)
 
     def test_an_engine_that_is_right_passes(self):
         for workers, files in ((1, 1), (1, 6), (2, 1), (4, 6)):
@@ -253,6 +300,11 @@ class Acceptance(Folder):
         with self.assertRaisesRegex(SystemExit, "build it first: cargo build --release"):
             acceptance.options(["--sample", "--bin", str(self.folder / "none"), "--spec", str(self.spec)])
 
+    def test_processes_are_run_side_by_side_and_their_parts_joined(self):
+        self.assertEqual(self.verdict(workers=2, processes=2), "")
+        self.assertIn("latest", self.verdict("row wrong", "latest", workers=2, processes=2))
+        self.assertIn("exit code 3", self.verdict("exit", processes=2))
+
     def test_a_seed_fixes_the_cases(self):
         for cases in (acceptance.sample, acceptance.whole):
             self.assertEqual(cases(7), cases(7))
@@ -278,6 +330,7 @@ class Acceptance(Folder):
         for mistake, end in (("", "6 passed, 0 failed"), ("row wrong", "0 passed, 6 failed")):
             said = io.StringIO()
             with (mock.patch.object(acceptance, "sample", lambda seed: [self.CASE]),
+                mock.patch.object(acceptance, "VARIANTS", [v for v in acceptance.VARIANTS if v.processes == 1 and not v.follow]),
                 mock.patch.dict(os.environ, {"MISTAKE": mistake}),
                   contextlib.redirect_stdout(said)):
                 code = acceptance.main(arguments)

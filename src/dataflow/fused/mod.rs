@@ -6,7 +6,8 @@
 //! Invariants: an epoch is worked off once it is complete, and epochs in their order, so the state
 //! after an epoch is what the inputs up to it say, however fast the workers step. Fresh events come
 //! first. Where more rows wait for corrections than `atomic_max`, they are spread: each epoch
-//! corrects as many as its fuel allows, and the operator keeps epochs coming until none waits.
+//! corrects as many as its fuel allows, and the operator keeps epochs coming until none waits, or
+//! until it was asked to end.
 //!
 //! Not here: what is known to be right (`dataflow::stock`, in plain differential operators; the
 //! tests hold this against it at every epoch).
@@ -34,7 +35,7 @@ pub use outbox::{Outbox, worker_of};
 pub use state::{RecordChange, RecordRef, State};
 
 use super::{Diff, count::TallyUpdate};
-use crate::{reference::Claim, row::Rows, time::Epoch};
+use crate::{reference::Claim, row::Rows, source::Input, time::Epoch};
 
 /// What one worker sends another of one epoch.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -43,6 +44,10 @@ pub struct Bundle {
     pub events: Rows,
     /// Claims that the receiver's events may ask for.
     pub claims: Vec<(Claim, Diff)>,
+    /// Up to where the epoch holds inputs of the sender.
+    pub bounds: Vec<(Input, u64)>,
+    /// The sender was asked to end, so all are to.
+    pub end: bool,
 }
 
 /// A bundle and the worker it is for.
@@ -85,14 +90,19 @@ pub fn keep_records<'s>(
             // At which epoch rows that wait are corrected next, if no other comes before.
             let mut next_turn: Option<Capability<Epoch>> = None;
             move |(input, frontier), output| {
+                let mut state = state.borrow_mut();
                 input.for_each(|capability, addressed| {
                     let Some(capability) = capability.retain_least(0) else { return };
+                    let is_end = addressed.iter().any(|(_, bundle)| bundle.end);
+                    state.hear(*capability.time(), is_end);
                     let of_epoch = arrived
                         .entry(*capability.time())
                         .or_insert_with(|| Arrived { capability, bundles: Vec::new() });
                     of_epoch.bundles.extend(addressed.drain(..).map(|(_, bundle)| bundle));
                 });
-                let mut state = state.borrow_mut();
+                if state.is_ending() {
+                    next_turn = None;
+                }
                 loop {
                     let turn = next_turn.as_ref().map(|capability| *capability.time());
                     let first = arrived.first_key_value().map(|(epoch, _)| *epoch);
@@ -110,7 +120,8 @@ pub fn keep_records<'s>(
                     let tallies = state.end_epoch(epoch);
                     tallies.for_each(|(group, tally)| session.give((group, epoch, tally)));
                     drop(session);
-                    next_turn = (state.waiting_rows() > 0).then(|| {
+                    let is_turn = state.waiting_rows() > 0 && !state.is_ending();
+                    next_turn = is_turn.then(|| {
                         let open = frontier.frontier().first().copied();
                         capability.delayed(&open.unwrap_or(0).max(epoch + 1))
                     });
@@ -128,7 +139,8 @@ pub fn keep_records<'s>(
 /// Brings the state to the end of an epoch, but for rows that wait beyond it.
 fn work_off(state: &mut State, bundles: Vec<Bundle>, spread: Spread) {
     let mut rows = Vec::with_capacity(bundles.len());
-    for Bundle { events, claims } in bundles {
+    for Bundle { events, claims, bounds, end: _ } in bundles {
+        state.reach(bounds);
         claims.into_iter().for_each(|(claim, diff)| state.claim(claim, diff));
         rows.push(events);
     }

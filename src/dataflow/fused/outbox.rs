@@ -11,6 +11,7 @@ use super::{Addressed, Bundle};
 use crate::{
     dataflow::Diff,
     reference::Claim,
+    source::Input,
     spec::{ShardId, Spec},
 };
 
@@ -61,9 +62,22 @@ impl Outbox {
         }
     }
 
+    /// Says to all up to where the epoch holds an input.
+    pub fn bound(&mut self, input: Input, offset: u64) {
+        self.bundles.iter_mut().for_each(|bundle| bundle.bounds.push((input, offset)));
+    }
+
+    /// Asks all to end.
+    pub fn end(&mut self) {
+        self.bundles.iter_mut().for_each(|bundle| bundle.end = true);
+    }
+
     /// Hands out what is left.
     pub fn drain(&mut self) -> impl Iterator<Item = Addressed> {
-        let is_empty = |bundle: &Bundle| bundle.events.is_empty() && bundle.claims.is_empty();
+        let is_empty = |bundle: &Bundle| {
+            let Bundle { events, claims, bounds, end } = bundle;
+            events.is_empty() && claims.is_empty() && bounds.is_empty() && !end
+        };
         let bundles = self.bundles.iter_mut().map(std::mem::take).enumerate();
         bundles.filter(move |(_, p)| !is_empty(p)).map(|(worker, p)| (worker as u64, p))
     }

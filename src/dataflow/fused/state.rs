@@ -36,6 +36,7 @@ use crate::{
     },
     reference::Claim,
     row::{Columns, Joined, Key, LookupId},
+    source::{Input, Vector},
     spec::{Corrections, Spec, ViewId, ViewKind, plan::View},
     time::Epoch,
 };
@@ -63,6 +64,13 @@ pub struct State {
     recorded: Option<BTreeMap<Epoch, OfEpoch>>,
     /// Memory of released epochs.
     spare: Vec<OfEpoch>,
+    /// Up to where the inputs are held, and whether that or how much waits is news of the open
+    /// epoch.
+    vector: Vector,
+    has_news: bool,
+    /// The greatest epoch of which something came.
+    newest: Epoch,
+    ending: bool,
     key_bytes: Vec<u8>,
 }
 
@@ -80,6 +88,9 @@ struct Latest {
 struct OfEpoch {
     changes: Changes,
     retired: Vec<(usize, VersionId)>,
+    /// As they stand after it.
+    vector: Vector,
+    waiting_rows: u64,
 }
 
 /// What a sink sees of a change.
@@ -165,6 +176,10 @@ impl State {
             retired: Vec::new(),
             recorded: record.then(BTreeMap::new),
             spare: Vec::new(),
+            vector: Vector::new(),
+            has_news: false,
+            newest: 0,
+            ending: false,
             key_bytes: Vec::new(),
             spec: Arc::clone(spec),
         }
@@ -296,6 +311,28 @@ impl State {
         new.push((id, place));
     }
 
+    /// Something came of an epoch; with `is_end`, that all are to end.
+    pub(super) fn hear(&mut self, epoch: Epoch, is_end: bool) {
+        self.newest = self.newest.max(epoch);
+        self.ending |= is_end;
+    }
+
+    /// The greatest epoch of which something came.
+    pub fn newest_epoch(&self) -> Epoch {
+        self.newest
+    }
+
+    /// Whether some worker was asked to end.
+    pub fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// The open epoch holds inputs up to these offsets.
+    pub(super) fn reach(&mut self, bounds: Vec<(Input, u64)>) {
+        self.has_news |= !bounds.is_empty();
+        self.vector.extend(bounds);
+    }
+
     /// How many rows wait for corrections.
     pub fn waiting_rows(&self) -> u64 {
         self.waiting_rows
@@ -304,6 +341,7 @@ impl State {
     /// Corrects rows that wait, at most so many, those first that waited longest.
     pub(super) fn correct(&mut self, most: u64) {
         let mut left = most.min(self.waiting_rows);
+        self.has_news |= left > 0;
         while let Some((place, id)) = self.waiting.front().copied() {
             let entry = self.lookups[place].entry_mut(id);
             let Some(row) = entry.next_to_correct else {
@@ -372,21 +410,33 @@ impl State {
         self.first_of_epoch = None;
         self.latest.iter_mut().for_each(|latest| latest.new.clear());
         if let Some(recorded) = &mut self.recorded
-            && !(self.changes.is_empty() && self.retired.is_empty())
+            && (self.has_news || !self.changes.is_empty() || !self.retired.is_empty())
         {
+            self.has_news = false;
             let lookups = self.lookups.len();
-            let spare = self.spare.pop();
-            let mut of_epoch = spare
-                .unwrap_or_else(|| OfEpoch { changes: Changes::new(lookups), retired: Vec::new() });
+            let mut of_epoch = self.spare.pop().unwrap_or_else(|| OfEpoch {
+                changes: Changes::new(lookups),
+                retired: Vec::new(),
+                vector: Vector::new(),
+                waiting_rows: 0,
+            });
             std::mem::swap(&mut of_epoch.changes, &mut self.changes);
             std::mem::swap(&mut of_epoch.retired, &mut self.retired);
+            of_epoch.vector.clone_from(&self.vector);
+            of_epoch.waiting_rows = self.waiting_rows;
             let before = recorded.insert(epoch, of_epoch);
             assert!(before.is_none(), "an epoch ends once");
         }
         self.tallies.drain()
     }
 
-    /// The first epoch before `frontier` that changed records and was not released.
+    /// After a recorded epoch: up to where it holds the inputs, and how many rows wait still.
+    pub fn progress(&self, epoch: Epoch) -> Option<(&Vector, u64)> {
+        let of_epoch = self.recorded.as_ref()?.get(&epoch)?;
+        Some((&of_epoch.vector, of_epoch.waiting_rows))
+    }
+
+    /// The first epoch before `frontier` that brought something and was not released.
     pub fn first_recorded(&self, frontier: Option<Epoch>) -> Option<Epoch> {
         let first = *self.recorded.as_ref()?.first_key_value()?.0;
         frontier.is_none_or(|frontier| first < frontier).then_some(first)
@@ -420,6 +470,11 @@ impl State {
         }
         of_epoch.changes.clear();
         self.spare.push(of_epoch);
+    }
+
+    /// How many events stand.
+    pub fn events(&self) -> u64 {
+        self.events
     }
 
     /// How many records stand in all views of records together.

@@ -1,0 +1,134 @@
+//! A cluster: several processes that compute one dataflow, and live and die as one.
+//!
+//! Shape: who the processes are in; a timely worker a thread in each of them out.
+//!
+//! Invariants: no process begins to compute unless all have the same program, the same spec and the
+//! same shape of a run; whoever is no such process is sent away, and the others wait on. A process
+//! that is lost ends all others with a word that names it, never in silence and never half.
+//!
+//! Not here: what travels between them (`dataflow`).
+//!
+//! In reading order: `hosts` (where they are), `handshake` (who they are), `link` (a connection
+//! that notices a lost peer).
+
+mod handshake;
+mod hosts;
+mod link;
+
+use std::{
+    any::Any,
+    net::TcpStream,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use timely::communication::{
+    AllocatorBuilder, Hooks,
+    allocator::{
+        ProcessBuilder,
+        zero_copy::initialize::{CommsGuard, initialize_networking_from_sockets},
+    },
+};
+
+pub use handshake::{Connecting, HandshakeError, Shape};
+pub use hosts::{HostsError, parse_hosts, read_hosts};
+
+use link::{Link, Losses};
+
+/// One process's place among those of a cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// By process: where it listens, `host:port`.
+    pub hosts: Vec<String>,
+    /// Which of them this is.
+    pub process: usize,
+    /// How long to wait for the others to come.
+    pub patience: Duration,
+}
+
+/// A process that is gone while it was needed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "process {process} at {host} was lost: {how}; a cluster lives and dies as one, so this process \
+     ends too: see what that one said, and start all again"
+)]
+pub struct Lost {
+    /// Its number.
+    pub process: usize,
+    /// Its address.
+    pub host: String,
+    /// What was noticed.
+    pub how: String,
+}
+
+/// The connections to the other processes.
+pub(super) struct Connections {
+    guard: Option<CommsGuard>,
+    losses: mpsc::Receiver<Lost>,
+}
+
+/// What timely needs to start this process's workers.
+pub(super) type Builders = (Vec<AllocatorBuilder>, Box<dyn Any + Send>);
+
+/// Connects this process with the others; `lost` is called once when one is gone.
+pub(super) fn connect(
+    cluster: &Cluster,
+    shape: &Shape,
+    workers: usize,
+    told: &dyn Fn(Connecting<'_>),
+    lost: Arc<dyn Fn() + Send + Sync>,
+) -> Result<(Builders, Connections), HandshakeError> {
+    let sockets = handshake::connect_all(cluster, shape, told)?;
+    let (sender, losses) = mpsc::channel();
+    let losses_of = |(process, socket): (usize, Option<TcpStream>)| {
+        socket.map(|socket| {
+            let host = cluster.hosts[process].clone();
+            Link::new(socket, Losses::new(process, host, sender.clone(), Arc::clone(&lost)))
+        })
+    };
+    let links: Vec<Option<Link>> = sockets.into_iter().enumerate().map(losses_of).collect();
+    let hooks = Hooks::default();
+    let locals =
+        ProcessBuilder::new_typed_vector(workers, hooks.refill.clone(), hooks.spill.clone());
+    let networking =
+        initialize_networking_from_sockets(locals, links, cluster.process, workers, hooks);
+    let (builders, guard) = networking.map_err(HandshakeError::Threads)?;
+    let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
+    Ok(((builders, Box::new(())), Connections { guard: Some(guard), losses }))
+}
+
+impl Connections {
+    /// The first process that was lost, if one was.
+    pub(super) fn lost(&self) -> Option<Lost> {
+        self.losses.try_recv().ok()
+    }
+
+    /// Waits until all processes have computed all, or one is lost. This process's workers have
+    /// ended.
+    pub(super) fn finish(mut self) -> Result<(), Lost> {
+        let guard = self.guard.take();
+        let (sender, ended) = mpsc::channel();
+        thread::spawn(move || {
+            drop(guard);
+            // Nobody listens where a process was lost.
+            let _ = sender.send(());
+        });
+        loop {
+            if ended.recv_timeout(Duration::from_millis(1)).is_ok() {
+                return Ok(());
+            }
+            if let Some(lost) = self.lost() {
+                return Err(lost);
+            }
+        }
+    }
+}
+
+impl Drop for Connections {
+    /// After a failure the threads of the connections wait for peers that may never end; they end
+    /// with the process.
+    fn drop(&mut self) {
+        std::mem::forget(self.guard.take());
+    }
+}

@@ -1,0 +1,282 @@
+//! A worker over files that grow: reads what comes, cuts epochs by a tick, and hands on what each
+//! sealed epoch changed.
+//!
+//! Shape: a timely worker and the job in; every change of its shards to the sink, until it is asked
+//! to end.
+//!
+//! Invariants: the documents that there are at the start belong to the first epoch, so no event
+//! goes out before they are known. Labels of epochs strictly grow on each worker, and whoever hears
+//! of a greater one joins it at once, so no clock holds the others back; labels never enter a
+//! result. A worker has at most `FULL_EPOCHS_IN_FLIGHT` times what an epoch holds in epochs that
+//! are not sealed, and a sink that is slow is waited for: pressure goes back to the files (P9).
+//! Once one worker is asked to end, all close their open epoch and end.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use timely::worker::Worker;
+
+use super::{
+    EngineError, Following, Shared,
+    flow::{Flow, FusedFlow},
+    metrics::WorkerMetrics,
+    worker::{EPOCH_BYTES, End, FIRST, Partition, file_names, has_come_to, reads},
+};
+use crate::{
+    reference::{Documents, ReferenceError, ReferenceFiles},
+    sink::update_log::WorkerLog,
+    source::{AtEnd, DeadLetter, Decoder, Input, Limit},
+    time::Epoch,
+};
+
+/// How many epochs' worth of lines and bytes a worker may have read that are not sealed.
+const FULL_EPOCHS_IN_FLIGHT: u64 = 4;
+
+/// How many epochs a worker may have cut that are not sealed, full or empty.
+const EPOCHS_IN_FLIGHT: usize = 64;
+
+/// Longest sleep when there is nothing left to do but wait for other workers.
+const PARK: Duration = Duration::from_millis(1);
+
+/// One worker's run.
+pub(super) struct Follower<'a> {
+    shared: &'a Shared,
+    follow: &'a Following,
+    decoder: Decoder,
+    partitions: Vec<Partition>,
+    /// On the worker that reads the first partition.
+    reference: Option<Reference>,
+    flow: FusedFlow,
+    sink: WorkerLog,
+    dead_letters: BTreeMap<Epoch, Vec<DeadLetter>>,
+    epoch: Epoch,
+    /// What was read into the open epoch.
+    open: Load,
+    /// Epochs that were cut here and are not sealed, with what was read into them.
+    unsealed: VecDeque<(Epoch, Load)>,
+    epochs: u64,
+    total: Load,
+    metrics: WorkerMetrics,
+}
+
+/// What was read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    lines: u64,
+    bytes: u64,
+}
+
+struct Reference {
+    files: ReferenceFiles,
+    documents: Documents,
+    /// How many lines of each file were read when that was last said.
+    said: Vec<(Input, u64)>,
+}
+
+impl<'a> Follower<'a> {
+    pub(super) fn start(
+        worker: &Worker,
+        shared: &'a Shared,
+        follow: &'a Following,
+        flow: FusedFlow,
+    ) -> Result<Follower<'a>, EngineError> {
+        let (job, spec) = (&shared.job, &shared.job.spec);
+        let partitions = Partition::open(worker, shared, AtEnd::Follow)?;
+        let mut reference = None;
+        if reads(worker, spec, FIRST) {
+            let (documents, changes) = (job.documents.as_deref(), job.changes.as_deref());
+            let spec = Arc::clone(spec);
+            let files = ReferenceFiles::open(spec, documents, changes, AtEnd::Follow)?;
+            let documents = Documents::default();
+            reference = Some(Reference { files, documents, said: Vec::new() });
+        }
+        let local = worker.index() % job.workers;
+        Ok(Follower {
+            shared,
+            follow,
+            decoder: Decoder::new(Arc::clone(spec)),
+            partitions,
+            reference,
+            flow,
+            sink: follow.log.worker(local, spec, file_names(shared)),
+            dead_letters: BTreeMap::new(),
+            epoch: 0,
+            open: Load::default(),
+            unsealed: VecDeque::new(),
+            epochs: 0,
+            total: Load::default(),
+            metrics: follow.metrics.worker(local),
+        })
+    }
+
+    pub(super) fn finish(mut self, worker: &mut Worker) -> Result<End, EngineError> {
+        if let Some(reference) = &mut self.reference {
+            reference.read_all(&mut self.flow)?;
+        }
+        let mut next_cut = Instant::now() + self.follow.tick;
+        while !self.is_to_end() {
+            let more = self.read()?;
+            let now = Instant::now();
+            let is_time = self.open.is_at_least(1, self.epoch_lines()) || now >= next_cut;
+            if is_time && self.unsealed.len() < EPOCHS_IN_FLIGHT {
+                self.cut();
+                next_cut = now + self.follow.tick;
+            }
+            match more {
+                true => worker.step(),
+                false => {
+                    worker.step_or_park(Some(next_cut.saturating_duration_since(now).max(PARK)))
+                }
+            };
+            self.hand_on()?;
+        }
+        if self.follow.end.load(Ordering::Relaxed) {
+            self.flow.end();
+        }
+        self.cut();
+        self.flow.close();
+        while !has_come_to(self.flow.frontier(), None) {
+            self.give_up_with_others()?;
+            worker.step_or_park(Some(PARK));
+            self.hand_on()?;
+        }
+        self.hand_on()?;
+        let reference = self.reference.map(|reference| reference.files.counts());
+        Ok(End {
+            lines: self.total.lines,
+            bytes: self.total.bytes,
+            epochs: self.epochs,
+            reference: reference.unwrap_or_default(),
+            share: None,
+        })
+    }
+
+    /// Whether this process or another was asked to end.
+    fn is_to_end(&self) -> bool {
+        self.follow.end.load(Ordering::Relaxed) || self.flow.state().is_ending()
+    }
+
+    fn give_up_with_others(&self) -> Result<(), EngineError> {
+        match self.shared.failed.load(Ordering::Relaxed) {
+            true => Err(EngineError::Stopped),
+            false => Ok(()),
+        }
+    }
+
+    /// Reads what came into the open epoch, as far as it has room; returns whether there may be
+    /// more already.
+    fn read(&mut self) -> Result<bool, EngineError> {
+        self.give_up_with_others()?;
+        let epoch_lines = self.epoch_lines();
+        let unsealed = self.unsealed.iter().fold(self.open, |sum, (_, load)| sum.plus(*load));
+        if unsealed.is_at_least(FULL_EPOCHS_IN_FLIGHT, epoch_lines) {
+            return Ok(false);
+        }
+        let mut more = false;
+        let Follower { flow, decoder, dead_letters, epoch, .. } = self;
+        let metrics = &self.metrics;
+        if let Some(reference) = &mut self.reference {
+            more |= reference.read_on(epoch_lines, flow)?;
+        }
+        // Another one first each time, so that a long file does not keep the others waiting.
+        let others = self.partitions.len().min(1);
+        self.partitions.rotate_left(others);
+        for partition in &mut self.partitions {
+            let limit = Limit {
+                records: epoch_lines.saturating_sub(self.open.lines),
+                bytes: EPOCH_BYTES.saturating_sub(self.open.bytes),
+            };
+            let mut refuse = |letter: DeadLetter| {
+                metrics.dead_letter(letter.refusal.reason.name());
+                dead_letters.entry(*epoch).or_default().push(letter);
+            };
+            let reached = partition.read(limit, decoder, flow, &mut refuse)?;
+            more |= reached.more;
+            if reached.records > 0 {
+                flow.bound(Input::Events(partition.id()), reached.offset);
+                let load = Load { lines: reached.records, bytes: reached.bytes };
+                self.open = self.open.plus(load);
+                self.total = self.total.plus(load);
+                metrics.lines.inc_by(load.lines);
+                metrics.bytes.inc_by(load.bytes);
+                self.shared.progress.read(reached.bytes);
+            }
+        }
+        Ok(more)
+    }
+
+    fn epoch_lines(&self) -> u64 {
+        self.shared.job.epoch_lines
+    }
+
+    /// Ends the open epoch here and opens the next.
+    fn cut(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_millis() as Epoch);
+        let heard = self.flow.state().newest_epoch();
+        self.unsealed.push_back((self.epoch, std::mem::take(&mut self.open)));
+        self.epochs += 1;
+        self.epoch = now.max(heard).max(self.epoch + 1);
+        self.flow.advance_to(self.epoch);
+    }
+
+    /// Hands sealed epochs to the sink, and says how things stand.
+    fn hand_on(&mut self) -> Result<(), EngineError> {
+        self.flow.hand_on(&mut self.dead_letters, &mut self.sink)?;
+        let frontier = self.flow.frontier();
+        let is_sealed = |epoch: Epoch| frontier.is_none_or(|frontier| epoch < frontier);
+        while self.unsealed.front().is_some_and(|(epoch, _)| is_sealed(*epoch)) {
+            self.unsealed.pop_front();
+        }
+        self.tell();
+        Ok(())
+    }
+
+    fn tell(&mut self) {
+        self.metrics.updates.inc_by(self.sink.take_updates());
+        let state = self.flow.state();
+        let WorkerMetrics { records, waiting, unsealed, sealed, .. } = &self.metrics;
+        records.set(state.events() as i64);
+        waiting.set(state.waiting_rows() as i64);
+        unsealed.set(self.unsealed.len() as i64);
+        self.flow.frontier().inspect(|frontier| {
+            sealed.set(*frontier);
+        });
+    }
+}
+
+impl Load {
+    fn plus(self, other: Load) -> Load {
+        Load { lines: self.lines + other.lines, bytes: self.bytes + other.bytes }
+    }
+
+    /// Whether it is what so many full epochs hold.
+    fn is_at_least(self, epochs: u64, epoch_lines: u64) -> bool {
+        self.lines >= epochs * epoch_lines || self.bytes >= epochs * EPOCH_BYTES
+    }
+}
+
+impl Reference {
+    /// Reads all that there is.
+    fn read_all(&mut self, flow: &mut FusedFlow) -> Result<(), ReferenceError> {
+        while self.read_on(u64::MAX, flow)? {}
+        Ok(())
+    }
+
+    /// Reads what came, at most so many lines; returns whether there may be more already.
+    fn read_on(&mut self, most: u64, flow: &mut FusedFlow) -> Result<bool, ReferenceError> {
+        let Reference { files, documents, said } = self;
+        let more = files.follow(most, &mut |statement| {
+            documents.apply(statement, &mut |claim, diff| flow.claim(claim, diff));
+        })?;
+        let bounds: Vec<(Input, u64)> = files.bounds().collect();
+        if bounds != *said {
+            bounds.iter().for_each(|(input, offset)| flow.bound(*input, *offset));
+            *said = bounds;
+        }
+        Ok(more)
+    }
+}
