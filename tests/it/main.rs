@@ -5,8 +5,11 @@
 
 mod agreement;
 mod both;
+mod cluster;
 mod command_line;
 mod dataflow;
+mod follow;
+mod fuzzed;
 mod oracle;
 mod orders;
 mod spec;

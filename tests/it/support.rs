@@ -1,9 +1,10 @@
 //! What several themes use: where things are, running the program, reading its files.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
-    time::{SystemTime, UNIX_EPOCH},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// A path within the project.
@@ -33,4 +34,62 @@ pub fn seed() -> u64 {
     let seed = given.unwrap_or_else(|| now() as u64 % 1_000_000);
     println!("SEED={seed}");
     seed
+}
+
+/// A program that runs beside the test, and ends with it.
+pub struct Running {
+    pub child: Child,
+    errors: tempfile::NamedTempFile,
+}
+
+/// Starts the program from the project's folder.
+pub fn spawn(arguments: &[String], out: Stdio) -> Running {
+    let errors = tempfile::NamedTempFile::new().unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .args(arguments)
+        .current_dir(project("."))
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(errors.reopen().unwrap())
+        .spawn()
+        .expect("the program can be started");
+    Running { child, errors }
+}
+
+impl Running {
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut ended = None;
+        wait_for("the program to end", || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        ended.unwrap()
+    }
+
+    /// What it said on standard error so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.errors.path()).unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so; a minute is for ever.
+pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "waited a minute for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A path as an argument.
+pub fn path(path: &Path) -> &str {
+    path.to_str().expect("temporary folders are UTF-8")
 }
