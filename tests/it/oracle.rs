@@ -13,7 +13,7 @@ use tributary::{
     spec::Spec,
 };
 
-use crate::support::{project, said, seed, tributary};
+use crate::support::{path, project, said, seed, tributary};
 
 struct Silent;
 
@@ -101,8 +101,4 @@ fn run(input: &Path, out: &Path, workers: usize, epoch_lines: u64) -> Vec<(Strin
     engine::run(job, Arc::new(Silent)).unwrap();
     let read = |name: String| (name.clone(), fs::read(out.join(name)).unwrap());
     names.into_iter().map(read).collect()
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().expect("temporary folders are UTF-8")
 }

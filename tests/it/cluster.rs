@@ -1,0 +1,136 @@
+//! Several processes: who belongs together, and what becomes of the others when one is lost.
+
+use std::{
+    fs,
+    io::Write,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use crate::support::{Running, path, project, spawn, wait_for};
+
+/// A hosts file with free ports.
+fn hosts(folder: &Path, processes: usize) -> (PathBuf, Vec<u16>) {
+    let listeners: Vec<TcpListener> =
+        (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let ports: Vec<u16> = listeners.iter().map(port).collect();
+    let text: String = ports.iter().map(|port| format!("127.0.0.1:{port}\n")).collect();
+    let file = folder.join("hosts");
+    fs::write(&file, text).unwrap();
+    (file, ports)
+}
+
+/// One of two processes over the sample.
+fn process(number: usize, hosts: &Path, spec: &str, out: &Path, more: &[&str]) -> Running {
+    let number = number.to_string();
+    let named = [
+        "run",
+        spec,
+        "--events",
+        "data/attendance/events.ndjson",
+        "--documents",
+        "data/attendance/people.ndjson",
+        "--changes",
+        "data/attendance/changes.ndjson",
+        "--out",
+        path(out),
+        "--processes",
+        "2",
+        "--process",
+        &number,
+        "--hosts",
+        path(hosts),
+    ];
+    let arguments: Vec<String> =
+        named.iter().chain(more).map(|argument| (*argument).to_owned()).collect();
+    spawn(&arguments, Stdio::null())
+}
+
+const SPEC: &str = "dataflows/attendance.toml";
+
+#[test]
+fn lost_process_ends_the_other_with_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, ports) = hosts(folder.path(), 2);
+    let out = folder.path().join("out");
+    let mut engines: Vec<Running> =
+        (0..2).map(|number| process(number, &hosts, SPEC, &out, &[])).collect();
+    let sealed = |part: &str| {
+        let log = out.join(part).join("updates.ndjson");
+        fs::read_to_string(log).is_ok_and(|text| text.contains("\"sealed\""))
+    };
+    wait_for("both to seal", || sealed("part-0-of-2") && sealed("part-1-of-2"));
+    engines[1].child.kill().unwrap();
+    assert_eq!(engines[0].wait().code(), Some(1));
+    let lost = format!("process 1 at 127.0.0.1:{} was lost", ports[1]);
+    assert!(engines[0].said().contains(&lost), "{}", engines[0].said());
+}
+
+#[test]
+fn failure_of_one_process_ends_the_other_and_publishes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, _) = hosts(folder.path(), 2);
+    let out = folder.path().join("out");
+    // The second partition is the second process's, and there is none.
+    let missing = ["--once", "--events", "no-such-file"];
+    let mut engines: Vec<Running> =
+        (0..2).map(|number| process(number, &hosts, SPEC, &out, &missing)).collect();
+    assert_eq!(engines[1].wait().code(), Some(1));
+    assert!(engines[1].said().contains("cannot open events file"), "{}", engines[1].said());
+    assert_eq!(engines[0].wait().code(), Some(1));
+    assert!(engines[0].said().contains("process 1 at"), "{}", engines[0].said());
+    assert!(!out.join("part-0-of-2/dead_letters.ndjson").exists());
+}
+
+#[test]
+fn other_spec_is_refused_by_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, _) = hosts(folder.path(), 2);
+    let other = folder.path().join("other.toml");
+    let text = fs::read_to_string(project(SPEC)).unwrap();
+    fs::write(&other, format!("{text}\n# another one\n")).unwrap();
+    let out = folder.path().join("out");
+    let mut engines = [
+        process(0, &hosts, SPEC, &out, &["--once"]),
+        process(1, &hosts, path(&other), &out, &["--once"]),
+    ];
+    let refused = engines.iter_mut().map(|engine| (engine.wait().code(), engine.said()));
+    for (code, said) in refused.collect::<Vec<_>>() {
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("a spec with hash"), "{said}");
+    }
+}
+
+#[test]
+fn stranger_is_hung_up_on_and_the_cluster_comes_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, ports) = hosts(folder.path(), 2);
+    let out = folder.path().join("out");
+    let mut first = process(0, &hosts, SPEC, &out, &["--once"]);
+    let mut stranger = None;
+    wait_for("the first process to listen", || {
+        stranger = TcpStream::connect(("127.0.0.1", ports[0])).ok();
+        stranger.is_some()
+    });
+    stranger.as_ref().unwrap().write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut second = process(1, &hosts, SPEC, &out, &["--once"]);
+    for engine in [&mut first, &mut second] {
+        assert_eq!(engine.wait().code(), Some(0), "{}", engine.said());
+    }
+    for part in ["part-0-of-2", "part-1-of-2"] {
+        assert!(fs::metadata(out.join(part).join("enriched.ndjson")).unwrap().len() > 0);
+    }
+}
+
+#[test]
+fn process_that_does_not_come_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, ports) = hosts(folder.path(), 2);
+    let out = folder.path().join("out");
+    let mut engine = process(0, &hosts, SPEC, &out, &["--once", "--patience", "1"]);
+    assert_eq!(engine.wait().code(), Some(1));
+    let missing = format!("waited 1 s for process 1 at 127.0.0.1:{}", ports[1]);
+    assert!(engine.said().contains(&missing), "{}", engine.said());
+}

@@ -1,0 +1,159 @@
+//! Following files as people and supervisors do it: signals, slow readers, files that misbehave.
+//!
+//! That the log is right is the acceptance's to show (`tests/oracle/growing.py`).
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::support::{Running, path, spawn, tributary, wait_for};
+
+/// A university in a folder, and the arguments that follow it.
+fn university(folder: &Path, events: &str) -> Vec<String> {
+    let input = folder.join("in");
+    let generated = tributary(&[
+        "generate",
+        path(&input),
+        "--events",
+        events,
+        "--students",
+        "50",
+        "--teachers",
+        "5",
+        "--seed",
+        "4",
+        "--faults",
+        "0",
+    ]);
+    assert!(generated.status.success());
+    let file = |name: &str| input.join(name).display().to_string();
+    let (events, people) = (file("events.ndjson"), file("people.ndjson"));
+    let changes = file("changes.ndjson");
+    let named = ["run", "dataflows/attendance.toml", "--events", &events, "--documents", &people];
+    [&named[..], &["--changes", &changes]].concat().into_iter().map(str::to_owned).collect()
+}
+
+fn ask_to_end(child: &Child) {
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+}
+
+fn metric(file: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?.to_owned();
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[test]
+fn slow_reader_is_waited_for_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = folder.path().join("metrics");
+    let mut arguments = university(folder.path(), "5000");
+    let more = ["--out", "-", "--epoch-lines", "100", "--metrics", path(&metrics)];
+    arguments.extend(more.map(str::to_owned));
+    let mut engine = spawn(&arguments, Stdio::piped());
+    let lines = || metric(&metrics, "tributary_event_lines_total");
+    // Nobody reads: it comes to a stand, far from the end.
+    let mut last = None;
+    wait_for("reading to come to a stand", || {
+        std::thread::sleep(Duration::from_millis(1200));
+        let now = lines();
+        std::mem::replace(&mut last, now) == now && now > Some(0)
+    });
+    assert!(last.unwrap() < 2500, "{last:?} lines were read and not taken");
+    let out = BufReader::new(engine.child.stdout.take().unwrap());
+    let mut updates = 0;
+    for line in out.lines() {
+        let line = line.unwrap();
+        match line.strip_prefix("{\"sealed\":") {
+            Some(seal)
+                if seal.contains("\"waiting\":0") && seal.contains(&all_lines(folder.path())) =>
+            {
+                break;
+            }
+            Some(_) => {}
+            None => updates += 1,
+        }
+    }
+    assert!(updates > 10_000, "{updates} updates");
+    ask_to_end(&engine.child);
+    assert_eq!(engine.wait().code(), Some(0), "{}", engine.said());
+}
+
+/// What the seal of everything says.
+fn all_lines(folder: &Path) -> String {
+    let count = |name: &str| {
+        let text = fs::read(folder.join("in").join(name)).unwrap();
+        text.iter().filter(|byte| **byte == b'\n').count()
+    };
+    let (events, people) = (count("events.ndjson"), count("people.ndjson"));
+    format!("\"events\":[{events}],\"documents\":{people},\"changes\":{}", count("changes.ndjson"))
+}
+
+#[test]
+fn end_that_nobody_takes_is_made_after_ten_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut arguments = university(folder.path(), "5000");
+    arguments.extend(["--out", "-", "--epoch-lines", "100"].map(str::to_owned));
+    let mut engine = spawn(&arguments, Stdio::piped());
+    std::thread::sleep(Duration::from_millis(500));
+    ask_to_end(&engine.child);
+    assert_eq!(engine.wait().code(), Some(1));
+    assert!(engine.said().contains("ended anyway"), "{}", engine.said());
+}
+
+#[test]
+fn followed_file_that_shrinks_or_is_no_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut arguments = university(folder.path(), "300");
+    let out = folder.path().join("out");
+    arguments.extend(["--out", path(&out)].map(str::to_owned));
+    let mut engine = spawn(&arguments, Stdio::null());
+    let log = out.join("updates.ndjson");
+    let sealed = |log: &Path| fs::read_to_string(log).is_ok_and(|text| text.contains("\"sealed\""));
+    wait_for("a seal", || sealed(&log));
+    let second = tributary(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let second = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(second.contains("in use by another run"), "{second}");
+    wait_for("all lines", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains(&all_lines(folder.path())))
+    });
+    let events = folder.path().join("in/events.ndjson");
+    fs::File::options().write(true).open(events).unwrap().set_len(10).unwrap();
+    assert_eq!(engine.wait().code(), Some(1));
+    assert!(engine.said().contains("shrank from"), "{}", engine.said());
+
+    let refused = tributary(&[
+        "run",
+        "dataflows/attendance.toml",
+        "--events",
+        "/dev/stdin",
+        "--documents",
+        "/dev/stdin",
+        "--out",
+        path(&out),
+    ]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("no regular file") && said.contains("--once"), "{said}");
+}
+
+#[test]
+fn reader_that_goes_away_ends_the_run_with_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut arguments = university(folder.path(), "5000");
+    arguments.extend(["--out", "-"].map(str::to_owned));
+    let mut engine: Running = spawn(&arguments, Stdio::piped());
+    let mut line = String::new();
+    BufReader::new(engine.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("{\"epoch\":"), "{line}");
+    assert_eq!(engine.wait().code(), Some(1));
+    assert!(engine.said().contains("cannot write on in update log"), "{}", engine.said());
+}
