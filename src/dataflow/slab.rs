@@ -41,14 +41,7 @@ const WORD: usize = size_of::<u32>();
 pub(super) struct Slab {
     header_bytes: usize,
     /// A chunk of a long row is followed by empty ones, so that numbers stay places.
-    chunks: Vec<Chunk>,
-}
-
-#[derive(Default)]
-struct Chunk {
-    bytes: Box<[u8]>,
-    /// Bytes in use, from the begin.
-    used: usize,
+    chunks: Vec<Vec<u8>>,
 }
 
 impl Slab {
@@ -63,47 +56,50 @@ impl Slab {
     /// When 32 GiB are full.
     pub(super) fn push(&mut self, row: &[u8]) -> RowId {
         let bytes = (self.header_bytes + row.len()).next_multiple_of(UNIT);
-        if self.chunks.last().is_none_or(|chunk| chunk.used + bytes > chunk.bytes.len()) {
-            self.begin_chunk(bytes);
-        }
         // The last one with bytes: those behind it belong to its long row.
-        let place = self.chunks.iter().rposition(|chunk| !chunk.bytes.is_empty());
-        let place = place.expect("a chunk was begun where none had room");
+        let last = self.chunks.iter().rposition(|chunk| !chunk.is_empty());
+        let has_room = |place: &usize| self.chunks[*place].len() + bytes <= CHUNK;
+        let place = last.filter(has_room).unwrap_or_else(|| self.begin_chunk(bytes));
         let chunk = &mut self.chunks[place];
-        let start = chunk.used;
-        chunk.bytes[start + self.header_bytes..][..row.len()].copy_from_slice(row);
-        chunk.used += bytes;
+        let start = chunk.len();
+        chunk.resize(start + self.header_bytes, 0);
+        chunk.extend_from_slice(row);
+        chunk.resize(start + bytes, 0);
         let number = u32::try_from(place * UNITS_OF_CHUNK + start / UNIT);
         let number = number.expect("a worker holds at most 32 GiB of rows: use more workers");
         RowId(NonZeroU32::new(number).expect("the first unit is nobody's"))
     }
 
-    fn begin_chunk(&mut self, bytes: usize) {
+    /// Makes room for so many bytes; returns which chunk has it.
+    fn begin_chunk(&mut self, bytes: usize) -> usize {
+        let place = self.chunks.len();
         // The first unit of all is nobody's, since 0 is no row.
-        let used = if self.chunks.is_empty() { UNIT } else { 0 };
+        let used = if place == 0 { UNIT } else { 0 };
         let length = CHUNK.max(used + bytes);
-        self.chunks.push(Chunk { bytes: vec![0; length].into(), used });
-        self.chunks.extend((CHUNK..length).step_by(CHUNK).map(|_| Chunk::default()));
+        let mut chunk = Vec::with_capacity(length);
+        chunk.resize(used, 0);
+        self.chunks.push(chunk);
+        self.chunks.extend((CHUNK..length).step_by(CHUNK).map(|_| Vec::new()));
+        place
     }
 
     /// The row, and whatever stands behind it: its layout knows where it ends.
     pub(super) fn row(&self, id: RowId) -> &[u8] {
         let (chunk, start) = place(id);
-        &self.chunks[chunk].bytes[start + self.header_bytes..]
+        &self.chunks[chunk][start + self.header_bytes..]
     }
 
     /// A word of the row's header.
     pub(super) fn word(&self, id: RowId, word: usize) -> u32 {
         let (chunk, start) = place(id);
-        let bytes = &self.chunks[chunk].bytes[start + word * WORD..][..WORD];
+        let bytes = &self.chunks[chunk][start + word * WORD..][..WORD];
         u32::from_le_bytes(bytes.try_into().expect("a word is 4 bytes"))
     }
 
     /// Sets a word of the row's header.
     pub(super) fn set_word(&mut self, id: RowId, word: usize, value: u32) {
         let (chunk, start) = place(id);
-        self.chunks[chunk].bytes[start + word * WORD..][..WORD]
-            .copy_from_slice(&value.to_le_bytes());
+        self.chunks[chunk][start + word * WORD..][..WORD].copy_from_slice(&value.to_le_bytes());
     }
 
     /// The rows in the order of their ids; `length` says how long the row at the begin of some
@@ -111,11 +107,11 @@ impl Slab {
     pub(super) fn iter(&self, length: impl Fn(&[u8]) -> usize) -> impl Iterator<Item = RowId> {
         let (mut place, mut at) = (0, UNIT);
         std::iter::from_fn(move || {
-            while at >= self.chunks.get(place)?.used {
+            while at >= self.chunks.get(place)?.len() {
                 (place, at) = (place + 1, 0);
             }
             let number = (place * UNITS_OF_CHUNK + at / UNIT) as u32;
-            let row = &self.chunks[place].bytes[at + self.header_bytes..];
+            let row = &self.chunks[place][at + self.header_bytes..];
             at += (self.header_bytes + length(row)).next_multiple_of(UNIT);
             RowId::from_word(number)
         })

@@ -96,13 +96,21 @@ impl FastDecoder {
     /// The column whose label begins `rest`.
     fn column(&mut self, previous: usize, rest: &[u8]) -> Option<usize> {
         let likely = *self.followed_by.get(previous)?;
-        if self.labels.get(likely).is_some_and(|label| rest.starts_with(label)) {
+        if self.labels.get(likely).is_some_and(|label| begins_with(rest, label)) {
             return Some(likely);
         }
         let found = self.labels.iter().position(|label| rest.starts_with(label))?;
         self.followed_by[previous] = found;
         Some(found)
     }
+}
+
+/// `starts_with` in steps of 8 bytes: labels are too short for the general comparison to pay.
+fn begins_with(rest: &[u8], label: &[u8]) -> bool {
+    let Some(begin) = rest.get(..label.len()) else { return false };
+    let (begin, begin_tail) = begin.as_chunks::<8>();
+    let (label, label_tail) = label.as_chunks::<8>();
+    begin == label && begin_tail.iter().eq(label_tail)
 }
 
 /// The value at the begin of `rest`, and what comes after it.

@@ -18,7 +18,7 @@ pub struct RecordJson {
     spec: Arc<Spec>,
     pieces: Vec<Piece>,
     /// By `OutputId`: `,"NAME":`.
-    labels: Vec<Box<[u8]>>,
+    labels: Vec<Label>,
 }
 
 /// A stretch of columns.
@@ -66,7 +66,7 @@ impl RecordJson {
             let mut label = vec![b','];
             json::write_text(&mut label, &column.name);
             label.push(b':');
-            label.into()
+            Label::new(label)
         });
         let labels = labels.collect();
         RecordJson { spec, pieces, labels }
@@ -99,7 +99,7 @@ impl RecordJson {
                 Piece::Event(column) => {
                     let value = self.spec.events.layout.get(record.event(), *column);
                     if let Some(value) = value {
-                        out.extend_from_slice(&self.labels[usize::from(column.0)]);
+                        self.labels[usize::from(column.0)].write(out);
                         json::write_value(out, value);
                     }
                 }
@@ -121,8 +121,40 @@ impl RecordJson {
 
     fn column(&self, record: &impl Joined, column: OutputId, out: &mut Vec<u8>) {
         if let Some(value) = self.spec.value(record, column) {
-            out.extend_from_slice(&self.labels[usize::from(column.0)]);
+            self.labels[usize::from(column.0)].write(out);
             json::write_value(out, value);
+        }
+    }
+}
+
+/// A label, with room behind it where it is short: a copy of a fixed length is a few instructions.
+enum Label {
+    Short { bytes: [u8; SHORT], length: usize },
+    Long(Box<[u8]>),
+}
+
+const SHORT: usize = 32;
+
+impl Label {
+    fn new(label: Vec<u8>) -> Label {
+        let mut bytes = [0; SHORT];
+        match bytes.get_mut(..label.len()) {
+            Some(begin) => {
+                begin.copy_from_slice(&label);
+                Label::Short { bytes, length: label.len() }
+            }
+            None => Label::Long(label.into()),
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Label::Short { bytes, length } => {
+                let end = out.len() + length;
+                out.extend_from_slice(bytes);
+                out.truncate(end);
+            }
+            Label::Long(label) => out.extend_from_slice(label),
         }
     }
 }
