@@ -9,41 +9,32 @@
 //! of the process: timely has no other thread here. Beside it stands the stock dataflow, over fewer
 //! events, since it needs many times as long.
 
-use std::{cell::RefCell, fs, path::Path, process::Command, rc::Rc, sync::Arc, time::Duration};
+#[allow(dead_code)]
+mod support;
+
+use std::sync::Arc;
 
 use differential_dataflow::input::InputSession;
-use nix::sys::resource::{UsageWho, getrusage};
-use timely::{
-    communication::allocator::{Allocator, thread::Thread},
-    container::CapacityContainerBuilder,
-    dataflow::{
-        InputHandle,
-        operators::{Input, probe::Handle, probe::Probe},
-    },
-    worker::Worker,
+use support::{
+    EPOCH_EVENTS, Engine, Load, claims, cpu, decoded, load, no_json, resident, spec, worker,
 };
+use timely::dataflow::operators::probe::{Handle, Probe};
 use tributary::{
-    dataflow::{self, Addressed, Dedupe, Outbox, Spread, State, Verdict, stock},
-    reference::{Claim, Documents, Projector, document},
-    row::{Row, Rows},
+    dataflow::{Spread, stock},
+    reference::Documents,
+    row::Row,
     source::{Decoder, PartitionId, Place},
     spec::Spec,
-    time::Epoch,
 };
 
 /// The program's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Events of an epoch.
-const EPOCH_EVENTS: usize = 1000;
+/// The default of the program.
+const SPREAD: Spread = Spread { atomic_max: 20_000, fuel: 2_000 };
 /// Events over which the stock dataflow is measured.
 const STOCK_EVENTS: usize = 100_000;
-
-struct Load {
-    lines: Vec<Vec<u8>>,
-    people: Vec<Vec<u8>>,
-}
 
 fn main() {
     let (mut events, mut runs, mut only) = (1_000_000, 5, String::new());
@@ -63,60 +54,54 @@ fn main() {
     println!("{} events, medians of {runs}, CPU us an event", load.lines.len());
     row(&only, "decode", runs, || decode(&records, &load));
     row(&only, "dedupe, enrich, latest", runs, || {
-        let rows = decoded(&records, &load);
-        let mut engine = Engine::start(&records, &load.people);
+        let rows = decoded(&records, &load.lines);
+        let mut engine = Engine::start(&records, &load.people, Spread::NONE);
         measured(rows.len(), || {
             rows.iter().for_each(|rows| engine.epoch(rows.iter(), &mut no_json))
         })
     });
-    let mut rendered = 0;
-    row(&only, "decode to enriched JSON", runs, || {
-        let mut decoder = Decoder::new(Arc::clone(&records));
-        let mut engine = Engine::start(&records, &load.people);
-        let mut json = Vec::new();
-        measured(load.lines.len() / EPOCH_EVENTS, || {
-            for lines in load.lines.chunks(EPOCH_EVENTS) {
-                json.clear();
-                for line in lines {
-                    engine.event(decoder.decode(line).expect("no faults were generated"));
-                }
-                engine.seal(&mut |state, epoch| {
-                    let changes = state.changes(epoch).filter(|change| change.latest.is_none());
-                    changes.for_each(|change| change.after.json(&mut json));
-                });
-                rendered += json.len();
-            }
-        })
-    });
-    row(&only, "the same, with counts", runs, || {
-        let mut decoder = Decoder::new(Arc::clone(&counts));
-        let mut engine = Engine::start(&counts, &load.people);
-        let mut json = Vec::new();
-        measured(load.lines.len() / EPOCH_EVENTS, || {
-            for lines in load.lines.chunks(EPOCH_EVENTS) {
-                json.clear();
-                for line in lines {
-                    engine.event(decoder.decode(line).expect("no faults were generated"));
-                }
-                engine.seal(&mut |state, epoch| {
-                    let changes = state.changes(epoch).filter(|change| change.latest.is_none());
-                    changes.for_each(|change| change.after.json(&mut json));
-                });
-            }
-        })
-    });
+    let mut made = 0;
+    row(&only, "decode to enriched JSON", runs, || to_json(&records, &load, &mut made));
+    row(&only, "the same, with counts", runs, || to_json(&counts, &load, &mut made));
     let few = Load {
         lines: load.lines[..STOCK_EVENTS.min(load.lines.len())].to_vec(),
         people: load.people.clone(),
     };
     row(&only, "stock: dedupe, enrich, latest", runs.min(3), || stock(&records, &few));
-    if only.is_empty() {
-        storm(&records, &load);
+    if "hot".contains(&only) {
+        hot(&records, &load, runs);
     }
-    println!("{} MB of JSON were made", rendered / runs.max(1) / 1_000_000);
+    if "storm".contains(&only) {
+        storm("at once", Spread::NONE, &records, &load);
+        storm("spread", SPREAD, &records, &load);
+    }
+    println!("{} MB of JSON were made", made / 1_000_000);
 }
 
-fn no_json(_state: &State, _epoch: Epoch) {}
+/// From lines to the enriched records as JSON, handed out in pieces as the update log does; `made`
+/// counts their bytes.
+fn to_json(spec: &Arc<Spec>, load: &Load, made: &mut usize) -> f64 {
+    const PIECE: usize = 1 << 16;
+    let mut decoder = Decoder::new(Arc::clone(spec));
+    let mut engine = Engine::start(spec, &load.people, Spread::NONE);
+    let mut json = Vec::with_capacity(2 * PIECE);
+    measured(load.lines.len() / EPOCH_EVENTS, || {
+        for lines in load.lines.chunks(EPOCH_EVENTS) {
+            for line in lines {
+                engine.event(decoder.decode(line).expect("no faults were generated"));
+            }
+            engine.seal(&mut |state, epoch| {
+                for change in state.changes(epoch).filter(|change| change.latest.is_none()) {
+                    change.after.json(&mut json);
+                    if json.len() >= PIECE {
+                        *made += std::hint::black_box(&json).len();
+                        json.clear();
+                    }
+                }
+            });
+        }
+    })
+}
 
 /// CPU of what is done, an event, of so many epochs.
 fn measured(epochs: usize, work: impl FnOnce()) -> f64 {
@@ -135,34 +120,6 @@ fn row(only: &str, what: &str, runs: usize, mut measure: impl FnMut() -> f64) {
     println!("{what:<32} {:>7.3}   ({least:.3} to {most:.3})", figures[figures.len() / 2]);
 }
 
-/// The attendance dataflow, with or without its counts.
-fn spec(with_counts: bool) -> Arc<Spec> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("dataflows/attendance.toml");
-    let mut spec = Spec::load(&path).expect("the spec is sound");
-    if !with_counts {
-        spec.views.truncate(2);
-    }
-    Arc::new(spec)
-}
-
-fn load(events: usize) -> Load {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let status = Command::new(env!("CARGO_BIN_EXE_tributary"))
-        .args(["generate", folder.path().to_str().expect("UTF-8"), "--seed", "5", "--faults", "0"])
-        .args(["--students", "12000", "--teachers", "434", "--events", &events.to_string()])
-        .stdout(std::process::Stdio::null())
-        .status();
-    assert!(status.expect("the program can be started").success());
-    let lines = |name| {
-        let text = fs::read(folder.path().join(name)).expect("it was generated");
-        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(<[u8]>::to_vec).collect::<Vec<_>>()
-    };
-    let mut lines_of_events = lines("events.ndjson");
-    lines_of_events.truncate(lines_of_events.len() / EPOCH_EVENTS * EPOCH_EVENTS);
-    Load { lines: lines_of_events, people: lines("people.ndjson") }
-}
-
 fn decode(spec: &Arc<Spec>, load: &Load) -> f64 {
     let mut decoder = Decoder::new(Arc::clone(spec));
     let mut bytes = 0;
@@ -173,115 +130,8 @@ fn decode(spec: &Arc<Spec>, load: &Load) -> f64 {
     took
 }
 
-/// The events as rows, by epoch.
-fn decoded(spec: &Arc<Spec>, load: &Load) -> Vec<Rows> {
-    let mut decoder = Decoder::new(Arc::clone(spec));
-    let epoch = |lines: &[Vec<u8>]| {
-        let mut rows = Rows::default();
-        for line in lines {
-            rows.push(decoder.decode(line).expect("no faults were generated"));
-        }
-        rows
-    };
-    load.lines.chunks(EPOCH_EVENTS).map(epoch).collect()
-}
-
-fn worker() -> Worker {
-    Worker::new(timely::WorkerConfig::default(), Allocator::Thread(Thread::default()), None)
-}
-
-/// Claims of all documents; `edit` changes their lines first.
-fn claims(
-    spec: &Arc<Spec>,
-    people: &[Vec<u8>],
-    documents: &mut Documents,
-    edit: bool,
-    take: &mut dyn FnMut(Claim, isize),
-) {
-    let projector = Projector::new(Arc::clone(spec));
-    for line in people {
-        let text = String::from_utf8_lossy(line);
-        let text = if edit {
-            text.replace("\"short_title\":\"", "\"short_title\":\"N")
-        } else {
-            text.into()
-        };
-        if let Ok(line) = document::read(text.as_bytes(), &projector) {
-            documents.apply(line.statement, take);
-        }
-    }
-}
-
-/// The fused dataflow on one worker, with all documents known.
-struct Engine {
-    worker: Worker,
-    input: InputHandle<Epoch, CapacityContainerBuilder<Vec<Addressed>>>,
-    outbox: Outbox,
-    dedupe: Dedupe,
-    state: Rc<RefCell<State>>,
-    probe: Handle<Epoch>,
-    documents: Documents,
-    epoch: Epoch,
-}
-
-impl Engine {
-    fn start(spec: &Arc<Spec>, people: &[Vec<u8>]) -> Engine {
-        let mut worker = worker();
-        let state = Rc::new(RefCell::new(State::new(spec, true)));
-        let probe = Handle::new();
-        let input = worker.dataflow(|scope| {
-            let (input, bundles) = scope.new_input();
-            let counts = dataflow::build(bundles, Rc::clone(&state), Spread::NONE);
-            counts.inner.probe_with(&probe);
-            input
-        });
-        let (outbox, dedupe) = (Outbox::new(spec, 1), Dedupe::new(spec));
-        let documents = Documents::default();
-        let mut engine =
-            Engine { worker, input, outbox, dedupe, state, probe, documents, epoch: 0 };
-        engine.people(spec, people, false);
-        engine.seal(&mut no_json);
-        engine
-    }
-
-    fn people(&mut self, spec: &Arc<Spec>, people: &[Vec<u8>], edit: bool) {
-        let Engine { documents, outbox, .. } = self;
-        claims(spec, people, documents, edit, &mut |claim, diff| outbox.claim(claim, diff));
-    }
-
-    fn event(&mut self, row: &[u8]) {
-        if self.dedupe.judge(row) == Verdict::Stands {
-            self.outbox.event(row).into_iter().for_each(|bundle| self.input.send(bundle));
-        }
-    }
-
-    fn epoch<'r>(
-        &mut self,
-        rows: impl Iterator<Item = &'r [u8]>,
-        sink: &mut dyn FnMut(&State, Epoch),
-    ) {
-        rows.for_each(|row| self.event(row));
-        self.seal(sink);
-    }
-
-    fn seal(&mut self, sink: &mut dyn FnMut(&State, Epoch)) {
-        self.outbox.drain().for_each(|bundle| self.input.send(bundle));
-        self.epoch += 1;
-        self.input.advance_to(self.epoch);
-        self.input.flush();
-        while self.probe.less_than(&self.epoch) {
-            self.worker.step();
-        }
-        let mut state = self.state.borrow_mut();
-        while let Some(epoch) = state.first_recorded(Some(self.epoch)) {
-            sink(&state, epoch);
-            state.release(epoch);
-        }
-    }
-}
-
 fn stock(spec: &Arc<Spec>, load: &Load) -> f64 {
-    let rows = decoded(spec, load);
+    let rows = decoded(spec, &load.lines);
     let mut worker = worker();
     let (mut events, mut documents) = (InputSession::new(), InputSession::new());
     let probe = Handle::new();
@@ -314,39 +164,60 @@ fn stock(spec: &Arc<Spec>, load: &Load) -> f64 {
     })
 }
 
-/// All students change at once.
-fn storm(spec: &Arc<Spec>, load: &Load) {
-    let rows = decoded(spec, load);
-    let mut engine = Engine::start(spec, &load.people);
+/// Events that all fall to one place: the cost of one must not grow with how many came before.
+fn hot(spec: &Arc<Spec>, load: &Load, runs: usize) {
+    let text = |line: &Vec<u8>| String::from_utf8(line.clone()).expect("generated lines are text");
+    // Each event keeps its own ID and moment; the rest is that of the first.
+    let with = |names: &[&str]| {
+        let first: serde_json::Value = serde_json::from_slice(&load.lines[0]).expect("JSON");
+        let same = |line: &Vec<u8>| {
+            let mut event: serde_json::Value = serde_json::from_str(&text(line)).expect("JSON");
+            names.iter().for_each(|name| event[*name] = first[*name].clone());
+            serde_json::to_vec(&event).expect("JSON")
+        };
+        Load { lines: load.lines.iter().map(same).collect(), people: load.people.clone() }
+    };
+    let cell = with(&["JOURNAL_ID", "STUDENT_ID", "LESSON_ID", "LESSON_DATE", "MARKED_BY"]);
+    let student = with(&["STUDENT_ID"]);
+    let nobody = Load { lines: load.lines.clone(), people: Vec::new() };
+    for (what, load) in
+        [("hot cell", &cell), ("hot student", &student), ("nobody is known", &nobody)]
+    {
+        row("", &format!("{what}: dedupe, enrich, latest"), runs.min(3), || {
+            let rows = decoded(spec, &load.lines);
+            let mut engine = Engine::start(spec, &load.people, Spread::NONE);
+            measured(rows.len(), || {
+                rows.iter().for_each(|rows| engine.epoch(rows.iter(), &mut no_json))
+            })
+        });
+    }
+}
+
+/// All students change at once: corrected within one epoch, or spread.
+fn storm(what: &str, spread: Spread, spec: &Arc<Spec>, load: &Load) {
+    let rows = decoded(spec, &load.lines);
+    let mut engine = Engine::start(spec, &load.people, spread);
     rows.iter().for_each(|rows| engine.epoch(rows.iter(), &mut no_json));
+    drop(rows);
     let (held, before) = (resident(), cpu());
     engine.people(spec, &load.people, true);
     let read = cpu();
-    let mut corrected = 0;
-    engine.seal(&mut |state, epoch| corrected = state.changes(epoch).count());
-    let (done, after) = (cpu(), resident());
+    let (mut corrected, mut epochs, mut most) = (0, 0, held);
+    loop {
+        engine.seal(&mut |state, epoch| corrected += state.changes(epoch).count());
+        epochs += 1;
+        most = most.max(resident());
+        if engine.state.borrow().waiting_rows() == 0 {
+            break;
+        }
+    }
+    let done = cpu();
     println!(
-        "storm: {corrected} changes; documents read in {:.3} s, corrected in {:.3} s of CPU; {} MB \
-         held before, {} MB more after",
+        "storm, {what}: {corrected} changes in {epochs} epochs; documents read in {:.3} s, \
+         corrected in {:.3} s of CPU; {} MB held before, at most {} MB more",
         (read - before).as_secs_f64(),
         (done - read).as_secs_f64(),
         held >> 20,
-        after.saturating_sub(held) >> 20,
+        most.saturating_sub(held) >> 20,
     );
-}
-
-/// CPU time of this process.
-fn cpu() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("usage can be asked");
-    let time = |t: nix::sys::time::TimeVal| {
-        Duration::from_secs(t.tv_sec() as u64) + Duration::from_micros(t.tv_usec() as u64)
-    };
-    time(usage.user_time()) + time(usage.system_time())
-}
-
-/// Bytes of memory that this process holds now.
-fn resident() -> usize {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok());
-    pages.unwrap_or(0) * 4096
 }

@@ -38,6 +38,9 @@ const FULL_EPOCHS_IN_FLIGHT: u64 = 4;
 /// How many epochs a worker may have cut that are not sealed, full or empty.
 const EPOCHS_IN_FLIGHT: usize = 64;
 
+/// How many lines of documents and changes are read before events have their turn again.
+const DOCUMENTS_AT_ONCE: u64 = 64;
+
 /// Longest sleep when there is nothing left to do but wait for other workers.
 const PARK: Duration = Duration::from_millis(1);
 
@@ -179,7 +182,7 @@ impl<'a> Follower<'a> {
         let Follower { flow, decoder, dead_letters, epoch, .. } = self;
         let metrics = &self.metrics;
         if let Some(reference) = &mut self.reference {
-            more |= reference.read_on(epoch_lines, flow)?;
+            more |= reference.read_on(DOCUMENTS_AT_ONCE, flow)?;
         }
         // Another one first each time, so that a long file does not keep the others waiting.
         let others = self.partitions.len().min(1);

@@ -5,7 +5,7 @@
 //!
 //! Invariants: an epoch is worked off once it is complete, and epochs in their order, so the state
 //! after an epoch is what the inputs up to it say, however fast the workers step. Fresh events come
-//! first. Where more rows wait for corrections than `atomic_max`, they are spread: each epoch
+//! first. Once more rows wait for corrections than `atomic_max`, all are spread: each epoch
 //! corrects as many as its fuel allows, and the operator keeps epochs coming until none waits, or
 //! until it was asked to end.
 //!
@@ -56,9 +56,9 @@ pub type Addressed = (u64, Bundle);
 /// How corrections are spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spread {
-    /// Where at most so many rows wait, all are corrected in the epoch.
+    /// Where at most so many rows wait, all are corrected in the epoch;
     pub atomic_max: u64,
-    /// Else so many, at least 1, an epoch.
+    /// else so many, at least 1, an epoch, until none waits.
     pub fuel: u64,
 }
 
@@ -89,6 +89,7 @@ pub fn keep_records<'s>(
             let mut arrived: BTreeMap<Epoch, Arrived> = BTreeMap::new();
             // At which epoch rows that wait are corrected next, if no other comes before.
             let mut next_turn: Option<Capability<Epoch>> = None;
+            let mut is_spreading = false;
             move |(input, frontier), output| {
                 let mut state = state.borrow_mut();
                 input.for_each(|capability, addressed| {
@@ -115,7 +116,7 @@ pub fn keep_records<'s>(
                         Some(Arrived { capability, bundles }) => (capability, bundles),
                         None => (next_turn.take().expect("it is the turn's epoch"), Vec::new()),
                     };
-                    work_off(&mut state, bundles, spread);
+                    work_off(&mut state, bundles, spread, &mut is_spreading);
                     let mut session = output.session(&capability);
                     let tallies = state.end_epoch(epoch);
                     tallies.for_each(|(group, tally)| session.give((group, epoch, tally)));
@@ -137,7 +138,7 @@ pub fn keep_records<'s>(
 }
 
 /// Brings the state to the end of an epoch, but for rows that wait beyond it.
-fn work_off(state: &mut State, bundles: Vec<Bundle>, spread: Spread) {
+fn work_off(state: &mut State, bundles: Vec<Bundle>, spread: Spread, is_spreading: &mut bool) {
     let mut rows = Vec::with_capacity(bundles.len());
     for Bundle { events, claims, bounds, end: _ } in bundles {
         state.reach(bounds);
@@ -146,6 +147,8 @@ fn work_off(state: &mut State, bundles: Vec<Bundle>, spread: Spread) {
     }
     state.settle_documents();
     rows.iter().flat_map(Rows::iter).for_each(|event| state.admit(event));
-    let waiting = state.waiting_rows();
-    state.correct(if waiting <= spread.atomic_max { waiting } else { spread.fuel });
+    // The last rows of many are spread too: whoever waits would notice them as well.
+    *is_spreading |= state.waiting_rows() > spread.atomic_max;
+    state.correct(if *is_spreading { spread.fuel } else { u64::MAX });
+    *is_spreading &= state.waiting_rows() > 0;
 }
