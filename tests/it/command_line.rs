@@ -1,8 +1,17 @@
 //! The program as people use it: every command of the README, exit codes, errors.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
 
-use crate::support::{project, said, tributary};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::support::{project, said, tributary, wait_for};
 
 /// The commands in the README's `sh` blocks, a line each, continued lines joined.
 fn readme_commands() -> Vec<String> {
@@ -41,17 +50,26 @@ fn commands_of_the_readme_do_what_they_say() {
                 continue;
             }
         };
-        let output = Command::new(env!("CARGO_BIN_EXE_tributary"))
-            .args(words)
-            .current_dir(scratch.path())
-            .output()
-            .unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_tributary"));
+        program.args(&words).current_dir(scratch.path());
+        let output = match words[0] == "run" && !words.contains(&"--once") {
+            true => until_it_seals(program, &scratch.path().join("live/updates.ndjson")),
+            false => program.output().unwrap(),
+        };
         assert!(output.status.success(), "{command}\n{}", said(&output));
         ran += 1;
     }
     assert!(ran >= 5, "the README shows {ran} commands of the program");
     assert!(arguments(&commands[0]).is_some(), "the first command runs the main job");
     assert!(commands[1].starts_with("cargo test"), "the second passes the tests");
+}
+
+/// Runs what follows its files until its log seals an epoch; then asks it to end.
+fn until_it_seals(mut program: Command, log: &Path) -> Output {
+    let child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("a seal", || fs::read_to_string(log).is_ok_and(|text| text.contains("\"sealed\"")));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    child.wait_with_output().unwrap()
 }
 
 fn copy_inputs(scratch: &Path) {

@@ -5,6 +5,7 @@
 
 mod agreement;
 mod both;
+mod bounds;
 mod cluster;
 mod command_line;
 mod dataflow;
