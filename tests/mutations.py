@@ -4,7 +4,7 @@
     tests/mutations.py [--only WORD] [--from N] [--list]
 
 Each mutation replaces one text in one file of a copy of the project, builds it, and runs the tests: first the unit tests and
-the scripts of the dataflow, then, where those stay green, the sample of the acceptance with its hostile input. A mutation that
+the scripts of the dataflow, the tests of growing files and of clusters, then, where those stay green, the sample of the acceptance with its hostile input. A mutation that
 does not build, or whose text does not stand exactly once, is a fault of this list. About half a minute a mutation.
 
 Exit 0 and 'N passed, 0 failed' if every mutation was noticed; a mutation that nothing notices is a rule without a test.
@@ -32,7 +32,7 @@ MUTATIONS = [
     ("a mark of 6 is one", SPEC, 'range = "0..5"', 'range = "0..6"'),
     ("the year 2150 is in range", SPEC, "2015-01-01..2149-12-31", "2015-01-01..2150-12-31"),
     # rule 2: dead letters
-    ("a dead letter says the next line", "src/source/file.rs", "take(self.line, &self.buffer);", "take(self.line + 1, &self.buffer);"),
+    ("a dead letter says the next line", "src/source/file.rs", "take(offset, line),", "take(offset + 1, line),"),
     ("a dead letter holds half of its event", "src/engine/worker.rs", "bytes: bytes.into() }", "bytes: bytes[..bytes.len() / 2].into() }"),
     # rule 3: duplicates
     ("an equal copy is a dead letter", "src/dataflow/dedupe.rs", "if same { Verdict::Repeats }", "if same && row.is_empty() { Verdict::Repeats }"),
@@ -64,10 +64,23 @@ MUTATIONS = [
     # rule 8: counts
     ("a condition counts what it should not", "src/dataflow/count.rs", "is_none_or(|when| spec.holds(when, record))", "is_none_or(|when| !spec.holds(when, record))"),
     ("retracted marks still count", "src/dataflow/count.rs", "*sum += times;", "*sum += times.max(0);"),
+    # files that grow
+    ("an epoch is sealed before all workers have written it", "src/sink/update_log.rs", "frontier.is_some_and(|f| f <= epoch)", "frontier.is_some_and(|f| f < epoch)"),
+    ("a line that is not whole is a line", "src/source/lines.rs", "if self.at_end == AtEnd::Follow {", "if self.at_end == AtEnd::Follow && self.begun == 0 {"),
+    ("a seal names a line too many", "src/engine/follow.rs", "reached.offset);", "reached.offset + 1);"),
+    ("what stood there is not taken back in the log", "src/sink/update_log.rs", "if let Some(before) = &change.before {", "if let Some(before) = change.before.as_ref().filter(|_| epoch == 0) {"),
+    ("what waits is forgotten once no more comes with it", "src/dataflow/fused/mod.rs", "state.waiting_rows() > 0 && !state.is_ending()", "state.waiting_rows() > 1_000_000 && !state.is_ending()"),
+    ("a shrunk file is read on", "src/source/lines.rs", "if left < read {", "if left > read {"),
+    ("a slow reader is not waited for", "src/engine/follow.rs", "if unsealed.is_at_least(FULL_EPOCHS_IN_FLIGHT, epoch_lines) {", "if unsealed.lines == u64::MAX {"),
+    ("one process that is asked to end does not take the others along", "src/dataflow/fused/state.rs", "self.ending |= is_end;", "self.ending |= is_end && epoch == 0;"),
+    # several processes
+    ("a lost process is one that left", "src/engine/cluster/link.rs", "Ok(0) if !self.received.has_left => {", "Ok(0) if self.received.body == usize::MAX => {"),
+    ("another spec is as good", "src/engine/cluster/handshake.rs", "|(_, ours, theirs)| ours != theirs)", "|(_, ours, theirs)| ours != theirs && ours.len() < 4)"),
 ]
 
 UNIT = ["cargo", "test", "--quiet", "--lib"]
 SCRIPTS = ["cargo", "test", "--quiet", "--test", "it", "dataflow::"]
+FOLLOW = ["cargo", "test", "--quiet", "--test", "it", "--", "follow::", "cluster::"]
 SAMPLE = ["cargo", "test", "--quiet", "--test", "it", "oracle_sample"]
 
 
@@ -91,7 +104,7 @@ def noticed_by(root):
     built = subprocess.run(["cargo", "test", "--quiet", "--no-run"], cwd=root, env=ENVIRONMENT, capture_output=True, text=True)
     if built.returncode:
         raise ValueError(f"it does not build:\n{built.stderr[-3000:]}")
-    for tests in (UNIT, SCRIPTS, SAMPLE):
+    for tests in (UNIT, SCRIPTS, FOLLOW, SAMPLE):
         if subprocess.run(tests, cwd=root, env=ENVIRONMENT, capture_output=True).returncode:
             return " ".join(tests[2:])
     return None

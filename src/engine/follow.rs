@@ -41,6 +41,9 @@ const EPOCHS_IN_FLIGHT: usize = 64;
 /// How many lines of documents and changes are read before events have their turn again.
 const DOCUMENTS_AT_ONCE: u64 = 64;
 
+/// How many of them are read at the start before it is looked whether the run is to end.
+const DOCUMENTS_BETWEEN_LOOKS: u64 = 10_000;
+
 /// Longest sleep when there is nothing left to do but wait for other workers.
 const PARK: Duration = Duration::from_millis(1);
 
@@ -116,9 +119,7 @@ impl<'a> Follower<'a> {
     }
 
     pub(super) fn finish(mut self, worker: &mut Worker) -> Result<End, EngineError> {
-        if let Some(reference) = &mut self.reference {
-            reference.read_all(&mut self.flow)?;
-        }
+        self.read_first_documents()?;
         let mut next_cut = Instant::now() + self.follow.tick;
         while !self.is_to_end() {
             let more = self.read()?;
@@ -167,6 +168,19 @@ impl<'a> Follower<'a> {
             true => Err(EngineError::Stopped),
             false => Ok(()),
         }
+    }
+
+    /// Reads the documents that there are, and what happened to them, before any event.
+    fn read_first_documents(&mut self) -> Result<(), EngineError> {
+        let mut more = true;
+        while more && !self.is_to_end() {
+            self.give_up_with_others()?;
+            more = match &mut self.reference {
+                Some(reference) => reference.read_on(DOCUMENTS_BETWEEN_LOOKS, &mut self.flow)?,
+                None => false,
+            };
+        }
+        Ok(())
     }
 
     /// Reads what came into the open epoch, as far as it has room; returns whether there may be
@@ -263,12 +277,6 @@ impl Load {
 }
 
 impl Reference {
-    /// Reads all that there is.
-    fn read_all(&mut self, flow: &mut FusedFlow) -> Result<(), ReferenceError> {
-        while self.read_on(u64::MAX, flow)? {}
-        Ok(())
-    }
-
     /// Reads what came, at most so many lines; returns whether there may be more already.
     fn read_on(&mut self, most: u64, flow: &mut FusedFlow) -> Result<bool, ReferenceError> {
         let Reference { files, documents, said } = self;

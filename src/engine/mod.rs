@@ -190,6 +190,9 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         Some(cluster) => Some(connect(cluster, &job, &progress, &failed)?),
         None => None,
     };
+    if let Work::Follow(follow) = &job.work {
+        follow.log.begin()?;
+    }
     let shared = Arc::new(Shared { job, progress: Arc::clone(&progress), failed });
     let (builders, connections) = match connected {
         Some((builders, connections)) => (builders, Some(connections)),
@@ -245,7 +248,12 @@ fn connect(
     };
     let failed = Arc::clone(failed);
     let lost = Arc::new(move || failed.store(true, Ordering::Relaxed));
-    cluster::connect(cluster, &shape, job.workers, &|how_far| progress.connecting(how_far), lost)
+    let is_to_end = || match &job.work {
+        Work::Follow(follow) => follow.end.load(Ordering::Relaxed),
+        Work::Once { .. } => false,
+    };
+    let told = |how_far: Connecting<'_>| progress.connecting(how_far);
+    cluster::connect(cluster, &shape, job.workers, &told, &is_to_end, lost)
 }
 
 /// Runs the workers of this process; returns how each ended.

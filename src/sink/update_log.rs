@@ -52,7 +52,8 @@ pub struct UpdateLog {
 }
 
 struct Shared {
-    out: File,
+    /// `None` until it has begun.
+    out: Option<File>,
     /// By worker: the epoch before which it has written all; `None` once that is all there is.
     frontiers: Vec<Option<Epoch>>,
     /// Epochs that are not sealed for all workers: what each said of it.
@@ -84,13 +85,23 @@ struct Seal {
 }
 
 impl UpdateLog {
-    /// Begins a log in a folder, of so many workers. One of an earlier run is replaced: whoever
-    /// still reads that one keeps it as it is.
+    /// A log in a folder, of so many workers. One of an earlier run stands there until `begin`.
     ///
     /// # Errors
-    /// When the folder cannot be used, or the file not be made.
+    /// When the folder cannot be used.
     pub fn in_folder(path: &Path, workers: usize) -> Result<UpdateLog, SinkError> {
         let folder = Folder::claim(path, [UPDATES.to_owned()])?;
+        let name = format!("\"{}\"", folder.path().join(UPDATES).display());
+        Ok(UpdateLog::new(name, Some(folder), None, workers))
+    }
+
+    /// Begins to write. A log of an earlier run is replaced: whoever still reads that one keeps it
+    /// as it is.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn begin(&self) -> Result<(), SinkError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
         let path = folder.path().join(UPDATES);
         let made = || {
             match fs::remove_file(&path) {
@@ -99,24 +110,23 @@ impl UpdateLog {
             }
             File::create_new(&path)
         };
-        let name = format!("\"{}\"", path.display());
-        let out = made().map_err(|source| SinkError::Log { name: name.clone(), source })?;
-        Ok(UpdateLog::new(name, Some(folder), out, workers))
+        self.shared().out = Some(made().map_err(|source| self.unwritten(source))?);
+        Ok(())
     }
 
-    /// Begins a log on standard output.
+    /// A log on standard output.
     ///
     /// # Errors
     /// When there is none.
     pub fn on_standard_output(workers: usize) -> Result<UpdateLog, SinkError> {
         let name = "on standard output".to_owned();
         match io::stdout().as_fd().try_clone_to_owned() {
-            Ok(out) => Ok(UpdateLog::new(name, None, out.into(), workers)),
+            Ok(out) => Ok(UpdateLog::new(name, None, Some(out.into()), workers)),
             Err(source) => Err(SinkError::Log { name, source }),
         }
     }
 
-    fn new(name: String, folder: Option<Folder>, out: File, workers: usize) -> UpdateLog {
+    fn new(name: String, folder: Option<Folder>, out: Option<File>, workers: usize) -> UpdateLog {
         let shared = Shared {
             out,
             frontiers: vec![Some(0); workers],
@@ -170,7 +180,7 @@ impl UpdateLog {
         if self.folder.is_none() {
             return Ok(());
         }
-        let synced = self.shared().out.sync_all();
+        let synced = self.shared().out.as_ref().map_or(Ok(()), File::sync_all);
         synced.map_err(|source| self.unwritten(source))
     }
 
@@ -245,7 +255,7 @@ impl WorkerLog {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let written = self.log.shared().out.write_all(&self.buffer);
+        let written = self.log.shared().write(&self.buffer);
         self.buffer.clear();
         written.map_err(|source| self.log.unwritten(source))
     }
@@ -331,6 +341,11 @@ impl Shared {
             serde_json::to_writer(&mut lines, &seal)?;
             lines.push(b'\n');
         }
-        self.out.write_all(&lines)
+        self.write(&lines)
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let out = self.out.as_mut().expect("a log is written once it has begun");
+        out.write_all(lines)
     }
 }

@@ -124,6 +124,9 @@ pub enum HandshakeError {
         /// Who is.
         found: usize,
     },
+    /// It was asked to end before all were there.
+    #[error("asked to end while it waited for other processes; nothing was computed")]
+    Ended,
     /// The threads of the connections could not be started.
     #[error("cannot start the threads of the connections")]
     Threads(#[source] io::Error),
@@ -134,6 +137,7 @@ pub(super) fn connect_all(
     cluster: &Cluster,
     shape: &Shape,
     told: &dyn Fn(Connecting<'_>),
+    is_to_end: &dyn Fn() -> bool,
 ) -> Result<Vec<Option<TcpStream>>, HandshakeError> {
     let Cluster { hosts, process, patience } = cluster;
     let host = &hosts[*process];
@@ -186,6 +190,9 @@ pub(super) fn connect_all(
         if missing.is_empty() {
             told(Connecting::Connected);
             return Ok(sockets);
+        }
+        if is_to_end() {
+            return Err(HandshakeError::Ended);
         }
         if begin.elapsed() > *patience {
             let named: Vec<_> =

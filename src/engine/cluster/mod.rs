@@ -77,9 +77,10 @@ pub(super) fn connect(
     shape: &Shape,
     workers: usize,
     told: &dyn Fn(Connecting<'_>),
+    is_to_end: &dyn Fn() -> bool,
     lost: Arc<dyn Fn() + Send + Sync>,
 ) -> Result<(Builders, Connections), HandshakeError> {
-    let sockets = handshake::connect_all(cluster, shape, told)?;
+    let sockets = handshake::connect_all(cluster, shape, told, is_to_end)?;
     let (sender, losses) = mpsc::channel();
     let losses_of = |(process, socket): (usize, Option<TcpStream>)| {
         socket.map(|socket| {
