@@ -71,7 +71,7 @@ MUTATIONS = [
     ("what stood there is not taken back in the log", "src/sink/update_log.rs", "if let Some(before) = &change.before {", "if let Some(before) = change.before.as_ref().filter(|_| epoch == 0) {"),
     ("what waits is forgotten once no more comes with it", "src/dataflow/fused/mod.rs", "state.waiting_rows() > 0 && !state.is_ending()", "state.waiting_rows() > 1_000_000 && !state.is_ending()"),
     ("a shrunk file is read on", "src/source/lines.rs", "if left < read {", "if left > read {"),
-    ("a slow reader is not waited for", "src/engine/follow.rs", "if unsealed.is_at_least(FULL_EPOCHS_IN_FLIGHT, epoch_lines) {", "if unsealed.lines == u64::MAX {"),
+    ("a slow reader is not waited for", "src/engine/follow.rs", "if self.is_full() || unsealed.is_at_least(FULL_EPOCHS_IN_FLIGHT, epoch_lines) {", "if self.is_full() {"),
     ("one process that is asked to end does not take the others along", "src/dataflow/fused/state.rs", "self.ending |= is_end;", "self.ending |= is_end && epoch == 0;"),
     # several processes
     ("a lost process is one that left", "src/engine/cluster/link.rs", "Ok(0) if !self.received.has_left => {", "Ok(0) if self.received.body == usize::MAX => {"),

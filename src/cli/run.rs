@@ -55,7 +55,8 @@ pub(super) struct Run {
     events: Vec<PathBuf>,
 
     /// Documents as they stand at the start: {"_id", "_source"} a line. Needed where the dataflow
-    /// has lookups. Followed, it may grow: a line more says what its document now is.
+    /// has lookups. Followed, it may grow: a line more says what its document now is, unless a
+    /// change spoke of that document: changes count more, whenever they come.
     #[arg(long, value_name = "FILE")]
     documents: Option<PathBuf>,
 
@@ -119,7 +120,8 @@ pub(super) struct Run {
     fuel: u64,
 
     /// A file that is kept true with metrics in OpenMetrics text, replaced each second; for example
-    /// in the folder of a node exporter's textfile collector.
+    /// in the folder of a node exporter's textfile collector. Of a cluster each process has its
+    /// own, whose name begins with part-PROCESS-.
     #[arg(long, value_name = "FILE", conflicts_with = "once")]
     metrics: Option<PathBuf>,
 
@@ -142,7 +144,14 @@ impl Run {
         let spec = Arc::new(Spec::load(&self.spec)?);
         let cluster = self.cluster()?;
         if let Some(Cluster { hosts, process, .. }) = &cluster {
-            self.out.push(format!("part-{process}-of-{}", hosts.len()));
+            if !self.is_to_standard_output() {
+                self.out.push(format!("part-{process}-of-{}", hosts.len()));
+            }
+            // All are started with the same arguments, and each has numbers of its own.
+            if let Some(name) = self.metrics.as_ref().and_then(|path| path.file_name()) {
+                let name = format!("part-{process}-{}", name.display());
+                self.metrics = self.metrics.take().map(|path| path.with_file_name(name));
+            }
         }
         self.check_files(&spec)?;
         match self.once {
@@ -190,7 +199,7 @@ impl Run {
             let Outcome { lines, reference, epochs, .. } = outcome;
             tell(&format!(
                 "{}: ended as asked, after {} event lines, {} documents and {} changes ({} \
-                 refused) in {} epochs; {} updates in {}",
+                 refused) in {} epochs; {} updates to {}",
                 spec.name,
                 HumanCount(lines),
                 HumanCount(reference.documents),
@@ -261,13 +270,15 @@ impl Run {
             true => engine::output_names(spec).collect(),
             false => vec![UPDATES.to_owned()],
         };
-        let written: Vec<PathBuf> =
-            names.into_iter().filter_map(|name| self.out.join(name).canonicalize().ok()).collect();
+        let outputs = names.into_iter().map(|name| self.out.join(name)).chain(self.metrics.clone());
+        let written: Vec<PathBuf> = outputs.filter_map(|path| path.canonicalize().ok()).collect();
         let read = self.events.iter().chain(&self.documents).chain(&self.changes);
         for path in read {
             if path.canonicalize().is_ok_and(|real| written.contains(&real)) {
                 let path = path.display();
-                let what = format!("\"{path}\" is read and would be written; give another --out");
+                let what = format!(
+                    "\"{path}\" is read and would be written; give another --out or --metrics"
+                );
                 return Err(Failure::Arguments(what));
             }
         }

@@ -12,7 +12,7 @@
 //! Once one worker is asked to end, all close their open epoch and end.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -44,6 +44,9 @@ const DOCUMENTS_AT_ONCE: u64 = 64;
 /// How many of them are read at the start before it is looked whether the run is to end.
 const DOCUMENTS_BETWEEN_LOOKS: u64 = 10_000;
 
+/// Longest sleep between looks at the files and at whether the run is to end.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
 /// Longest sleep when there is nothing left to do but wait for other workers.
 const PARK: Duration = Duration::from_millis(1);
 
@@ -66,6 +69,8 @@ pub(super) struct Follower<'a> {
     epochs: u64,
     total: Load,
     metrics: WorkerMetrics,
+    /// Among the workers of its process.
+    is_first: bool,
 }
 
 /// What was read.
@@ -78,6 +83,9 @@ struct Load {
 struct Reference {
     files: ReferenceFiles,
     documents: Documents,
+    /// The documents of which a change spoke: it counts more than a line of the documents file,
+    /// whichever is read first, for a start reads that file before all changes.
+    changed: HashSet<Box<str>>,
     /// How many lines of each file were read when that was last said.
     said: Vec<(Input, u64)>,
 }
@@ -97,7 +105,8 @@ impl<'a> Follower<'a> {
             let spec = Arc::clone(spec);
             let files = ReferenceFiles::open(spec, documents, changes, AtEnd::Follow)?;
             let documents = Documents::default();
-            reference = Some(Reference { files, documents, said: Vec::new() });
+            let changed = HashSet::new();
+            reference = Some(Reference { files, documents, changed, said: Vec::new() });
         }
         let local = worker.index() % job.workers;
         Ok(Follower {
@@ -115,6 +124,7 @@ impl<'a> Follower<'a> {
             epochs: 0,
             total: Load::default(),
             metrics: follow.metrics.worker(local),
+            is_first: local == 0,
         })
     }
 
@@ -124,15 +134,16 @@ impl<'a> Follower<'a> {
         while !self.is_to_end() {
             let more = self.read()?;
             let now = Instant::now();
-            let is_time = self.open.is_at_least(1, self.epoch_lines()) || now >= next_cut;
-            if is_time && self.unsealed.len() < EPOCHS_IN_FLIGHT {
+            let is_time = self.is_full() || now >= next_cut;
+            if is_time && self.may_cut() {
                 self.cut();
                 next_cut = now + self.follow.tick;
             }
             match more {
                 true => worker.step(),
                 false => {
-                    worker.step_or_park(Some(next_cut.saturating_duration_since(now).max(PARK)))
+                    let until_cut = next_cut.saturating_duration_since(now);
+                    worker.step_or_park(Some(until_cut.clamp(PARK, BETWEEN_LOOKS)))
                 }
             };
             self.hand_on()?;
@@ -175,12 +186,32 @@ impl<'a> Follower<'a> {
         let mut more = true;
         while more && !self.is_to_end() {
             self.give_up_with_others()?;
-            more = match &mut self.reference {
-                Some(reference) => reference.read_on(DOCUMENTS_BETWEEN_LOOKS, &mut self.flow)?,
-                None => false,
-            };
+            more = self.read_documents(DOCUMENTS_BETWEEN_LOOKS)?;
         }
         Ok(())
+    }
+
+    /// Reads at most so many lines of documents and changes into the open epoch.
+    fn read_documents(&mut self, most: u64) -> Result<bool, ReferenceError> {
+        let Some(reference) = &mut self.reference else { return Ok(false) };
+        let (more, load) = reference.read_on(most, &mut self.flow)?;
+        self.open = self.open.plus(load);
+        Ok(more)
+    }
+
+    /// Whether the open epoch holds all that an epoch may.
+    fn is_full(&self) -> bool {
+        self.open.is_at_least(1, self.epoch_lines())
+    }
+
+    /// An epoch that holds something may be cut unless too many are not sealed; an empty one where
+    /// this worker holds the others back, and there alone: labels that nobody needs would run ahead
+    /// with a clock that does.
+    fn may_cut(&self) -> bool {
+        match self.open.is_nothing() {
+            true => has_come_to(self.flow.frontier(), Some(self.epoch)),
+            false => self.unsealed.len() < EPOCHS_IN_FLIGHT,
+        }
     }
 
     /// Reads what came into the open epoch, as far as it has room; returns whether there may be
@@ -189,15 +220,12 @@ impl<'a> Follower<'a> {
         self.give_up_with_others()?;
         let epoch_lines = self.epoch_lines();
         let unsealed = self.unsealed.iter().fold(self.open, |sum, (_, load)| sum.plus(*load));
-        if unsealed.is_at_least(FULL_EPOCHS_IN_FLIGHT, epoch_lines) {
+        if self.is_full() || unsealed.is_at_least(FULL_EPOCHS_IN_FLIGHT, epoch_lines) {
             return Ok(false);
         }
-        let mut more = false;
+        let mut more = self.read_documents(DOCUMENTS_AT_ONCE)?;
         let Follower { flow, decoder, dead_letters, epoch, .. } = self;
         let metrics = &self.metrics;
-        if let Some(reference) = &mut self.reference {
-            more |= reference.read_on(DOCUMENTS_AT_ONCE, flow)?;
-        }
         // Another one first each time, so that a long file does not keep the others waiting.
         let others = self.partitions.len().min(1);
         self.partitions.rotate_left(others);
@@ -234,7 +262,9 @@ impl<'a> Follower<'a> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |since| since.as_millis() as Epoch);
         let heard = self.flow.state().newest_epoch();
-        self.unsealed.push_back((self.epoch, std::mem::take(&mut self.open)));
+        if !self.open.is_nothing() {
+            self.unsealed.push_back((self.epoch, std::mem::take(&mut self.open)));
+        }
         self.epochs += 1;
         self.epoch = now.max(heard).max(self.epoch + 1);
         self.flow.advance_to(self.epoch);
@@ -259,13 +289,17 @@ impl<'a> Follower<'a> {
         records.set(state.events() as i64);
         waiting.set(state.waiting_rows() as i64);
         unsealed.set(self.unsealed.len() as i64);
-        self.flow.frontier().inspect(|frontier| {
-            sealed.set(*frontier);
-        });
+        if let (true, Some(frontier)) = (self.is_first, self.flow.frontier()) {
+            sealed.set(frontier);
+        }
     }
 }
 
 impl Load {
+    fn is_nothing(self) -> bool {
+        self.lines == 0
+    }
+
     fn plus(self, other: Load) -> Load {
         Load { lines: self.lines + other.lines, bytes: self.bytes + other.bytes }
     }
@@ -277,17 +311,26 @@ impl Load {
 }
 
 impl Reference {
-    /// Reads what came, at most so many lines; returns whether there may be more already.
-    fn read_on(&mut self, most: u64, flow: &mut FusedFlow) -> Result<bool, ReferenceError> {
-        let Reference { files, documents, said } = self;
-        let more = files.follow(most, &mut |statement| {
+    /// Reads what came, at most so many lines; returns whether there may be more already, and what
+    /// was read.
+    fn read_on(&mut self, most: u64, flow: &mut FusedFlow) -> Result<(bool, Load), ReferenceError> {
+        let Reference { files, documents, changed, said } = self;
+        let before = files.read();
+        let more = files.follow(most, &mut |input, statement| {
+            if input == Input::Changes {
+                changed.insert(statement.id.clone());
+            } else if changed.contains(&statement.id) {
+                return;
+            }
             documents.apply(statement, &mut |claim, diff| flow.claim(claim, diff));
         })?;
+        let read = files.read();
+        let load = Load { lines: read.0 - before.0, bytes: read.1 - before.1 };
         let bounds: Vec<(Input, u64)> = files.bounds().collect();
         if bounds != *said {
             bounds.iter().for_each(|(input, offset)| flow.bound(*input, *offset));
             *said = bounds;
         }
-        Ok(more)
+        Ok((more, load))
     }
 }

@@ -231,6 +231,16 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
     Ok(outcome)
 }
 
+/// A hash of a list, for people to compare.
+fn hash<'t>(parts: impl Iterator<Item = &'t [u8]>) -> String {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for part in parts {
+        hasher.update(part);
+        hasher.update(b"\n");
+    }
+    format!("{:016x}", hasher.digest())
+}
+
 /// Connects this process with the others of its cluster.
 fn connect(
     cluster: &Cluster,
@@ -241,9 +251,12 @@ fn connect(
     let shape = Shape {
         dataflow: job.spec.name.clone(),
         spec: format!("{:016x}", job.spec.hash),
+        events: hash(job.events.iter().map(|path| path.as_os_str().as_encoded_bytes())),
+        reference: [job.documents.is_some(), job.changes.is_some()],
+        hosts: hash(cluster.hosts.iter().map(String::as_bytes)),
+        stock: matches!(job.work, Work::Once { stock: true, .. }),
         processes: cluster.hosts.len(),
         workers: job.workers,
-        partitions: job.events.len(),
         once: matches!(job.work, Work::Once { .. }),
     };
     let failed = Arc::clone(failed);

@@ -53,11 +53,11 @@ impl ReferenceFiles {
         changes: Option<&Path>,
         at_end: AtEnd,
     ) -> Result<ReferenceFiles, ReferenceError> {
-        let open = |path| Lines::open("documents file", path, at_end);
+        let open = |what| move |path| Lines::open(what, path, at_end);
         Ok(ReferenceFiles {
             projector: Projector::new(spec),
-            documents: documents.map(open).transpose()?,
-            changes: changes.map(open).transpose()?,
+            documents: documents.map(open("documents file")).transpose()?,
+            changes: changes.map(open("changes file")).transpose()?,
             ahead: None,
             counts: Counts::default(),
         })
@@ -79,16 +79,23 @@ impl ReferenceFiles {
     pub fn follow(
         &mut self,
         most: u64,
-        take: &mut dyn FnMut(Statement),
+        take: &mut dyn FnMut(Input, Statement),
     ) -> Result<bool, ReferenceError> {
-        let more_documents = self.read_documents(most, take)?;
+        let more_documents =
+            self.read_documents(most, &mut |statement| take(Input::Documents, statement))?;
         let mut left = most;
         while left > 0 && self.read_change(0)? {
             let (_, statement) = self.ahead.take().expect("a change was read");
-            take(statement);
+            take(Input::Changes, statement);
             left -= 1;
         }
         Ok(more_documents || left == 0)
+    }
+
+    /// How many lines and bytes of both files were read.
+    pub fn read(&self) -> (u64, u64) {
+        let files = [&self.documents, &self.changes].into_iter().flatten();
+        files.fold((0, 0), |(lines, bytes), file| (lines + file.number(), bytes + file.bytes()))
     }
 
     /// How many lines of each input were read.

@@ -87,7 +87,7 @@ pub enum SinkError {
     },
     /// The update log cannot be written on.
     #[error(
-        "cannot write on in update log {name}; what stands there up to its last \"sealed\" line is \
+        "cannot write on to update log {name}; what stands there up to its last \"sealed\" line is \
          whole: make room, or a reader that stays, and start again"
     )]
     Log {

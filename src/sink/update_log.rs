@@ -119,7 +119,7 @@ impl UpdateLog {
     /// # Errors
     /// When there is none.
     pub fn on_standard_output(workers: usize) -> Result<UpdateLog, SinkError> {
-        let name = "on standard output".to_owned();
+        let name = "standard output".to_owned();
         match io::stdout().as_fd().try_clone_to_owned() {
             Ok(out) => Ok(UpdateLog::new(name, None, Some(out.into()), workers)),
             Err(source) => Err(SinkError::Log { name, source }),

@@ -29,7 +29,7 @@ fn process(number: usize, hosts: &Path, spec: &str, out: &Path, more: &[&str]) -
         "run",
         spec,
         "--events",
-        "data/attendance/events.ndjson",
+        SAMPLE,
         "--documents",
         "data/attendance/people.ndjson",
         "--changes",
@@ -48,6 +48,7 @@ fn process(number: usize, hosts: &Path, spec: &str, out: &Path, more: &[&str]) -
     spawn(&arguments, Stdio::null())
 }
 
+const SAMPLE: &str = "data/attendance/events.ndjson";
 const SPEC: &str = "dataflows/attendance.toml";
 
 #[test]
@@ -74,7 +75,8 @@ fn failure_of_one_process_ends_the_other_and_publishes_nothing() {
     let (hosts, _) = hosts(folder.path(), 2);
     let out = folder.path().join("out");
     // The second partition is the second process's, and there is none.
-    let missing = ["--once", "--events", "no-such-file"];
+    // It may fail before the first has seen it, which then waits for it to come again.
+    let missing = ["--once", "--events", "no-such-file", "--patience", "5"];
     let mut engines: Vec<Running> =
         (0..2).map(|number| process(number, &hosts, SPEC, &out, &missing)).collect();
     assert_eq!(engines[1].wait().code(), Some(1));
@@ -104,17 +106,41 @@ fn other_spec_is_refused_by_both() {
 }
 
 #[test]
+fn files_in_another_order_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, _) = hosts(folder.path(), 2);
+    let out = folder.path().join("out");
+    let empty = ["one", "two"].map(|name| folder.path().join(name));
+    empty.iter().for_each(|file| fs::write(file, "").unwrap());
+    let [one, two] = empty.each_ref().map(|file| path(file));
+    let orders = [[one, two], [two, one]];
+    let mut engines: Vec<Running> = orders
+        .iter()
+        .enumerate()
+        .map(|(number, events)| {
+            let more = [&["--once", "--events"], &events[..]].concat();
+            process(number, &hosts, SPEC, &out, &more)
+        })
+        .collect();
+    for engine in &mut engines {
+        assert_eq!(engine.wait().code(), Some(1), "{}", engine.said());
+        assert!(engine.said().contains("--events with hash"), "{}", engine.said());
+    }
+}
+
+#[test]
 fn stranger_is_hung_up_on_and_the_cluster_comes_together() {
     let folder = tempfile::tempdir().unwrap();
     let (hosts, ports) = hosts(folder.path(), 2);
     let out = folder.path().join("out");
     let mut first = process(0, &hosts, SPEC, &out, &["--once"]);
-    let mut stranger = None;
+    let (mut stranger, mut silent) = (None, Vec::new());
     wait_for("the first process to listen", || {
         stranger = TcpStream::connect(("127.0.0.1", ports[0])).ok();
         stranger.is_some()
     });
     stranger.as_ref().unwrap().write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    silent.extend((0..3).map(|_| TcpStream::connect(("127.0.0.1", ports[0])).unwrap()));
     let mut second = process(1, &hosts, SPEC, &out, &["--once"]);
     for engine in [&mut first, &mut second] {
         assert_eq!(engine.wait().code(), Some(0), "{}", engine.said());

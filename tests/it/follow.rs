@@ -3,8 +3,9 @@
 //! That the log is right is the acceptance's to show (`tests/oracle/growing.py`).
 
 use std::{
+    collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, Stdio},
     time::Duration,
@@ -145,6 +146,56 @@ fn followed_file_that_shrinks_or_is_no_file_is_named() {
     assert!(said.contains("no regular file") && said.contains("--once"), "{said}");
 }
 
+/// Whichever is read first while the files grow, a start over the same files says the same.
+#[test]
+fn change_counts_more_than_a_line_of_documents_whenever_it_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut arguments = university(folder.path(), "300");
+    let out = folder.path().join("out");
+    arguments.extend(["--out", path(&out)].map(str::to_owned));
+    let log = out.join("updates.ndjson");
+    let append = |name: &str, line: &str| {
+        let file = fs::File::options().append(true).open(folder.path().join("in").join(name));
+        writeln!(file.unwrap(), "{line}").unwrap();
+    };
+    let sealed =
+        || fs::read_to_string(&log).is_ok_and(|text| text.contains(&all_lines(folder.path())));
+    let people = fs::read_to_string(folder.path().join("in/people.ndjson")).unwrap();
+    let person = people.lines().next().unwrap();
+    let id = person.split("\"_id\":").nth(1).unwrap().split('"').nth(1).unwrap().to_owned();
+
+    let mut engine = spawn(&arguments, Stdio::null());
+    wait_for("all lines", sealed);
+    append("changes.ndjson", &format!("{{\"op\":\"delete\",\"_id\":\"{id}\",\"after\":0}}"));
+    wait_for("the change", sealed);
+    append("people.ndjson", person);
+    wait_for("the document", sealed);
+    ask_to_end(&engine.child);
+    assert_eq!(engine.wait().code(), Some(0), "{}", engine.said());
+    let live = added_up(&log);
+    // It would stand there until the next run begins its own.
+    fs::remove_file(&log).unwrap();
+    let mut again = spawn(&arguments, Stdio::null());
+    wait_for("all lines again", sealed);
+    ask_to_end(&again.child);
+    assert_eq!(again.wait().code(), Some(0), "{}", again.said());
+    assert!(live == added_up(&log), "a restart says something else than the run before");
+    assert!(live.values().all(|times| *times > 0));
+}
+
+/// The rows that a log adds up to, with their view.
+fn added_up(log: &Path) -> BTreeMap<String, i64> {
+    let mut rows = BTreeMap::new();
+    let text = fs::read_to_string(log).unwrap();
+    for line in text.lines().filter(|line| line.starts_with("{\"epoch\"")) {
+        let (head, row) = line.split_once(",\"view\":").unwrap();
+        let diff: i64 = head.split_once("\"diff\":").unwrap().1.parse().unwrap();
+        *rows.entry(row.to_owned()).or_default() += diff;
+    }
+    rows.retain(|_, times| *times != 0);
+    rows
+}
+
 #[test]
 fn reader_that_goes_away_ends_the_run_with_a_word() {
     let folder = tempfile::tempdir().unwrap();
@@ -155,5 +206,5 @@ fn reader_that_goes_away_ends_the_run_with_a_word() {
     BufReader::new(engine.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.starts_with("{\"epoch\":"), "{line}");
     assert_eq!(engine.wait().code(), Some(1));
-    assert!(engine.said().contains("cannot write on in update log"), "{}", engine.said());
+    assert!(engine.said().contains("cannot write on to update log"), "{}", engine.said());
 }

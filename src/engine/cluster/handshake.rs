@@ -5,11 +5,13 @@
 //! Invariants: process `i` calls those before it and is called by those after it. Each side says
 //! who it is and what it would compute before anything else, in a frame of at most
 //! `HELLO_BYTES_MAX`; a difference is named, with both values, on both sides. Whoever says nothing
-//! that makes sense is hung up on, and waited for no longer than `HELLO_PATIENCE`.
+//! that makes sense is hung up on; whoever says nothing keeps nobody waiting.
 
 use std::{
     io::{self, Read, Write},
     net::{TcpListener, TcpStream, ToSocketAddrs},
+    sync::{Arc, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -25,6 +27,8 @@ const HELLO_BYTES_MAX: u32 = 4096;
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a peer's machine may be silent before it counts as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How many may be about to say who they are.
+const STRANGERS_MAX: usize = 128;
 /// Between two calls of a peer that is not there yet.
 const BETWEEN_CALLS: Duration = Duration::from_millis(50);
 /// How often the others that are missing are told of.
@@ -44,9 +48,18 @@ pub struct Shape {
     /// Worker threads of each.
     #[serde(rename = "--workers")]
     pub workers: usize,
-    /// Input partitions.
-    #[serde(rename = "number of --events")]
-    pub partitions: usize,
+    /// The input partitions: a hash of their names, in order.
+    #[serde(rename = "--events with hash")]
+    pub events: String,
+    /// Whether there are documents, and whether changes of them.
+    #[serde(rename = "--documents and --changes")]
+    pub reference: [bool; 2],
+    /// A hash of where the processes are, in order.
+    #[serde(rename = "--hosts with hash")]
+    pub hosts: String,
+    /// Whether the stock dataflow computes.
+    #[serde(rename = "--stock")]
+    pub stock: bool,
     /// Whether it ends with its inputs.
     #[serde(rename = "--once")]
     pub once: bool,
@@ -152,7 +165,8 @@ pub(super) fn connect_all(
         _ => unreachable!("a shape is an object of plain values"),
     };
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let hello = Hello { process: *process, version, shape };
+    let hello = Arc::new(Hello { process: *process, version, shape });
+    let (answered, answers) = mpsc::channel();
     loop {
         for (peer, host) in hosts.iter().enumerate().take(*process) {
             if sockets[peer].is_none() {
@@ -173,15 +187,29 @@ pub(super) fn connect_all(
             }
         }
         while let Ok((socket, _)) = listener.accept() {
-            // Who is no process of a cluster is hung up on.
-            let Ok((socket, theirs)) = answer(socket, &hello) else { continue };
+            let (hello, answered) = (Arc::clone(&hello), answered.clone());
+            // Whoever says nothing keeps nobody waiting; beyond so many it is hung up on at once.
+            if Arc::strong_count(&hello) <= STRANGERS_MAX {
+                thread::spawn(move || {
+                    // Who is no process of a cluster is hung up on.
+                    let _ = answer(socket, &hello).map(|answer| answered.send(answer));
+                });
+            }
+        }
+        for (socket, theirs) in answers.try_iter() {
             judge(&hello, &theirs)?;
             let place = theirs.process;
-            if place <= *process || place >= hosts.len() || sockets[place].is_some() {
+            if place <= *process || place >= hosts.len() {
                 let (host, expected) = (hosts[*process].clone(), *process);
                 return Err(HandshakeError::OtherProcess { host, expected, found: place });
             }
+            // One that calls again gave up its earlier call.
             sockets[place] = Some(socket);
+        }
+        for socket in &mut sockets {
+            if socket.as_ref().is_some_and(has_hung_up) {
+                *socket = None;
+            }
         }
         let absent = |(peer, socket): (usize, &Option<TcpStream>)| {
             (socket.is_none() && peer != *process).then(|| (peer, hosts[peer].as_str()))
@@ -207,7 +235,7 @@ pub(super) fn connect_all(
             told(Connecting::Waiting(&missing));
             last_word = Some(Instant::now());
         }
-        std::thread::sleep(BETWEEN_CALLS);
+        thread::sleep(BETWEEN_CALLS);
     }
 }
 
@@ -244,6 +272,17 @@ fn call(host: &str, hello: &Hello) -> io::Result<(TcpStream, Hello)> {
         }
     }
     Err(last)
+}
+
+/// Whether a peer that was there is gone again.
+fn has_hung_up(socket: &TcpStream) -> bool {
+    let looked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));
+    let is_blocking = socket.set_nonblocking(false).is_ok();
+    !is_blocking
+        || match looked {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
 }
 
 /// Answers a call.

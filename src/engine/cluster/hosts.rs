@@ -5,7 +5,8 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -71,10 +72,11 @@ pub enum HostsError {
 /// When it cannot be read, or does not name exactly so many addresses, all different.
 pub fn read_hosts(path: &Path, processes: usize) -> Result<Vec<String>, HostsError> {
     let unreadable = |source| HostsError::Unreadable { path: path.to_owned(), source };
-    if fs::metadata(path).map_err(unreadable)?.len() > HOSTS_BYTES_MAX {
+    let (file, mut bytes) = (File::open(path).map_err(unreadable)?, Vec::new());
+    file.take(HOSTS_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > HOSTS_BYTES_MAX {
         return Err(HostsError::NotHosts { path: path.to_owned() });
     }
-    let bytes = fs::read(path).map_err(unreadable)?;
     parse_hosts(path, &bytes, processes)
 }
 
