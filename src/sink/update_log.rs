@@ -7,7 +7,8 @@
 //! {"sealed": 17, "events": [120, 80], "documents": 40, "changes": 3, "waiting": 0}
 //! ```
 //!
-//! it holds that many lines of each input, and so many records still wait for corrections.
+//! it holds that many lines of each input, and so many records of this process still wait for
+//! corrections.
 //!
 //! Invariants: a line that seals an epoch stands after all its updates and those of the epochs
 //! before it, of all workers of the process. Adding up `diff` by view and row over the updates of

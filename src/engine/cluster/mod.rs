@@ -3,8 +3,8 @@
 //! Shape: who the processes are in; a timely worker a thread in each of them out.
 //!
 //! Invariants: no process begins to compute unless all have the same program, the same spec and the
-//! same shape of a run; whoever is no such process is sent away, and the others wait on. A process
-//! that is lost ends all others with a word that names it, never in silence and never half.
+//! same shape of a run; whoever is no process of a cluster is hung up on, and a process of another
+//! shape is refused by name. A process that is lost ends all others with a word that names it.
 //!
 //! Not here: what travels between them (`dataflow`).
 //!
