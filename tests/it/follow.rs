@@ -103,9 +103,12 @@ fn all_lines(folder: &Path) -> String {
 fn end_that_nobody_takes_is_made_after_ten_seconds() {
     let folder = tempfile::tempdir().unwrap();
     let mut arguments = university(folder.path(), "5000");
-    arguments.extend(["--out", "-", "--epoch-lines", "100"].map(str::to_owned));
+    let metrics = folder.path().join("metrics");
+    let more = ["--out", "-", "--epoch-lines", "100", "--metrics", path(&metrics)];
+    arguments.extend(more.map(str::to_owned));
     let mut engine = spawn(&arguments, Stdio::piped());
-    std::thread::sleep(Duration::from_millis(500));
+    // The updates of a hundred lines are more than a pipe takes.
+    wait_for("a hundred lines", || metric(&metrics, "tributary_event_lines_total") >= Some(100));
     ask_to_end(&engine.child);
     assert_eq!(engine.wait().code(), Some(1));
     assert!(engine.said().contains("ended anyway"), "{}", engine.said());

@@ -6,7 +6,7 @@ Shape: small inputs in a temporary folder; a stand-in for the engine, which asks
 
 Not here: the rules themselves (`oracle.py`), the engine (`acceptance.py`).
 """
-import base64, contextlib, io, json, os, pathlib, subprocess, sys, tempfile, unittest
+import base64, contextlib, importlib.util, io, json, os, pathlib, subprocess, sys, tempfile, unittest
 from unittest import mock
 
 import acceptance
@@ -210,6 +210,17 @@ class Hostile(Folder):
             self.assertEqual(self.script("hostile.py", self.folder, "--lines", lines, "--seed", 3).returncode, 0)
             self.assertEqual(self.script("oracle.py", self.folder, self.folder / "want").returncode, 0)
             self.assertEqual(len((self.folder / "keys.txt").read_bytes().splitlines()), lines)
+
+
+class Mutations(unittest.TestCase):
+    def test_each_mutation_finds_its_text_exactly_once(self):
+        project = HERE.parent.parent
+        module = importlib.util.spec_from_file_location("mutations", project / "tests" / "mutations.py")
+        mutations = importlib.util.module_from_spec(module)
+        module.loader.exec_module(mutations)
+        for rule, file, old, new in mutations.MUTATIONS:
+            self.assertEqual((project / file).read_text(encoding="utf-8").count(old), 1, f"{rule}: {file}: {old!r}")
+            self.assertNotEqual(old, new, rule)
 
 
 class UpdateLog(Folder):
