@@ -115,6 +115,11 @@ impl FusedFlow {
         self.outbox.bound(input, offset);
     }
 
+    /// Makes all workers hear of the open epoch.
+    pub(super) fn call(&mut self) {
+        self.outbox.call();
+    }
+
     /// Asks all workers to end.
     pub(super) fn end(&mut self) {
         self.outbox.end();

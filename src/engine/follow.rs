@@ -6,8 +6,8 @@
 //!
 //! Invariants: the documents that there are at the start belong to the first epoch, so no event
 //! goes out before they are known. Labels of epochs strictly grow on each worker, and whoever hears
-//! of a greater one joins it at once, so no clock holds the others back; labels never enter a
-//! result. A worker has at most `FULL_EPOCHS_IN_FLIGHT` times what an epoch holds in epochs that
+//! that another has cut its own or a later one cuts at once, so no clock holds the others back;
+//! labels never enter a result. Where nothing comes and nothing waits, no epoch is cut. A worker has at most `FULL_EPOCHS_IN_FLIGHT` times what an epoch holds in epochs that
 //! are not sealed, and a sink that is slow is waited for: pressure goes back to the files (P9).
 //! Once one worker is asked to end, all close their open epoch and end.
 
@@ -50,6 +50,9 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// Longest sleep when there is nothing left to do but wait for other workers.
 const PARK: Duration = Duration::from_millis(1);
 
+/// How often a log says how far the cluster is where nothing changes in its own part.
+const BETWEEN_QUIET_SEALS: Duration = Duration::from_secs(1);
+
 /// One worker's run.
 pub(super) struct Follower<'a> {
     shared: &'a Shared,
@@ -71,6 +74,7 @@ pub(super) struct Follower<'a> {
     metrics: WorkerMetrics,
     /// Among the workers of its process.
     is_first: bool,
+    next_quiet_seal: Instant,
 }
 
 /// What was read.
@@ -125,6 +129,7 @@ impl<'a> Follower<'a> {
             total: Load::default(),
             metrics: follow.metrics.worker(local),
             is_first: local == 0,
+            next_quiet_seal: Instant::now() + BETWEEN_QUIET_SEALS,
         })
     }
 
@@ -134,7 +139,7 @@ impl<'a> Follower<'a> {
         while !self.is_to_end() {
             let more = self.read()?;
             let now = Instant::now();
-            let is_time = self.is_full() || now >= next_cut;
+            let is_time = self.is_full() || now >= next_cut || self.is_behind();
             if is_time && self.may_cut() {
                 self.cut();
                 next_cut = now + self.follow.tick;
@@ -142,8 +147,11 @@ impl<'a> Follower<'a> {
             match more {
                 true => worker.step(),
                 false => {
-                    let until_cut = next_cut.saturating_duration_since(now);
-                    worker.step_or_park(Some(until_cut.clamp(PARK, BETWEEN_LOOKS)))
+                    let until_look = match self.has_something() {
+                        true => next_cut.saturating_duration_since(now),
+                        false => self.follow.tick,
+                    };
+                    worker.step_or_park(Some(until_look.clamp(PARK, BETWEEN_LOOKS)))
                 }
             };
             self.hand_on()?;
@@ -204,13 +212,20 @@ impl<'a> Follower<'a> {
         self.open.is_at_least(1, self.epoch_lines())
     }
 
-    /// An epoch that holds something may be cut unless too many are not sealed; an empty one where
-    /// this worker holds the others back, and there alone: labels that nobody needs would run ahead
-    /// with a clock that does.
+    /// Whether the end of the open epoch brings something: what was read, or a turn of corrections.
+    fn has_something(&self) -> bool {
+        !self.open.is_nothing() || self.flow.state().waiting_rows() > 0
+    }
+
+    /// Whether others wait for the open epoch to end here.
+    fn is_behind(&self) -> bool {
+        self.epoch <= self.flow.state().newest_epoch()
+    }
+
     fn may_cut(&self) -> bool {
-        match self.open.is_nothing() {
-            true => has_come_to(self.flow.frontier(), Some(self.epoch)),
-            false => self.unsealed.len() < EPOCHS_IN_FLIGHT,
+        match self.has_something() {
+            true => self.unsealed.len() < EPOCHS_IN_FLIGHT,
+            false => self.is_behind(),
         }
     }
 
@@ -262,11 +277,15 @@ impl<'a> Follower<'a> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |since| since.as_millis() as Epoch);
         let heard = self.flow.state().newest_epoch();
-        if !self.open.is_nothing() {
+        if self.has_something() {
+            if self.open.is_nothing() {
+                // Else nobody else would hear that this epoch is to end.
+                self.flow.call();
+            }
             self.unsealed.push_back((self.epoch, std::mem::take(&mut self.open)));
         }
         self.epochs += 1;
-        self.epoch = now.max(heard).max(self.epoch + 1);
+        self.epoch = now.max(heard + 1).max(self.epoch + 1);
         self.flow.advance_to(self.epoch);
     }
 
@@ -279,7 +298,7 @@ impl<'a> Follower<'a> {
             self.unsealed.pop_front();
         }
         self.tell();
-        Ok(())
+        self.seal_quietly()
     }
 
     fn tell(&mut self) {
@@ -292,6 +311,17 @@ impl<'a> Follower<'a> {
         if let (true, Some(frontier)) = (self.is_first, self.flow.frontier()) {
             sealed.set(frontier);
         }
+    }
+
+    /// Whoever reads the logs of several processes is to learn that nothing more comes to an epoch
+    /// here, also where nothing did.
+    fn seal_quietly(&mut self) -> Result<(), EngineError> {
+        let now = Instant::now();
+        if self.is_first && now >= self.next_quiet_seal {
+            self.next_quiet_seal = now + BETWEEN_QUIET_SEALS;
+            self.sink.seal_so_far()?;
+        }
+        Ok(())
     }
 }
 

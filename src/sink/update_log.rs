@@ -8,7 +8,8 @@
 //! ```
 //!
 //! it holds that many lines of each input, and so many records of this process still wait for
-//! corrections.
+//! corrections. Where other processes change something and this one does not, it says so now and
+//! then by such a line alone: nothing more comes here up to that epoch.
 //!
 //! Invariants: a line that seals an epoch stands after all its updates and those of the epochs
 //! before it, of all workers of the process. Adding up `diff` by view and row over the updates of
@@ -59,7 +60,9 @@ struct Shared {
     frontiers: Vec<Option<Epoch>>,
     /// Epochs that are not sealed for all workers: what each said of it.
     unsealed: BTreeMap<Epoch, Said>,
-    /// After the last sealed epoch: up to where it holds the inputs,
+    /// The last sealed epoch: its label,
+    sealed: Epoch,
+    /// up to where it holds the inputs,
     vector: Vector,
     /// and by worker how many rows wait.
     waiting: Vec<u64>,
@@ -132,6 +135,7 @@ impl UpdateLog {
             out,
             frontiers: vec![Some(0); workers],
             unsealed: BTreeMap::new(),
+            sealed: 0,
             vector: Vector::new(),
             waiting: vec![0; workers],
         };
@@ -214,6 +218,15 @@ impl WorkerLog {
     /// How many updates were written since this was asked last.
     pub fn take_updates(&mut self) -> u64 {
         std::mem::take(&mut self.updates)
+    }
+
+    /// Seals what came to its end in all workers of the process without a change.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn seal_so_far(&mut self) -> Result<(), SinkError> {
+        let written = self.log.shared().seal_so_far(self.files.len());
+        written.map_err(|source| self.log.unwritten(source))
     }
 
     /// Writes one update, whose row `row` renders.
@@ -330,19 +343,38 @@ impl Shared {
             waiting.into_iter().for_each(|(worker, rows)| self.waiting[worker] = rows);
             // Every worker is told of each step; where none was told, there was none.
             self.vector = vector.unwrap_or(std::mem::take(&mut self.vector));
-            let of = |input| self.vector.get(&input).copied();
-            let partition = |place| Input::Events(PartitionId(place as u32));
-            let seal = Seal {
-                sealed: epoch,
-                events: (0..files).map(|place| of(partition(place)).unwrap_or(0)).collect(),
-                documents: of(Input::Documents),
-                changes: of(Input::Changes),
-                waiting: self.waiting.iter().sum(),
-            };
-            serde_json::to_writer(&mut lines, &seal)?;
-            lines.push(b'\n');
+            self.sealed = epoch;
+            self.render_seal(files, &mut lines)?;
         }
         self.write(&lines)
+    }
+
+    /// Seals the last epoch that all workers are done with, unless it is sealed.
+    fn seal_so_far(&mut self, files: usize) -> io::Result<()> {
+        let Some(frontier) = self.frontiers.iter().flatten().min() else { return Ok(()) };
+        let last = frontier.saturating_sub(1);
+        if last <= self.sealed {
+            return Ok(());
+        }
+        self.sealed = last;
+        let mut line = Vec::new();
+        self.render_seal(files, &mut line)?;
+        self.write(&line)
+    }
+
+    fn render_seal(&self, files: usize, lines: &mut Vec<u8>) -> io::Result<()> {
+        let of = |input| self.vector.get(&input).copied();
+        let partition = |place| Input::Events(PartitionId(place as u32));
+        let seal = Seal {
+            sealed: self.sealed,
+            events: (0..files).map(|place| of(partition(place)).unwrap_or(0)).collect(),
+            documents: of(Input::Documents),
+            changes: of(Input::Changes),
+            waiting: self.waiting.iter().sum(),
+        };
+        serde_json::to_writer(&mut *lines, &seal)?;
+        lines.push(b'\n');
+        Ok(())
     }
 
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {

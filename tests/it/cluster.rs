@@ -69,6 +69,52 @@ fn lost_process_ends_the_other_with_a_word() {
     assert!(engines[0].said().contains(&lost), "{}", engines[0].said());
 }
 
+/// Which records wait for corrections differs by process; who reads both logs must still come to
+/// know that all is done in both.
+#[test]
+fn log_says_how_far_it_is_while_others_correct() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, _) = hosts(folder.path(), 2);
+    let out = folder.path().join("out");
+    let changes = folder.path().join("changes.ndjson");
+    fs::write(&changes, "").unwrap();
+    let (people, hosts) = ("data/attendance/people.ndjson", path(&hosts));
+    let engine = |number: &str| {
+        let named = ["run", SPEC, "--events", SAMPLE, "--documents", people];
+        let followed = ["--changes", path(&changes), "--out", path(&out), "--hosts", hosts];
+        let spread = ["--processes", "2", "--process", number, "--tick", "1", "--atomic-max", "0"];
+        let arguments = [&named[..], &followed, &spread, &["--fuel", "1"]].concat();
+        spawn(&arguments.into_iter().map(str::to_owned).collect::<Vec<_>>(), Stdio::null())
+    };
+    let _engines = [engine("0"), engine("1")];
+    let seals = |part: &str| -> Vec<(u64, u64)> {
+        let log = fs::read_to_string(out.join(part).join("updates.ndjson")).unwrap_or_default();
+        let whole =
+            log.lines().filter(|line| line.starts_with("{\"sealed\"") && line.ends_with('}'));
+        let seal = |line| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        let read = |seal: serde_json::Value| (seal["sealed"].as_u64(), seal["waiting"].as_u64());
+        whole.map(seal).map(read).map(|(epoch, rows)| (epoch.unwrap(), rows.unwrap())).collect()
+    };
+    let events = fs::read(project(SAMPLE)).unwrap();
+    let lines = events.iter().filter(|byte| **byte == b'\n').count();
+    let all = format!("\"events\":[{lines}]");
+    let holds_all = |part: &str| {
+        let log = fs::read_to_string(out.join(part).join("updates.ndjson"));
+        log.is_ok_and(|log| log.contains(&all))
+    };
+    wait_for("all events", || holds_all("part-0-of-2") && holds_all("part-1-of-2"));
+    fs::copy(project("data/attendance/changes.ndjson"), &changes).unwrap();
+    wait_for("an epoch that both have sealed, after all corrections", || {
+        let both = [seals("part-0-of-2"), seals("part-1-of-2")];
+        let last = both.iter().map(|seals| seals.last().map_or(0, |(epoch, _)| *epoch)).min();
+        let is_waiting = |(_, waiting): &&(u64, u64)| *waiting > 0;
+        // Beyond every epoch in which something waited, of which there must have been one.
+        let waited = both.iter().flatten().filter(is_waiting).map(|(epoch, _)| *epoch).max();
+        let waits = both.iter().filter_map(|seals| seals.last()).any(|seal| is_waiting(&seal));
+        waited.is_some() && !waits && last > waited
+    });
+}
+
 #[test]
 fn failure_of_one_process_ends_the_other_and_publishes_nothing() {
     let folder = tempfile::tempdir().unwrap();

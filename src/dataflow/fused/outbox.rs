@@ -24,6 +24,8 @@ pub struct Outbox {
     /// By receiver.
     bundles: Vec<Bundle>,
     key_bytes: Vec<u8>,
+    /// Whether bundles go out that hold nothing.
+    is_call: bool,
 }
 
 /// The worker that owns a shard.
@@ -35,12 +37,12 @@ impl Outbox {
     /// An empty one, to so many workers.
     pub fn new(spec: &Arc<Spec>, workers: usize) -> Outbox {
         let bundles = vec![Bundle::default(); workers];
-        Outbox { spec: Arc::clone(spec), bundles, key_bytes: Vec::new() }
+        Outbox { spec: Arc::clone(spec), bundles, key_bytes: Vec::new(), is_call: false }
     }
 
     /// Takes an event that stands; hands out the bundle that it filled.
     pub fn event(&mut self, row: &[u8]) -> Option<Addressed> {
-        let Outbox { spec, bundles, key_bytes } = self;
+        let Outbox { spec, bundles, key_bytes, .. } = self;
         let worker = match bundles.len() {
             1 => 0,
             workers => worker_of(spec.shard_of_event(row, key_bytes), workers),
@@ -67,6 +69,11 @@ impl Outbox {
         self.bundles.iter_mut().for_each(|bundle| bundle.bounds.push((input, offset)));
     }
 
+    /// Makes all hear of the open epoch.
+    pub fn call(&mut self) {
+        self.is_call = true;
+    }
+
     /// Asks all to end.
     pub fn end(&mut self) {
         self.bundles.iter_mut().for_each(|bundle| bundle.end = true);
@@ -74,11 +81,14 @@ impl Outbox {
 
     /// Hands out what is left.
     pub fn drain(&mut self) -> impl Iterator<Item = Addressed> {
+        let is_call = std::mem::take(&mut self.is_call);
         let is_empty = |bundle: &Bundle| {
             let Bundle { events, claims, bounds, end } = bundle;
             events.is_empty() && claims.is_empty() && bounds.is_empty() && !end
         };
         let bundles = self.bundles.iter_mut().map(std::mem::take).enumerate();
-        bundles.filter(move |(_, p)| !is_empty(p)).map(|(worker, p)| (worker as u64, p))
+        bundles
+            .filter(move |(_, bundle)| is_call || !is_empty(bundle))
+            .map(|(worker, bundle)| (worker as u64, bundle))
     }
 }
