@@ -18,6 +18,22 @@ use serde::{Deserialize, Serialize};
 /// orders work and never enters a result.
 pub type Epoch = u64;
 
+/// How far a dataflow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Frontier {
+    /// This is the first epoch that can still bring something; those before it are sealed.
+    At(Epoch),
+    /// All epochs are sealed, and none comes any more.
+    End,
+}
+
+impl Frontier {
+    /// Whether nothing more comes to an epoch.
+    pub fn has_sealed(self, epoch: Epoch) -> bool {
+        self > Frontier::At(epoch)
+    }
+}
+
 const YEAR_MAX: u16 = 9999;
 
 /// A calendar day between the years 1 and 9999, packed as year, month (4 bits), day (5 bits).

@@ -83,7 +83,7 @@ fn events_allocate_nothing_in_the_steady_state() {
                 worker.step();
             }
             let mut state = state.borrow_mut();
-            while let Some(sealed) = state.first_recorded(Some(epoch)) {
+            while let Some(sealed) = state.first_recorded() {
                 state.changes(sealed).for_each(|change| {
                     change.after.json(&mut json);
                     made += 1;

@@ -163,7 +163,7 @@ impl Engine {
             self.worker.step();
         }
         let mut state = self.state.borrow_mut();
-        while let Some(epoch) = state.first_recorded(Some(self.epoch)) {
+        while let Some(epoch) = state.first_recorded() {
             sink(&state, epoch);
             state.release(epoch);
         }

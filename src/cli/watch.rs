@@ -131,8 +131,9 @@ impl Watched {
                 let since = *asked.get_or_insert_with(Instant::now);
                 if since.elapsed() > END_PATIENCE {
                     tell(
-                        "error: asked to end, and after 10 s the output was not taken yet; ended \
-                         anyway: what stands in the log up to its last \"sealed\" line is whole",
+                        "error: asked to end, and not done after 10 s, as when nobody takes the \
+                         output; ended anyway: what stands in the log up to its last \"sealed\" \
+                         line is whole",
                     );
                     std::process::exit(1);
                 }

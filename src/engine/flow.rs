@@ -30,7 +30,7 @@ use crate::{
     sink::{Contents, Records, Sealed, Sink, SinkError},
     source::{DeadLetter, Input, Place},
     spec::{ShardId, Spec},
-    time::Epoch,
+    time::{Epoch, Frontier},
 };
 
 /// A dataflow on one worker.
@@ -47,8 +47,8 @@ pub(super) trait Flow {
     /// No more comes from here.
     fn close(&mut self);
 
-    /// The first epoch that can still bring something; `None` once none can.
-    fn frontier(&self) -> Option<Epoch>;
+    /// How far it is, in all workers.
+    fn frontier(&self) -> Frontier;
 
     /// Takes what sealed epochs brought.
     fn settle(&mut self);
@@ -137,14 +137,12 @@ impl FusedFlow {
         sink: &mut dyn Sink,
     ) -> Result<(), SinkError> {
         let frontier = frontier(&self.probe);
-        let sealed = |epoch: &Epoch| frontier.is_none_or(|frontier| *epoch < frontier);
         loop {
             let state = self.state.borrow();
-            let of_records = state.first_recorded(frontier);
-            let of_counts = self.captured.first().filter(sealed);
             let of_letters = dead_letters.first_key_value().map(|(epoch, _)| *epoch);
-            let firsts = [of_records, of_counts, of_letters.filter(sealed)];
-            let Some(epoch) = firsts.into_iter().flatten().min() else { break };
+            let firsts = [state.first_recorded(), self.captured.first(), of_letters];
+            let first = firsts.into_iter().flatten().min();
+            let Some(epoch) = first.filter(|epoch| frontier.has_sealed(*epoch)) else { break };
             let progress = state.progress(epoch);
             sink.write(Sealed {
                 epoch,
@@ -183,7 +181,7 @@ impl Flow for FusedFlow {
         std::mem::replace(&mut self.input, InputHandle::new()).close();
     }
 
-    fn frontier(&self) -> Option<Epoch> {
+    fn frontier(&self) -> Frontier {
         frontier(&self.probe)
     }
 
@@ -197,17 +195,16 @@ impl Flow for FusedFlow {
     }
 }
 
-fn frontier(probe: &Handle<Epoch>) -> Option<Epoch> {
-    probe.with_frontier(|frontier| frontier.first().copied())
+fn frontier(probe: &Handle<Epoch>) -> Frontier {
+    probe.with_frontier(|frontier| frontier.first().copied().map_or(Frontier::End, Frontier::At))
 }
 
 /// Adds the updates of sealed epochs to what stands.
-fn settle<D>(captured: &Capture<D>, frontier: Option<Epoch>, standing: &mut HashMap<D, Diff>)
+fn settle<D>(captured: &Capture<D>, frontier: Frontier, standing: &mut HashMap<D, Diff>)
 where
     D: differential_dataflow::ExchangeData + std::hash::Hash,
 {
-    let sealed = |epoch: &Epoch| frontier.is_none_or(|frontier| *epoch < frontier);
-    while let Some(epoch) = captured.first().filter(sealed) {
+    while let Some(epoch) = captured.first().filter(|epoch| frontier.has_sealed(*epoch)) {
         for (row, diff) in captured.take(epoch) {
             let times = standing.entry(row.clone()).or_default();
             *times += diff;
@@ -285,7 +282,7 @@ impl Flow for StockFlow {
         std::mem::replace(&mut self.claims, InputSession::new()).close();
     }
 
-    fn frontier(&self) -> Option<Epoch> {
+    fn frontier(&self) -> Frontier {
         frontier(&self.probe)
     }
 

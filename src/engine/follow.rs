@@ -7,9 +7,10 @@
 //! Invariants: the documents that there are at the start belong to the first epoch, so no event
 //! goes out before they are known. Labels of epochs strictly grow on each worker, and whoever hears
 //! that another has cut its own or a later one cuts at once, so no clock holds the others back;
-//! labels never enter a result. Where nothing comes and nothing waits, no epoch is cut. A worker has at most `FULL_EPOCHS_IN_FLIGHT` times what an epoch holds in epochs that
-//! are not sealed, and a sink that is slow is waited for: pressure goes back to the files (P9).
-//! Once one worker is asked to end, all close their open epoch and end.
+//! labels never enter a result. Where nothing comes and nothing waits, no epoch is cut. A worker
+//! has at most `FULL_EPOCHS_IN_FLIGHT` times what an epoch holds in epochs that are not sealed, and
+//! a sink that is slow is waited for: pressure goes back to the files (P9). Once one worker is
+//! asked to end, all close their open epoch and end.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -23,13 +24,13 @@ use super::{
     EngineError, Following, Shared,
     flow::{Flow, FusedFlow},
     metrics::WorkerMetrics,
-    worker::{EPOCH_BYTES, End, FIRST, Partition, file_names, has_come_to, reads},
+    worker::{EPOCH_BYTES, End, FIRST, PARK, Partition, file_names, reads},
 };
 use crate::{
     reference::{Documents, ReferenceError, ReferenceFiles},
     sink::update_log::WorkerLog,
     source::{AtEnd, DeadLetter, Decoder, Input, Limit},
-    time::Epoch,
+    time::{Epoch, Frontier},
 };
 
 /// How many epochs' worth of lines and bytes a worker may have read that are not sealed.
@@ -47,9 +48,6 @@ const DOCUMENTS_BETWEEN_LOOKS: u64 = 10_000;
 /// Longest sleep between looks at the files and at whether the run is to end.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
-/// Longest sleep when there is nothing left to do but wait for other workers.
-const PARK: Duration = Duration::from_millis(1);
-
 /// How often a log says how far the cluster is where nothing changes in its own part.
 const BETWEEN_QUIET_SEALS: Duration = Duration::from_secs(1);
 
@@ -60,7 +58,7 @@ pub(super) struct Follower<'a> {
     decoder: Decoder,
     partitions: Vec<Partition>,
     /// On the worker that reads the first partition.
-    reference: Option<Reference>,
+    reference: Option<GrowingReference>,
     flow: FusedFlow,
     sink: WorkerLog,
     dead_letters: BTreeMap<Epoch, Vec<DeadLetter>>,
@@ -84,7 +82,8 @@ struct Load {
     bytes: u64,
 }
 
-struct Reference {
+/// Documents, and changes as they come.
+struct GrowingReference {
     files: ReferenceFiles,
     documents: Documents,
     /// The documents of which a change spoke: it counts more than a line of the documents file,
@@ -110,7 +109,7 @@ impl<'a> Follower<'a> {
             let files = ReferenceFiles::open(spec, documents, changes, AtEnd::Follow)?;
             let documents = Documents::default();
             let changed = HashSet::new();
-            reference = Some(Reference { files, documents, changed, said: Vec::new() });
+            reference = Some(GrowingReference { files, documents, changed, said: Vec::new() });
         }
         let local = worker.index() % job.workers;
         Ok(Follower {
@@ -161,7 +160,7 @@ impl<'a> Follower<'a> {
         }
         self.cut();
         self.flow.close();
-        while !has_come_to(self.flow.frontier(), None) {
+        while self.flow.frontier() < Frontier::End {
             self.give_up_with_others()?;
             worker.step_or_park(Some(PARK));
             self.hand_on()?;
@@ -183,7 +182,7 @@ impl<'a> Follower<'a> {
     }
 
     fn give_up_with_others(&self) -> Result<(), EngineError> {
-        match self.shared.failed.load(Ordering::Relaxed) {
+        match self.shared.stop.load(Ordering::Relaxed) {
             true => Err(EngineError::Stopped),
             false => Ok(()),
         }
@@ -293,8 +292,7 @@ impl<'a> Follower<'a> {
     fn hand_on(&mut self) -> Result<(), EngineError> {
         self.flow.hand_on(&mut self.dead_letters, &mut self.sink)?;
         let frontier = self.flow.frontier();
-        let is_sealed = |epoch: Epoch| frontier.is_none_or(|frontier| epoch < frontier);
-        while self.unsealed.front().is_some_and(|(epoch, _)| is_sealed(*epoch)) {
+        while self.unsealed.front().is_some_and(|(epoch, _)| frontier.has_sealed(*epoch)) {
             self.unsealed.pop_front();
         }
         self.tell();
@@ -308,8 +306,8 @@ impl<'a> Follower<'a> {
         records.set(state.events() as i64);
         waiting.set(state.waiting_rows() as i64);
         unsealed.set(self.unsealed.len() as i64);
-        if let (true, Some(frontier)) = (self.is_first, self.flow.frontier()) {
-            sealed.set(frontier);
+        if let (true, Frontier::At(epoch)) = (self.is_first, self.flow.frontier()) {
+            sealed.set(epoch);
         }
     }
 
@@ -340,11 +338,11 @@ impl Load {
     }
 }
 
-impl Reference {
+impl GrowingReference {
     /// Reads what came, at most so many lines; returns whether there may be more already, and what
     /// was read.
     fn read_on(&mut self, most: u64, flow: &mut FusedFlow) -> Result<(bool, Load), ReferenceError> {
-        let Reference { files, documents, changed, said } = self;
+        let GrowingReference { files, documents, changed, said } = self;
         let before = files.read();
         let more = files.follow(most, &mut |input, statement| {
             if input == Input::Changes {

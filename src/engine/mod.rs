@@ -52,6 +52,10 @@ pub const WORKERS_MAX: usize = 64;
 /// Most processes of a cluster: each talks with each.
 pub const PROCESSES_MAX: usize = 64;
 
+/// How long other workers may take to stop after one failed: one may wait for a reader of the
+/// output that takes nothing.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A run over files.
 #[derive(Clone)]
 pub struct Job {
@@ -166,15 +170,15 @@ pub fn output_names(spec: &Spec) -> impl Iterator<Item = String> {
 struct Shared {
     job: Job,
     progress: Arc<dyn Progress>,
-    /// Whether a worker, or another process, came to an end that is none.
-    failed: Arc<AtomicBool>,
+    /// Set where a worker failed or another process is gone: nobody goes on.
+    stop: Arc<AtomicBool>,
 }
 
 /// Runs a job to its end: that of its files, whose views are then published, or that for which it
 /// is asked.
 ///
-/// Where a process of the cluster is lost, threads of the connections stay behind; the process is
-/// expected to end.
+/// After a failure threads may stay behind that wait for other processes or for whoever takes the
+/// output; the process is expected to end.
 ///
 /// # Errors
 /// When an input, an output or another process fails; no results of this run stand in the output
@@ -185,15 +189,12 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         Work::Follow(_) => None,
     };
     let (spec, workers) = (Arc::clone(&job.spec), job.workers);
-    let failed = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
     let connected = match &job.cluster {
-        Some(cluster) => Some(connect(cluster, &job, &progress, &failed)?),
+        Some(cluster) => Some(connect(cluster, &job, &progress, &stop)?),
         None => None,
     };
-    if let Work::Follow(follow) = &job.work {
-        follow.log.begin()?;
-    }
-    let shared = Arc::new(Shared { job, progress: Arc::clone(&progress), failed });
+    let shared = Arc::new(Shared { job, progress: Arc::clone(&progress), stop });
     let (builders, connections) = match connected {
         Some((builders, connections)) => (builders, Some(connections)),
         None => {
@@ -206,15 +207,14 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         return Err(lost.into());
     }
     let (mut outcome, mut shares) = (Outcome::default(), Vec::new());
-    let mut failed = None;
+    let mut cause = None;
     for end in ends {
         match end {
             Ok(end) => collect(end, &mut outcome, &mut shares),
-            Err(EngineError::Stopped) if failed.is_some() => {}
-            Err(error) => failed = Some(first_cause(failed, error)),
+            Err(error) => cause = Some(first_cause(cause, error)),
         }
     }
-    if let Some(error) = failed {
+    if let Some(error) = cause {
         return Err(error);
     }
     if let Some(connections) = connections {
@@ -246,7 +246,7 @@ fn connect(
     cluster: &Cluster,
     job: &Job,
     progress: &Arc<dyn Progress>,
-    failed: &Arc<AtomicBool>,
+    stop: &Arc<AtomicBool>,
 ) -> Result<(cluster::Builders, Connections), HandshakeError> {
     let shape = Shape {
         dataflow: job.spec.name.clone(),
@@ -259,14 +259,12 @@ fn connect(
         workers: job.workers,
         once: matches!(job.work, Work::Once { .. }),
     };
-    let failed = Arc::clone(failed);
-    let lost = Arc::new(move || failed.store(true, Ordering::Relaxed));
     let is_to_end = || match &job.work {
         Work::Follow(follow) => follow.end.load(Ordering::Relaxed),
         Work::Once { .. } => false,
     };
     let told = |how_far: Connecting<'_>| progress.connecting(how_far);
-    cluster::connect(cluster, &shape, job.workers, &told, &is_to_end, lost)
+    cluster::connect(cluster, &shape, job.workers, &told, &is_to_end, stop)
 }
 
 /// Runs the workers of this process; returns how each ended.
@@ -284,7 +282,8 @@ fn work(
         let panicked = |_| Err(EngineError::Workers("one panicked".to_owned()));
         let end = catch_unwind(run).unwrap_or_else(panicked);
         let is_failed = end.is_err();
-        sender.send(end).expect("the ends of all workers are waited for");
+        // Nobody listens where another failed and this one took too long.
+        let _ = sender.send(end);
         if is_failed && in_cluster {
             // Its connections must not end as if all were well: they end with the process.
             loop {
@@ -293,12 +292,22 @@ fn work(
         }
     });
     let guards = guards.map_err(EngineError::Workers)?;
-    let ends: Vec<_> = ends.iter().take(workers).collect();
-    match ends.iter().any(Result::is_err) && in_cluster {
+    let mut ended = Vec::with_capacity(workers);
+    while ended.len() < workers {
+        let is_failed = ended.iter().any(Result::is_err);
+        let end = match is_failed {
+            true => ends.recv_timeout(STOP_PATIENCE).ok(),
+            false => Some(ends.recv().expect("each worker says how it ended")),
+        };
+        let Some(end) = end else { break };
+        ended.push(end);
+    }
+    let is_failed = ended.iter().any(Result::is_err);
+    match is_failed && (in_cluster || ended.len() < workers) {
         true => std::mem::forget(guards),
         false => drop(guards),
     }
-    Ok(ends)
+    Ok(ended)
 }
 
 fn collect(end: worker::End, outcome: &mut Outcome, shares: &mut Vec<FileShare>) {

@@ -10,7 +10,6 @@
 use std::{
     path::Path,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use timely::worker::Worker;
@@ -18,21 +17,18 @@ use timely::worker::Worker;
 use super::{
     EngineError, Shared, Work,
     flow::Flow,
-    worker::{EPOCH_BYTES, End, FIRST, Partition, file_names, has_come_to, reads},
+    worker::{EPOCH_BYTES, End, FIRST, PARK, Partition, file_names, reads},
 };
 use crate::{
     reference::{Documents, ReferenceError, ReferenceFiles},
     sink::{FileShare, SinkError, dead_letters::DeadLetters},
     source::{AtEnd, Decoder, Limit, PartitionId},
-    time::Epoch,
+    time::{Epoch, Frontier},
 };
 
 /// Epochs that a worker may have read ahead of those that are sealed. Two would do to overlap
 /// reading with computing; a few more even out workers of unequal load.
-const EPOCHS_IN_FLIGHT: u64 = 4;
-
-/// Longest sleep when there is nothing to do but wait for other workers.
-const PARK: Duration = Duration::from_millis(1);
+const EPOCHS_AHEAD: u64 = 4;
 
 /// One worker's run.
 pub(super) struct Once<'a, F> {
@@ -41,7 +37,7 @@ pub(super) struct Once<'a, F> {
     /// The partitions of this worker that have not ended.
     partitions: Vec<Partition>,
     /// On the worker that reads the first partition.
-    reference: Option<Reference>,
+    reference: Option<TimedReference>,
     flow: F,
     dead_letters: DeadLetters,
     out: &'a Path,
@@ -50,7 +46,8 @@ pub(super) struct Once<'a, F> {
     bytes: u64,
 }
 
-struct Reference {
+/// Documents, and changes whose time has come.
+struct TimedReference {
     files: ReferenceFiles,
     documents: Documents,
     /// How many lines of the first partition were read.
@@ -68,7 +65,7 @@ impl<'a, F: Flow> Once<'a, F> {
         let spec = &shared.job.spec;
         let partitions = Partition::open(worker, shared, AtEnd::Stop)?;
         let is_readers = reads(worker, spec, FIRST);
-        let reference = if is_readers { Some(Reference::open(shared)?) } else { None };
+        let reference = if is_readers { Some(TimedReference::open(shared)?) } else { None };
         let out = match &shared.job.work {
             Work::Once { out, .. } => out,
             Work::Follow(_) => unreachable!("files that are followed have no end"),
@@ -93,12 +90,12 @@ impl<'a, F: Flow> Once<'a, F> {
             more = self.read_epoch()?;
             self.epoch += 1;
             self.flow.advance_to(self.epoch);
-            let sealed_at_least = self.epoch.saturating_sub(EPOCHS_IN_FLIGHT);
-            self.step_until_sealed(worker, Some(sealed_at_least))?;
+            let sealed_at_least = self.epoch.saturating_sub(EPOCHS_AHEAD);
+            self.step_until(worker, Frontier::At(sealed_at_least))?;
         }
         // From here on no worker waits for this one.
         self.flow.close();
-        self.step_until_sealed(worker, None)?;
+        self.step_until(worker, Frontier::End)?;
         let reference = self.reference.map(|reference| reference.files.counts());
         Ok(End {
             lines: self.lines,
@@ -112,15 +109,11 @@ impl<'a, F: Flow> Once<'a, F> {
         })
     }
 
-    /// Steps until all epochs before `frontier` are sealed (`None`: all).
-    fn step_until_sealed(
-        &mut self,
-        worker: &mut Worker,
-        frontier: Option<Epoch>,
-    ) -> Result<(), EngineError> {
+    /// Steps until the dataflow is so far.
+    fn step_until(&mut self, worker: &mut Worker, frontier: Frontier) -> Result<(), EngineError> {
         worker.step();
-        while !has_come_to(self.flow.frontier(), frontier) {
-            if self.shared.failed.load(Ordering::Relaxed) {
+        while self.flow.frontier() < frontier {
+            if self.shared.stop.load(Ordering::Relaxed) {
                 return Err(EngineError::Stopped);
             }
             worker.step_or_park(Some(PARK));
@@ -185,8 +178,8 @@ impl<'a, F: Flow> Once<'a, F> {
     }
 }
 
-impl Reference {
-    fn open(shared: &Shared) -> Result<Reference, ReferenceError> {
+impl TimedReference {
+    fn open(shared: &Shared) -> Result<TimedReference, ReferenceError> {
         let job = &shared.job;
         let changes = job.changes.as_deref();
         let files = ReferenceFiles::open(
@@ -195,12 +188,12 @@ impl Reference {
             changes,
             AtEnd::Stop,
         )?;
-        Ok(Reference { files, documents: Documents::default(), line: 0, next_change: None })
+        Ok(TimedReference { files, documents: Documents::default(), line: 0, next_change: None })
     }
 
     /// Brings the documents to where they stand before the next line of the first partition.
     fn read(&mut self, epoch: Epoch, flow: &mut impl Flow) -> Result<(), ReferenceError> {
-        let Reference { files, documents, line, next_change } = self;
+        let TimedReference { files, documents, line, next_change } = self;
         let mut apply = |statement| {
             documents.apply(statement, &mut |claim, diff| flow.claim(claim, diff));
         };

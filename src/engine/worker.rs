@@ -5,7 +5,7 @@
 //! Not here: the loops over files that end (`once`) and over files that grow (`follow`); starting
 //! workers and joining their shares (`engine`).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use timely::worker::Worker;
 
@@ -24,12 +24,14 @@ use crate::{
         SourceError, file::FileSource,
     },
     spec::{ShardId, Spec},
-    time::Epoch,
 };
 
 /// Most bytes that a partition gives to an epoch, beyond a last line: with lines of the greatest
 /// length an epoch would otherwise be as large as the file.
 pub(super) const EPOCH_BYTES: u64 = 16 << 20;
+
+/// Longest sleep when there is nothing to do but wait for other workers.
+pub(super) const PARK: Duration = Duration::from_millis(1);
 
 /// The partition by whose lines changes of documents are timed, and whose worker reads them.
 pub(super) const FIRST: PartitionId = PartitionId(0);
@@ -46,7 +48,7 @@ pub(super) struct End {
 
 /// Runs one worker to its end.
 pub(super) fn run(worker: &mut Worker, shared: &Shared) -> Result<End, EngineError> {
-    let mut guard = StopOthers { stop: &shared.failed, finished: false };
+    let mut guard = StopOthers { stop: &shared.stop, finished: false };
     let spec = &shared.job.spec;
     let end = match &shared.job.work {
         Work::Once { stock: false, .. } => {
@@ -140,13 +142,4 @@ impl Partition {
 /// What people call each events file, by `PartitionId`.
 pub(super) fn file_names(shared: &Shared) -> Arc<Vec<String>> {
     Arc::new(shared.job.events.iter().map(|path| path.display().to_string()).collect())
-}
-
-/// Whether `frontier` has come to `goal` (`None`: the end of all).
-pub(super) fn has_come_to(frontier: Option<Epoch>, goal: Option<Epoch>) -> bool {
-    match (frontier, goal) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(frontier), Some(goal)) => frontier >= goal,
-    }
 }

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use crate::{
     dataflow::{CountsRow, Diff, State},
     source::{DeadLetter, Vector},
-    time::Epoch,
+    time::{Epoch, Frontier},
 };
 
 pub use contents::{Contents, Records};
@@ -51,11 +51,11 @@ pub trait Sink {
     /// When it cannot be kept.
     fn write(&mut self, sealed: Sealed<'_>) -> Result<(), SinkError>;
 
-    /// All epochs before this one were written; `None`: all there are.
+    /// All epochs that the frontier has sealed were written.
     ///
     /// # Errors
     /// When it cannot be kept.
-    fn advance(&mut self, frontier: Option<Epoch>) -> Result<(), SinkError>;
+    fn advance(&mut self, frontier: Frontier) -> Result<(), SinkError>;
 }
 
 /// Why a sink did not take an epoch, or did not publish.

@@ -24,8 +24,10 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     os::fd::AsFd,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
+    thread,
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -36,7 +38,7 @@ use crate::{
     row::json,
     source::{Input, PartitionId, Vector},
     spec::{Spec, ViewId, ViewKind, plan::View},
-    time::Epoch,
+    time::{Epoch, Frontier},
 };
 
 /// The file's name within its folder.
@@ -45,19 +47,22 @@ pub const UPDATES: &str = "updates.ndjson";
 /// Bytes that a worker gathers before it hands them to the system.
 const CHUNK_BYTES: usize = 1 << 16;
 
+/// Between two tries to write where there is no room for now.
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
+
 /// An update log that is being written.
 pub struct UpdateLog {
     name: String,
     /// Held until the end, so that no other run writes there.
     folder: Option<Folder>,
-    shared: Mutex<Shared>,
+    written: Mutex<Written>,
 }
 
-struct Shared {
-    /// `None` until it has begun.
-    out: Option<File>,
-    /// By worker: the epoch before which it has written all; `None` once that is all there is.
-    frontiers: Vec<Option<Epoch>>,
+/// What stands in a log, and what the workers said that does not yet.
+struct Written {
+    out: Out,
+    /// By worker, how far it has written.
+    frontiers: Vec<Frontier>,
     /// Epochs that are not sealed for all workers: what each said of it.
     unsealed: BTreeMap<Epoch, Said>,
     /// The last sealed epoch: its label,
@@ -66,6 +71,13 @@ struct Shared {
     vector: Vector,
     /// and by worker how many rows wait.
     waiting: Vec<u64>,
+}
+
+/// Where a log goes.
+enum Out {
+    /// To a file that is still to be made.
+    Unbegun(PathBuf),
+    Begun(File),
 }
 
 /// What the workers said of an epoch.
@@ -89,33 +101,16 @@ struct Seal {
 }
 
 impl UpdateLog {
-    /// A log in a folder, of so many workers. One of an earlier run stands there until `begin`.
+    /// A log in a folder, of so many workers. One of an earlier run stands there until the first
+    /// epoch of this one is sealed; whoever still reads that one keeps it as it is.
     ///
     /// # Errors
     /// When the folder cannot be used.
     pub fn in_folder(path: &Path, workers: usize) -> Result<UpdateLog, SinkError> {
         let folder = Folder::claim(path, [UPDATES.to_owned()])?;
         let name = format!("\"{}\"", folder.path().join(UPDATES).display());
-        Ok(UpdateLog::new(name, Some(folder), None, workers))
-    }
-
-    /// Begins to write. A log of an earlier run is replaced: whoever still reads that one keeps it
-    /// as it is.
-    ///
-    /// # Errors
-    /// When the file cannot be made.
-    pub fn begin(&self) -> Result<(), SinkError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let path = folder.path().join(UPDATES);
-        let made = || {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            File::create_new(&path)
-        };
-        self.shared().out = Some(made().map_err(|source| self.unwritten(source))?);
-        Ok(())
+        let out = Out::Unbegun(folder.path().join(UPDATES));
+        Ok(UpdateLog::new(name, Some(folder), out, workers))
     }
 
     /// A log on standard output.
@@ -125,21 +120,21 @@ impl UpdateLog {
     pub fn on_standard_output(workers: usize) -> Result<UpdateLog, SinkError> {
         let name = "standard output".to_owned();
         match io::stdout().as_fd().try_clone_to_owned() {
-            Ok(out) => Ok(UpdateLog::new(name, None, Some(out.into()), workers)),
+            Ok(out) => Ok(UpdateLog::new(name, None, Out::Begun(out.into()), workers)),
             Err(source) => Err(SinkError::Log { name, source }),
         }
     }
 
-    fn new(name: String, folder: Option<Folder>, out: Option<File>, workers: usize) -> UpdateLog {
-        let shared = Shared {
+    fn new(name: String, folder: Option<Folder>, out: Out, workers: usize) -> UpdateLog {
+        let written = Written {
             out,
-            frontiers: vec![Some(0); workers],
+            frontiers: vec![Frontier::At(0); workers],
             unsealed: BTreeMap::new(),
             sealed: 0,
             vector: Vector::new(),
             waiting: vec![0; workers],
         };
-        UpdateLog { name, folder, shared: Mutex::new(shared) }
+        UpdateLog { name, folder, written: Mutex::new(written) }
     }
 
     /// What people call it.
@@ -185,12 +180,15 @@ impl UpdateLog {
         if self.folder.is_none() {
             return Ok(());
         }
-        let synced = self.shared().out.as_ref().map_or(Ok(()), File::sync_all);
+        let synced = match &self.written().out {
+            Out::Unbegun(_) => Ok(()),
+            Out::Begun(file) => file.sync_all(),
+        };
         synced.map_err(|source| self.unwritten(source))
     }
 
-    fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().expect("no worker panics while it writes, for a panic ends the process")
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().expect("no worker panics while it writes, for a panic ends the process")
     }
 
     fn unwritten(&self, source: io::Error) -> SinkError {
@@ -225,7 +223,7 @@ impl WorkerLog {
     /// # Errors
     /// When it cannot be written.
     pub fn seal_so_far(&mut self) -> Result<(), SinkError> {
-        let written = self.log.shared().seal_so_far(self.files.len());
+        let written = self.log.written().seal_so_far(self.files.len());
         written.map_err(|source| self.log.unwritten(source))
     }
 
@@ -269,7 +267,7 @@ impl WorkerLog {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let written = self.log.shared().write(&self.buffer);
+        let written = self.log.written().write(&self.buffer);
         self.buffer.clear();
         written.map_err(|source| self.log.unwritten(source))
     }
@@ -308,8 +306,8 @@ impl Sink for WorkerLog {
             )?;
         }
         self.flush()?;
-        let mut shared = self.log.shared();
-        let said = shared.unsealed.entry(epoch).or_default();
+        let mut log = self.log.written();
+        let said = log.unsealed.entry(epoch).or_default();
         if let Some(vector) = vector {
             said.vector = Some(vector.clone());
             said.waiting.push((self.worker, waiting));
@@ -317,26 +315,31 @@ impl Sink for WorkerLog {
         Ok(())
     }
 
-    fn advance(&mut self, frontier: Option<Epoch>) -> Result<(), SinkError> {
-        let mut shared = self.log.shared();
-        if shared.frontiers[self.worker] == frontier {
+    fn advance(&mut self, frontier: Frontier) -> Result<(), SinkError> {
+        let mut log = self.log.written();
+        if log.frontiers[self.worker] == frontier {
             return Ok(());
         }
-        shared.frontiers[self.worker] = frontier;
-        let written = shared.seal(self.files.len());
-        drop(shared);
+        log.frontiers[self.worker] = frontier;
+        let written = log.seal(self.files.len());
+        drop(log);
         written.map_err(|source| self.log.unwritten(source))
     }
 }
 
-impl Shared {
+impl Written {
+    /// How far all workers have written.
+    fn frontier(&self) -> Frontier {
+        self.frontiers.iter().min().copied().expect("there is a worker")
+    }
+
     /// Seals the epochs that all workers have written.
     fn seal(&mut self, files: usize) -> io::Result<()> {
         let mut lines = Vec::new();
+        let frontier = self.frontier();
         while let Some(first) = self.unsealed.first_entry() {
             let epoch = *first.key();
-            let is_behind = |frontier: &Option<Epoch>| frontier.is_some_and(|f| f <= epoch);
-            if self.frontiers.iter().any(is_behind) {
+            if !frontier.has_sealed(epoch) {
                 break;
             }
             let Said { vector, waiting } = first.remove();
@@ -351,8 +354,8 @@ impl Shared {
 
     /// Seals the last epoch that all workers are done with, unless it is sealed.
     fn seal_so_far(&mut self, files: usize) -> io::Result<()> {
-        let Some(frontier) = self.frontiers.iter().flatten().min() else { return Ok(()) };
-        let last = frontier.saturating_sub(1);
+        let Frontier::At(open) = self.frontier() else { return Ok(()) };
+        let last = open.saturating_sub(1);
         if last <= self.sealed {
             return Ok(());
         }
@@ -377,8 +380,34 @@ impl Shared {
         Ok(())
     }
 
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        let out = self.out.as_mut().expect("a log is written once it has begun");
-        out.write_all(lines)
+    fn write(&mut self, mut lines: &[u8]) -> io::Result<()> {
+        while !lines.is_empty() {
+            match self.out.begun()?.write(lines) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => lines = &lines[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Standard output may be a pipe that whoever made it set not to wait.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    thread::sleep(BETWEEN_TRIES);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Out {
+    fn begun(&mut self) -> io::Result<&mut File> {
+        if let Out::Unbegun(path) = self {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => *self = Out::Begun(File::create_new(path)?),
+            }
+        }
+        match self {
+            Out::Begun(file) => Ok(file),
+            Out::Unbegun(_) => unreachable!("it was just begun"),
+        }
     }
 }

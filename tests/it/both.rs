@@ -190,9 +190,9 @@ impl Side {
         };
         match inputs {
             Inputs::Fused { state, .. } => {
-                let frontier = probe.with_frontier(|frontier| frontier.first().copied());
+                let is_sealed = |epoch: &Epoch| !probe.less_equal(epoch);
                 let mut state = state.borrow_mut();
-                while let Some(epoch) = state.first_recorded(frontier) {
+                while let Some(epoch) = state.first_recorded().filter(is_sealed) {
                     for change in state.changes(epoch) {
                         let enriched =
                             |view: &usize| matches!(spec.views[*view].kind, ViewKind::Enriched);

@@ -6,6 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
 use crate::support::{Running, path, project, spawn, wait_for};
@@ -194,6 +195,26 @@ fn stranger_is_hung_up_on_and_the_cluster_comes_together() {
     for part in ["part-0-of-2", "part-1-of-2"] {
         assert!(fs::metadata(out.join(part).join("enriched.ndjson")).unwrap().len() > 0);
     }
+}
+
+/// Whoever says a byte now and then holds its place for a few seconds, not for good.
+#[test]
+fn stranger_that_drips_is_hung_up_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, ports) = hosts(folder.path(), 2);
+    let _first = process(0, &hosts, SPEC, &folder.path().join("out"), &["--once"]);
+    let mut stranger = None;
+    wait_for("the first process to listen", || {
+        stranger = TcpStream::connect(("127.0.0.1", ports[0])).ok();
+        stranger.is_some()
+    });
+    let mut stranger = stranger.unwrap();
+    // A greeting of 4,000 bytes that would take minutes.
+    stranger.write_all(b"tributary\n\0\0\x0f\xa0").unwrap();
+    wait_for("being hung up on", || {
+        std::thread::sleep(Duration::from_millis(100));
+        stranger.write_all(b" ").is_err()
+    });
 }
 
 #[test]

@@ -200,6 +200,22 @@ fn added_up(log: &Path) -> BTreeMap<String, i64> {
 }
 
 #[test]
+fn run_that_cannot_start_leaves_the_last_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut arguments = university(folder.path(), "10");
+    let out = folder.path().join("out");
+    let log = out.join("updates.ndjson");
+    fs::create_dir(&out).unwrap();
+    fs::write(&log, "{\"sealed\":7}\n").unwrap();
+    let missing = ["--events", "no-such-file", "--workers", "2", "--out", path(&out)];
+    arguments.extend(missing.map(str::to_owned));
+    let mut engine = spawn(&arguments, Stdio::null());
+    assert_eq!(engine.wait().code(), Some(1));
+    assert!(engine.said().contains("no-such-file"), "{}", engine.said());
+    assert_eq!(fs::read_to_string(&log).unwrap(), "{\"sealed\":7}\n");
+}
+
+#[test]
 fn reader_that_goes_away_ends_the_run_with_a_word() {
     let folder = tempfile::tempdir().unwrap();
     let mut arguments = university(folder.path(), "5000");

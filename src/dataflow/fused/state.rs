@@ -436,10 +436,9 @@ impl State {
         Some((&of_epoch.vector, of_epoch.waiting_rows))
     }
 
-    /// The first epoch before `frontier` that brought something and was not released.
-    pub fn first_recorded(&self, frontier: Option<Epoch>) -> Option<Epoch> {
-        let first = *self.recorded.as_ref()?.first_key_value()?.0;
-        frontier.is_none_or(|frontier| first < frontier).then_some(first)
+    /// The first epoch that brought something and was not released.
+    pub fn first_recorded(&self) -> Option<Epoch> {
+        Some(*self.recorded.as_ref()?.first_key_value()?.0)
     }
 
     /// What an epoch changed in records.

@@ -291,6 +291,23 @@ fn answer(socket: TcpStream, hello: &Hello) -> io::Result<(TcpStream, Hello)> {
     greet(socket, hello)
 }
 
+/// Reads from a socket until a moment, however the bytes drip.
+struct ReadUntil<'s> {
+    socket: &'s TcpStream,
+    deadline: Instant,
+}
+
+impl Read for ReadUntil<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.socket.set_read_timeout(Some(left))?;
+        self.socket.read(buffer)
+    }
+}
+
 /// Both say who they are, then both know.
 fn greet(mut socket: TcpStream, hello: &Hello) -> io::Result<(TcpStream, Hello)> {
     socket.set_nodelay(true)?;
@@ -301,22 +318,22 @@ fn greet(mut socket: TcpStream, hello: &Hello) -> io::Result<(TcpStream, Hello)>
         .with_retries(4);
     SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
     SockRef::from(&socket).set_tcp_user_timeout(Some(SILENCE_MAX))?;
-    socket.set_read_timeout(Some(HELLO_PATIENCE))?;
     socket.set_write_timeout(Some(HELLO_PATIENCE))?;
     let body = serde_json::to_vec(hello)?;
     let mut frame = MAGIC.to_vec();
     frame.extend_from_slice(&(body.len() as u32).to_be_bytes());
     frame.extend_from_slice(&body);
     socket.write_all(&frame)?;
+    let mut until = ReadUntil { socket: &socket, deadline: Instant::now() + HELLO_PATIENCE };
     let mut begin = [0; MAGIC.len() + size_of::<u32>()];
-    socket.read_exact(&mut begin)?;
+    until.read_exact(&mut begin)?;
     let (magic, length) = begin.split_at(MAGIC.len());
     let length = u32::from_be_bytes(length.try_into().expect("four bytes"));
     if magic != MAGIC || length > HELLO_BYTES_MAX {
         return Err(io::Error::other("no process of a cluster answers there"));
     }
     let mut body = vec![0; length as usize];
-    socket.read_exact(&mut body)?;
+    until.read_exact(&mut body)?;
     let theirs = serde_json::from_slice(&body)?;
     socket.set_read_timeout(None)?;
     socket.set_write_timeout(None)?;

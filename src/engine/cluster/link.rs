@@ -10,20 +10,25 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
 };
 
 use timely::communication::allocator::zero_copy::stream::Stream;
 
-use super::Lost;
+use super::{Lost, News};
 
 /// Where it is said that a peer is lost.
 #[derive(Clone)]
 pub(super) struct Losses {
     process: usize,
     host: String,
-    sender: mpsc::Sender<Lost>,
-    then: Arc<dyn Fn() + Send + Sync>,
+    news: mpsc::Sender<News>,
+    /// Set, so that the workers stop.
+    stop: Arc<AtomicBool>,
 }
 
 /// A connection to another process.
@@ -47,18 +52,18 @@ impl Losses {
     pub(super) fn new(
         process: usize,
         host: String,
-        sender: mpsc::Sender<Lost>,
-        then: Arc<dyn Fn() + Send + Sync>,
+        news: mpsc::Sender<News>,
+        stop: Arc<AtomicBool>,
     ) -> Losses {
-        Losses { process, host, sender, then }
+        Losses { process, host, news, stop }
     }
 
     /// Says that the peer is lost, and never comes back.
-    fn stop(&self, how: &str) -> ! {
+    fn lose(&self, how: &str) -> ! {
         let lost = Lost { process: self.process, host: self.host.clone(), how: how.to_owned() };
         // Nobody listens once another loss ends the process.
-        let _ = self.sender.send(lost);
-        (self.then)();
+        let _ = self.news.send(News::Lost(lost));
+        self.stop.store(true, Ordering::Relaxed);
         loop {
             std::thread::park();
         }
@@ -104,7 +109,7 @@ impl Read for Link {
         loop {
             match self.socket.read(buffer) {
                 Ok(0) if !self.received.has_left => {
-                    self.losses.stop("it closed the connection before its end");
+                    self.losses.lose("it closed the connection before its end");
                 }
                 Ok(read) => {
                     self.received.pass(&buffer[..read]);
@@ -113,7 +118,7 @@ impl Read for Link {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // It left, so what its host says of the connection after that is no matter.
                 Err(_) if self.received.has_left => return Ok(0),
-                Err(error) => self.losses.stop(&error.to_string()),
+                Err(error) => self.losses.lose(&error.to_string()),
             }
         }
     }
@@ -123,10 +128,10 @@ impl Write for Link {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.socket.write(bytes) {
-                Ok(0) => self.losses.stop("it takes no more"),
+                Ok(0) => self.losses.lose("it takes no more"),
                 Ok(written) => return Ok(written),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.losses.stop(&error.to_string()),
+                Err(error) => self.losses.lose(&error.to_string()),
             }
         }
     }

@@ -18,7 +18,7 @@ mod link;
 use std::{
     any::Any,
     net::TcpStream,
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::AtomicBool, mpsc},
     thread,
     time::Duration,
 };
@@ -65,27 +65,37 @@ pub struct Lost {
 /// The connections to the other processes.
 pub(super) struct Connections {
     guard: Option<CommsGuard>,
-    losses: mpsc::Receiver<Lost>,
+    news: mpsc::Receiver<News>,
+    /// For the news that all is done.
+    sender: mpsc::Sender<News>,
+}
+
+/// What the connections say.
+enum News {
+    /// A process is gone while it was needed.
+    Lost(Lost),
+    /// All processes have taken their leave.
+    AllDone,
 }
 
 /// What timely needs to start this process's workers.
 pub(super) type Builders = (Vec<AllocatorBuilder>, Box<dyn Any + Send>);
 
-/// Connects this process with the others; `lost` is called once when one is gone.
+/// Connects this process with the others; `stop` is set when one is gone.
 pub(super) fn connect(
     cluster: &Cluster,
     shape: &Shape,
     workers: usize,
     told: &dyn Fn(Connecting<'_>),
     is_to_end: &dyn Fn() -> bool,
-    lost: Arc<dyn Fn() + Send + Sync>,
+    stop: &Arc<AtomicBool>,
 ) -> Result<(Builders, Connections), HandshakeError> {
     let sockets = handshake::connect_all(cluster, shape, told, is_to_end)?;
-    let (sender, losses) = mpsc::channel();
+    let (sender, news) = mpsc::channel();
     let losses_of = |(process, socket): (usize, Option<TcpStream>)| {
         socket.map(|socket| {
             let host = cluster.hosts[process].clone();
-            Link::new(socket, Losses::new(process, host, sender.clone(), Arc::clone(&lost)))
+            Link::new(socket, Losses::new(process, host, sender.clone(), Arc::clone(stop)))
         })
     };
     let links: Vec<Option<Link>> = sockets.into_iter().enumerate().map(losses_of).collect();
@@ -96,32 +106,31 @@ pub(super) fn connect(
         initialize_networking_from_sockets(locals, links, cluster.process, workers, hooks);
     let (builders, guard) = networking.map_err(HandshakeError::Threads)?;
     let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
-    Ok(((builders, Box::new(())), Connections { guard: Some(guard), losses }))
+    Ok(((builders, Box::new(())), Connections { guard: Some(guard), news, sender }))
 }
 
 impl Connections {
     /// The first process that was lost, if one was.
     pub(super) fn lost(&self) -> Option<Lost> {
-        self.losses.try_recv().ok()
+        match self.news.try_recv() {
+            Ok(News::Lost(lost)) => Some(lost),
+            Ok(News::AllDone) | Err(_) => None,
+        }
     }
 
     /// Waits until all processes have computed all, or one is lost. This process's workers have
     /// ended.
     pub(super) fn finish(mut self) -> Result<(), Lost> {
         let guard = self.guard.take();
-        let (sender, ended) = mpsc::channel();
+        let sender = self.sender.clone();
         thread::spawn(move || {
             drop(guard);
             // Nobody listens where a process was lost.
-            let _ = sender.send(());
+            let _ = sender.send(News::AllDone);
         });
-        loop {
-            if ended.recv_timeout(Duration::from_millis(1)).is_ok() {
-                return Ok(());
-            }
-            if let Some(lost) = self.lost() {
-                return Err(lost);
-            }
+        match self.news.recv().expect("this holds a sender") {
+            News::Lost(lost) => Err(lost),
+            News::AllDone => Ok(()),
         }
     }
 }
