@@ -8,10 +8,10 @@
 //!
 //! Not here: whether names are declared and values make sense (`spec::resolve`).
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::LazyLock};
 
 use jsonschema::{
-    ValidationError,
+    ValidationError, Validator,
     error::{TypeKind, ValidationErrorKind as Kind},
 };
 use serde_json::{Map, Value, json};
@@ -32,6 +32,13 @@ pub fn json_schema() -> Value {
     schema.insert("title".to_owned(), json!("Tributary dataflow"));
     schema.to_value()
 }
+
+/// The schema, and what judges by it: compiling it takes longer than most specs.
+static SCHEMA: LazyLock<(Value, Validator)> = LazyLock::new(|| {
+    let schema = json_schema();
+    let validator = jsonschema::validator_for(&schema).expect("the generated schema is a schema");
+    (schema, validator)
+});
 
 /// A spec whose form could be read.
 pub(super) struct Read {
@@ -168,7 +175,7 @@ impl Reader<'_> {
 
 /// Judges a spec's form: what the schema has against a value, in words and with places.
 struct Form<'p> {
-    schema: Value,
+    schema: &'static Value,
     too_large: HashSet<String>,
     /// Pointers of keys that are not known.
     unknown: Vec<String>,
@@ -180,21 +187,19 @@ struct Form<'p> {
 impl Form<'_> {
     fn new(places: &Places, too_large: Vec<String>) -> Form<'_> {
         let too_large = too_large.into_iter().collect();
-        let (schema, findings) = (json_schema(), Findings::new(places));
+        let (schema, findings) = (&SCHEMA.0, Findings::new(places));
         Form { schema, too_large, unknown: Vec::new(), hides: false, findings }
     }
 
     /// What is wrong, and the pointers of keys without which the rest says what it was meant to;
     /// `None` where it does not.
     fn violations(mut self, value: &Value) -> (Vec<Violation>, Option<Vec<String>>) {
-        let validator =
-            jsonschema::validator_for(&self.schema).expect("the generated schema is a schema");
         for at in &self.too_large {
             let cause = format!("{} is an integer beyond 64 bits", self.name(at));
             let hint = at.contains("/in/").then(|| "write it as text, in quotes".to_owned());
             self.findings.at_value(at, Rule::OutOfBounds, cause, hint);
         }
-        for error in validator.iter_errors(value) {
+        for error in SCHEMA.1.iter_errors(value) {
             self.report(&error);
         }
         let unknown = (!self.hides).then_some(self.unknown);
@@ -257,7 +262,7 @@ impl Form<'_> {
         context: &[Vec<ValidationError<'static>>],
     ) {
         let at = error.instance_path().to_string();
-        let Choices { tag, words } = Choices::of(&self.schema, error);
+        let Choices { tag, words } = Choices::of(self.schema, error);
         let (Some(tag), Some(table)) = (&tag, error.instance().as_object()) else {
             return match (tag, error.instance().as_str()) {
                 (None, Some(word)) => self.report_unknown_choice(&at, word, &words),
