@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use differential_dataflow::input::InputSession;
 use support::{
-    EPOCH_EVENTS, Engine, Load, claims, cpu, decoded, load, no_json, resident, spec, worker,
+    EPOCH_EVENTS, Engine, Load, STUDENTS, claims, cpu, decoded, load, no_json, resident, spec,
+    worker,
 };
 use timely::dataflow::operators::probe::{Handle, Probe};
 use tributary::{
@@ -48,18 +49,12 @@ fn main() {
             _ => panic!("{name} is not known; options: --events N --runs N --only WORD"),
         }
     }
-    let load = load(events);
+    let load = load(events, STUDENTS);
     let records = spec(false);
     let counts = spec(true);
     println!("{} events, medians of {runs}, CPU us an event", load.lines.len());
     row(&only, "decode", runs, || decode(&records, &load));
-    row(&only, "dedupe, enrich, latest", runs, || {
-        let rows = decoded(&records, &load.lines);
-        let mut engine = Engine::start(&records, &load.people, Spread::NONE);
-        measured(rows.len(), || {
-            rows.iter().for_each(|rows| engine.epoch(rows.iter(), &mut no_json))
-        })
-    });
+    row(&only, "dedupe, enrich, latest", runs, || state(&records, &load));
     let mut made = 0;
     row(&only, "decode to enriched JSON", runs, || to_json(&records, &load, &mut made));
     row(&only, "the same, with counts", runs, || to_json(&counts, &load, &mut made));
@@ -70,6 +65,9 @@ fn main() {
     row(&only, "stock: dedupe, enrich, latest", runs.min(3), || stock(&records, &few));
     if "hot".contains(&only) {
         hot(&records, &load, runs);
+    }
+    if "wide".contains(&only) {
+        wide(&records, events, runs);
     }
     if "storm".contains(&only) {
         storm("at once", Spread::NONE, &records, &load);
@@ -130,6 +128,13 @@ fn decode(spec: &Arc<Spec>, load: &Load) -> f64 {
     took
 }
 
+/// Rows into what an engine holds that knows all documents.
+fn state(spec: &Arc<Spec>, load: &Load) -> f64 {
+    let rows = decoded(spec, &load.lines);
+    let mut engine = Engine::start(spec, &load.people, Spread::NONE);
+    measured(rows.len(), || rows.iter().for_each(|rows| engine.epoch(rows.iter(), &mut no_json)))
+}
+
 fn stock(spec: &Arc<Spec>, load: &Load) -> f64 {
     let rows = decoded(spec, &load.lines);
     let mut worker = worker();
@@ -183,14 +188,23 @@ fn hot(spec: &Arc<Spec>, load: &Load, runs: usize) {
     for (what, load) in
         [("hot cell", &cell), ("hot student", &student), ("nobody is known", &nobody)]
     {
-        row("", &format!("{what}: dedupe, enrich, latest"), runs.min(3), || {
-            let rows = decoded(spec, &load.lines);
-            let mut engine = Engine::start(spec, &load.people, Spread::NONE);
-            measured(rows.len(), || {
-                rows.iter().for_each(|rows| engine.epoch(rows.iter(), &mut no_json))
-            })
-        });
+        row("", &format!("{what}: dedupe, enrich, latest"), runs.min(3), || state(spec, load));
     }
+}
+
+/// A student for every event, each with a document.
+fn wide(spec: &Arc<Spec>, events: usize, runs: usize) {
+    let load = load(events, events);
+    let (held, before) = (resident(), cpu());
+    let engine = Engine::start(spec, &load.people, Spread::NONE);
+    let documents = load.people.len();
+    println!(
+        "wide: {documents} documents read in {:.2} s of CPU, {} bytes held for each",
+        (cpu() - before).as_secs_f64(),
+        resident().saturating_sub(held) / documents,
+    );
+    drop(engine);
+    row("", "wide: dedupe, enrich, latest", runs.min(3), || state(spec, &load));
 }
 
 /// All students change at once: corrected within one epoch, or spread.

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Engine, cpu, decoded, load, no_json, spec, worker};
+use support::{Engine, STUDENTS, cpu, decoded, load, no_json, spec, worker};
 use timely::dataflow::{
     InputHandle,
     operators::{Exchange, Input, Probe, probe::Handle},
@@ -45,7 +45,7 @@ fn main() {
     let options = options();
     let Options { rate, seconds, held, fuel } = options;
     let coming = (rate * seconds) as usize;
-    let load = load(held + 2 * coming);
+    let load = load(held + 2 * coming, STUDENTS);
     let lines = &load.lines[load.lines.len() - 2 * coming..];
     let (quiet, stormy) = lines.split_at(coming);
     println!("{rate} events a second for {seconds} s, epochs of 1 ms, {held} events held");

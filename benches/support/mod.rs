@@ -40,11 +40,15 @@ pub fn spec(with_counts: bool) -> Arc<Spec> {
     Arc::new(spec)
 }
 
-pub fn load(events: usize) -> Load {
+/// Students of a usual load.
+pub const STUDENTS: usize = 12_000;
+
+pub fn load(events: usize, students: usize) -> Load {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let status = Command::new(env!("CARGO_BIN_EXE_tributary"))
         .args(["generate", folder.path().to_str().expect("UTF-8"), "--seed", "5", "--faults", "0"])
-        .args(["--students", "12000", "--teachers", "434", "--events", &events.to_string()])
+        .args(["--students", &students.to_string(), "--teachers", "434"])
+        .args(["--events", &events.to_string()])
         .stdout(std::process::Stdio::null())
         .status();
     assert!(status.expect("the program can be started").success());

@@ -311,7 +311,8 @@ impl State {
         new.push((id, place));
     }
 
-    /// Something came of an epoch; with `is_end`, that all are to end.
+    /// Something came of an epoch, which may be far from complete; with `is_end`, that all are to
+    /// end.
     pub(super) fn hear(&mut self, epoch: Epoch, is_end: bool) {
         self.newest = self.newest.max(epoch);
         self.ending |= is_end;
