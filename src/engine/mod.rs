@@ -52,9 +52,12 @@ pub const WORKERS_MAX: usize = 64;
 /// Most processes of a cluster: each talks with each.
 pub const PROCESSES_MAX: usize = 64;
 
-/// How long other workers may take to stop after one failed: one may wait for a reader of the
-/// output that takes nothing.
+/// How long workers may take to stop after one failed or another process was lost: they may wait
+/// for a reader of the output that takes nothing.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between looks at whether they are to stop.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// A run over files.
 #[derive(Clone)]
@@ -275,7 +278,7 @@ fn work(
 ) -> Result<Vec<Result<worker::End, EngineError>>, EngineError> {
     let workers = builders.len();
     let (sender, ends) = mpsc::channel();
-    let shared = Arc::clone(shared);
+    let (shared, stop) = (Arc::clone(shared), Arc::clone(&shared.stop));
     let config = timely::WorkerConfig::default();
     let guards = timely::execute::execute_from(builders, others, config, move |worker| {
         let run = AssertUnwindSafe(|| worker::run(worker, &shared));
@@ -293,20 +296,20 @@ fn work(
     });
     let guards = guards.map_err(EngineError::Workers)?;
     let mut ended = Vec::with_capacity(workers);
-    while ended.len() < workers {
-        let is_failed = ended.iter().any(Result::is_err);
-        let end = match is_failed {
-            true => ends.recv_timeout(STOP_PATIENCE).ok(),
-            false => Some(ends.recv().expect("each worker says how it ended")),
-        };
-        let Some(end) = end else { break };
-        ended.push(end);
+    let mut looks_left = STOP_PATIENCE.as_millis() / BETWEEN_LOOKS.as_millis();
+    while ended.len() < workers && looks_left > 0 {
+        match ends.recv_timeout(BETWEEN_LOOKS) {
+            Ok(end) => ended.push(end),
+            Err(_) if stop.load(Ordering::Relaxed) => looks_left -= 1,
+            Err(_) => {}
+        }
     }
     let is_failed = ended.iter().any(Result::is_err);
-    match is_failed && (in_cluster || ended.len() < workers) {
+    match is_failed && in_cluster || ended.len() < workers {
         true => std::mem::forget(guards),
         false => drop(guards),
     }
+    ended.resize_with(workers, || Err(EngineError::Stopped));
     Ok(ended)
 }
 

@@ -14,8 +14,8 @@
 //! Invariants: a line that seals an epoch stands after all its updates and those of the epochs
 //! before it, of all workers of the process. Adding up `diff` by view and row over the updates of
 //! sealed epochs gives the views of exactly those lines, where none waits; no row is ever taken
-//! back more often than it was given. Lines are never torn but by a crash, the last one. Who reads
-//! slowly is waited for.
+//! back more often than it was given. Lines are never torn but the last one, by a crash or by a
+//! write that failed. Who reads slowly is waited for.
 //!
 //! Not here: when an epoch is sealed (`engine`), how a row looks (`sink::render`).
 
@@ -78,6 +78,8 @@ enum Out {
     /// To a file that is still to be made.
     Unbegun(PathBuf),
     Begun(File),
+    /// Nowhere: a write failed, perhaps in the middle of a line, and nothing may follow that.
+    Broken,
 }
 
 /// What the workers said of an epoch.
@@ -181,7 +183,7 @@ impl UpdateLog {
             return Ok(());
         }
         let synced = match &self.written().out {
-            Out::Unbegun(_) => Ok(()),
+            Out::Unbegun(_) | Out::Broken => Ok(()),
             Out::Begun(file) => file.sync_all(),
         };
         synced.map_err(|source| self.unwritten(source))
@@ -390,7 +392,10 @@ impl Written {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     thread::sleep(BETWEEN_TRIES);
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.out = Out::Broken;
+                    return Err(error);
+                }
             }
         }
         Ok(())
@@ -408,6 +413,7 @@ impl Out {
         match self {
             Out::Begun(file) => Ok(file),
             Out::Unbegun(_) => unreachable!("it was just begun"),
+            Out::Broken => Err(io::Error::other("an earlier write failed")),
         }
     }
 }

@@ -25,6 +25,10 @@ fn hosts(folder: &Path, processes: usize) -> (PathBuf, Vec<u16>) {
 
 /// One of two processes over the sample.
 fn process(number: usize, hosts: &Path, spec: &str, out: &Path, more: &[&str]) -> Running {
+    spawn(&arguments(number, hosts, spec, out, more), Stdio::null())
+}
+
+fn arguments(number: usize, hosts: &Path, spec: &str, out: &Path, more: &[&str]) -> Vec<String> {
     let number = number.to_string();
     let named = [
         "run",
@@ -44,9 +48,7 @@ fn process(number: usize, hosts: &Path, spec: &str, out: &Path, more: &[&str]) -
         "--hosts",
         path(hosts),
     ];
-    let arguments: Vec<String> =
-        named.iter().chain(more).map(|argument| (*argument).to_owned()).collect();
-    spawn(&arguments, Stdio::null())
+    named.iter().chain(more).map(|argument| (*argument).to_owned()).collect()
 }
 
 const SAMPLE: &str = "data/attendance/events.ndjson";
@@ -68,6 +70,29 @@ fn lost_process_ends_the_other_with_a_word() {
     assert_eq!(engines[0].wait().code(), Some(1));
     let lost = format!("process 1 at 127.0.0.1:{} was lost", ports[1]);
     assert!(engines[0].said().contains(&lost), "{}", engines[0].said());
+}
+
+/// A process that waits for whoever takes its output still ends when another one is lost.
+#[test]
+fn lost_process_ends_one_whose_reader_is_slow() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, _) = hosts(folder.path(), 2);
+    let out = folder.path().join("out");
+    let mut arguments = arguments(0, &hosts, SPEC, Path::new("-"), &[]);
+    let metrics = folder.path().join("metrics");
+    arguments.extend(["--metrics", path(&metrics)].map(str::to_owned));
+    let mut first = spawn(&arguments, Stdio::piped());
+    let mut second = process(1, &hosts, SPEC, &out, &["--metrics", path(&metrics)]);
+    // Nobody reads: what the second has sealed, the first could not write.
+    let log = out.join("part-1-of-2/updates.ndjson");
+    wait_for("the second to seal", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("\"sealed\""))
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(first.child.try_wait().unwrap().is_none(), "{}", first.said());
+    second.child.kill().unwrap();
+    assert_eq!(first.wait().code(), Some(1));
+    assert!(first.said().contains("was lost"), "{}", first.said());
 }
 
 /// Which records wait for corrections differs by process; who reads both logs must still come to
