@@ -33,7 +33,7 @@ use tributary::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The default of the program.
-const SPREAD: Spread = Spread { atomic_max: 20_000, fuel: 2_000 };
+const SPREAD: Spread = Spread { atomic_max: 20_000, fuel: 250 };
 /// Events over which the stock dataflow is measured.
 const STOCK_EVENTS: usize = 100_000;
 

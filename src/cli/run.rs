@@ -104,18 +104,19 @@ pub(super) struct Run {
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     patience: u64,
 
-    /// How often an epoch is cut, in milliseconds: what happens within one is seen together.
+    /// How often an epoch is cut, in milliseconds: what happens within one is seen together. While
+    /// records wait for corrections, epochs follow each other without a pause.
     #[arg(long, value_name = "MS", default_value_t = 10, conflicts_with = "once",
           value_parser = clap::value_parser!(u64).range(1..=60_000))]
     tick: u64,
 
-    /// Where at most so many records (a worker) wait for corrections, they are corrected within one
-    /// epoch, else --fuel an epoch, and fresh events come first.
+    /// Where at most so many records (a worker) need corrections, in one epoch or in some on end,
+    /// they are corrected at once, else --fuel an epoch, and fresh events come first.
     #[arg(long, value_name = "N", default_value_t = 20_000, conflicts_with = "once")]
     atomic_max: u64,
 
     /// Records (a worker) that an epoch corrects where more wait than --atomic-max.
-    #[arg(long, value_name = "N", default_value_t = 2_000, conflicts_with = "once",
+    #[arg(long, value_name = "N", default_value_t = 250, conflicts_with = "once",
           value_parser = clap::value_parser!(u64).range(1..))]
     fuel: u64,
 

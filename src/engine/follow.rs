@@ -7,10 +7,11 @@
 //! Invariants: the documents that there are at the start belong to the first epoch, so no event
 //! goes out before they are known. Labels of epochs strictly grow on each worker, and whoever hears
 //! that another has cut its own or a later one cuts at once, so no clock holds the others back;
-//! labels never enter a result. Where nothing comes and nothing waits, no epoch is cut. A worker
-//! has at most `FULL_EPOCHS_IN_FLIGHT` times what an epoch holds in epochs that are not sealed, and
-//! a sink that is slow is waited for: pressure goes back to the files (P9). Once one worker is
-//! asked to end, all close their open epoch and end.
+//! labels never enter a result. Where nothing comes and nothing waits, no epoch is cut. An epoch
+//! that is not full is cut only once those before it are sealed: what takes long makes epochs
+//! larger, not more. A worker has at most `FULL_EPOCHS_IN_FLIGHT` times what an epoch holds in
+//! epochs that are not sealed, and a sink that is slow is waited for: pressure goes back to the
+//! files (P9). Once one worker is asked to end, all close their open epoch and end.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -36,8 +37,9 @@ use crate::{
 /// How many epochs' worth of lines and bytes a worker may have read that are not sealed.
 const FULL_EPOCHS_IN_FLIGHT: u64 = 4;
 
-/// How many epochs a worker may have cut that are not sealed, full or empty.
-const EPOCHS_IN_FLIGHT: usize = 64;
+/// How many steps are made for an epoch to be sealed before it is read on: its events pass several
+/// operators.
+const STEPS_TO_SEAL: usize = 8;
 
 /// How many lines of documents and changes are read before events have their turn again.
 const DOCUMENTS_AT_ONCE: u64 = 64;
@@ -138,8 +140,7 @@ impl<'a> Follower<'a> {
         while !self.is_to_end() {
             let more = self.read()?;
             let now = Instant::now();
-            let is_time = self.is_full() || now >= next_cut || self.is_behind();
-            if is_time && self.may_cut() {
+            if self.is_to_cut(now >= next_cut) {
                 self.cut();
                 next_cut = now + self.follow.tick;
             }
@@ -153,6 +154,7 @@ impl<'a> Follower<'a> {
                     worker.step_or_park(Some(until_look.clamp(PARK, BETWEEN_LOOKS)))
                 }
             };
+            self.step_to_seal(worker);
             self.hand_on()?;
         }
         if self.follow.end.load(Ordering::Relaxed) {
@@ -221,10 +223,22 @@ impl<'a> Follower<'a> {
         self.epoch <= self.flow.state().newest_epoch()
     }
 
-    fn may_cut(&self) -> bool {
-        match self.has_something() {
-            true => self.unsealed.len() < EPOCHS_IN_FLIGHT,
-            false => self.is_behind(),
+    /// Whether the open epoch is to end; `is_tick`: as far as the tick is concerned.
+    fn is_to_cut(&self, is_tick: bool) -> bool {
+        if !self.has_something() {
+            return self.is_behind();
+        }
+        // Corrections wait for no tick, only for those before them.
+        let is_time = is_tick || self.is_behind() || self.flow.state().waiting_rows() > 0;
+        self.is_full() || is_time && self.unsealed.is_empty()
+    }
+
+    /// Steps until the epochs that were cut here are sealed, as far as that takes but a few steps.
+    fn step_to_seal(&self, worker: &mut Worker) {
+        let Some((newest, _)) = self.unsealed.back() else { return };
+        let is_sealed = || self.flow.frontier().has_sealed(*newest);
+        for _ in (0..STEPS_TO_SEAL).take_while(|_| !is_sealed()) {
+            worker.step();
         }
     }
 

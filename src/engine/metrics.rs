@@ -74,8 +74,8 @@ impl Default for Metrics {
         );
         registry.register(
             "sealed_epoch",
-            "The epoch before which all is written, by its nature milliseconds since 1970; it stands while \
-             nothing comes",
+            "The epoch before which all is written, by its nature milliseconds since 1970; it \
+             stands while nothing comes",
             sealed.clone(),
         );
         Metrics {

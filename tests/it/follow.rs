@@ -20,6 +20,10 @@ use crate::support::{Running, path, spawn, tributary, wait_for};
 
 /// A university in a folder, and the arguments that follow it.
 fn university(folder: &Path, events: &str) -> Vec<String> {
+    university_of(folder, events, "50")
+}
+
+fn university_of(folder: &Path, events: &str, students: &str) -> Vec<String> {
     let input = folder.join("in");
     let generated = tributary(&[
         "generate",
@@ -27,7 +31,7 @@ fn university(folder: &Path, events: &str) -> Vec<String> {
         "--events",
         events,
         "--students",
-        "50",
+        students,
         "--teachers",
         "5",
         "--seed",
@@ -197,6 +201,35 @@ fn added_up(log: &Path) -> BTreeMap<String, i64> {
     }
     rows.retain(|_, times| *times != 0);
     rows
+}
+
+/// A change of everything comes in pieces, each too small to be spread alone.
+#[test]
+fn change_of_all_documents_is_spread() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut arguments = university_of(folder.path(), "30000", "1000");
+    let (out, metrics) = (folder.path().join("out"), folder.path().join("metrics"));
+    arguments.extend(["--out", path(&out), "--metrics", path(&metrics)].map(str::to_owned));
+    let changes = folder.path().join("in/changes.ndjson");
+    fs::write(&changes, "").unwrap();
+    let mut engine = spawn(&arguments, Stdio::null());
+    let log = out.join("updates.ndjson");
+    let holds = |what: &str| fs::read_to_string(&log).is_ok_and(|text| text.contains(what));
+    wait_for("all events", || holds(&all_lines(folder.path())));
+    let people = fs::read_to_string(folder.path().join("in/people.ndjson")).unwrap();
+    let renamed = people
+        .replace("\"short_title\":\"", "\"short_title\":\"N")
+        .replace("{\"_id\"", "{\"after\":0,\"op\":\"index\",\"_id\"");
+    fs::write(&changes, renamed).unwrap();
+    wait_for("all changes", || holds(&format!("{},\"waiting\":0}}", all_lines(folder.path()))));
+    let text = fs::read_to_string(&log).unwrap();
+    let seals = text.lines().filter(|line| line.starts_with("{\"sealed\""));
+    let waiting = seals.filter(|seal| !seal.ends_with("\"waiting\":0}")).count();
+    assert!(waiting > 10, "{waiting} epochs were sealed amid corrections");
+    let waiting = || metric(&metrics, "tributary_waiting_corrections");
+    wait_for("the metric to say that nothing waits any more", || waiting() == Some(0));
+    ask_to_end(&engine.child);
+    assert_eq!(engine.wait().code(), Some(0), "{}", engine.said());
 }
 
 #[test]

@@ -5,9 +5,9 @@
 //!
 //! Invariants: an epoch is worked off once it is complete, and epochs in their order, so the state
 //! after an epoch is what the inputs up to it say, however fast the workers step. Fresh events come
-//! first. Once more rows wait for corrections than `atomic_max`, all are spread: each epoch
-//! corrects as many as its fuel allows, and the operator keeps epochs coming until none waits, or
-//! until it was asked to end.
+//! first. Once more rows need corrections than `atomic_max`, in one epoch or in some on end, all
+//! are spread: each epoch corrects as many as its fuel allows, and the operator keeps epochs coming
+//! until none waits, or until it was asked to end.
 //!
 //! Not here: what is known to be right (`dataflow::stock`, in plain differential operators; the
 //! tests hold this against it at every epoch).
@@ -56,7 +56,8 @@ pub type Addressed = (u64, Bundle);
 /// How corrections are spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spread {
-    /// Where at most so many rows wait, all are corrected in the epoch;
+    /// Where at most so many rows wait, all are corrected in the epoch; so many over epochs on end,
+    /// since a large change may come in pieces;
     pub atomic_max: u64,
     /// else so many, at least 1, an epoch, until none waits.
     pub fuel: u64,
@@ -89,7 +90,7 @@ pub fn keep_records<'s>(
             let mut arrived: BTreeMap<Epoch, Arrived> = BTreeMap::new();
             // At which epoch rows that wait are corrected next, if no other comes before.
             let mut next_turn: Option<Capability<Epoch>> = None;
-            let mut is_spreading = false;
+            let mut spreading = Spreading::default();
             move |(input, frontier), output| {
                 let mut state = state.borrow_mut();
                 input.for_each(|capability, addressed| {
@@ -116,7 +117,7 @@ pub fn keep_records<'s>(
                         Some(Arrived { capability, bundles }) => (capability, bundles),
                         None => (next_turn.take().expect("it is the turn's epoch"), Vec::new()),
                     };
-                    work_off(&mut state, bundles, spread, &mut is_spreading);
+                    work_off(&mut state, bundles, spread, &mut spreading);
                     let mut session = output.session(&capability);
                     let tallies = state.end_epoch(epoch);
                     tallies.for_each(|(group, tally)| session.give((group, epoch, tally)));
@@ -137,8 +138,29 @@ pub fn keep_records<'s>(
     )
 }
 
+/// Whether corrections are being spread.
+#[derive(Default)]
+struct Spreading {
+    is_on: bool,
+    /// Rows corrected in the last epochs on end that corrected some.
+    corrected: u64,
+}
+
+impl Spreading {
+    /// Corrects what an epoch may.
+    fn correct(&mut self, state: &mut State, spread: Spread) {
+        let waiting = state.waiting_rows();
+        self.is_on |= self.corrected.saturating_add(waiting) > spread.atomic_max;
+        // The last rows of many are spread too: whoever waits would notice them as well.
+        state.correct(if self.is_on { spread.fuel } else { u64::MAX });
+        let corrected = waiting - state.waiting_rows();
+        self.corrected = if corrected == 0 { 0 } else { self.corrected + corrected };
+        self.is_on &= state.waiting_rows() > 0;
+    }
+}
+
 /// Brings the state to the end of an epoch, but for rows that wait beyond it.
-fn work_off(state: &mut State, bundles: Vec<Bundle>, spread: Spread, is_spreading: &mut bool) {
+fn work_off(state: &mut State, bundles: Vec<Bundle>, spread: Spread, spreading: &mut Spreading) {
     let mut rows = Vec::with_capacity(bundles.len());
     for Bundle { events, claims, bounds, end: _ } in bundles {
         state.reach(bounds);
@@ -147,8 +169,5 @@ fn work_off(state: &mut State, bundles: Vec<Bundle>, spread: Spread, is_spreadin
     }
     state.settle_documents();
     rows.iter().flat_map(Rows::iter).for_each(|event| state.admit(event));
-    // The last rows of many are spread too: whoever waits would notice them as well.
-    *is_spreading |= state.waiting_rows() > spread.atomic_max;
-    state.correct(if *is_spreading { spread.fuel } else { u64::MAX });
-    *is_spreading &= state.waiting_rows() > 0;
+    spreading.correct(state, spread);
 }

@@ -15,7 +15,7 @@ use crate::{
     spec::{ShardId, Spec},
 };
 
-/// Most events that wait for a worker before they are sent to it.
+/// Most events of a bundle.
 const EVENTS_OF_BUNDLE: usize = 1000;
 
 /// The bundles of one worker's open epoch.
