@@ -144,7 +144,8 @@ impl<'a> Follower<'a> {
                 self.cut();
                 next_cut = now + self.follow.tick;
             }
-            match more {
+            // What would be cut at once needs no sleep before.
+            match more || self.is_to_cut(false) {
                 true => worker.step(),
                 false => {
                     let until_look = match self.has_something() {
