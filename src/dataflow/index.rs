@@ -67,6 +67,15 @@ impl Index {
         }
     }
 
+    /// Takes out the number under `hash` that is the one.
+    pub(super) fn remove(&mut self, hash: u64, mut is_it: impl FnMut(u32) -> bool) {
+        let half = hash as u32;
+        let same = |slot: &Slot| slot.hash == half && is_it(slot.number);
+        if let Ok(found) = self.tables[table(hash)].find_entry(spread(half), same) {
+            found.remove();
+        }
+    }
+
     /// All numbers, in no order that means anything.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         self.tables.iter().flatten().map(|slot| slot.number)
@@ -112,6 +121,12 @@ mod tests {
             }
         }
         assert_eq!(index.len(), keys.len());
+        index.remove((17 << 56) | 3, |other| keys[other as usize] == 17);
+        index.remove((17 << 56) | 3, |other| keys[other as usize] == 18);
+        assert_eq!(index.len(), keys.len() - 1);
+        let free = index.place((17 << 56) | 3, |other| keys[other as usize] == 17);
+        let Place::Free(free) = free else { panic!("17 was taken out") };
+        free.insert(17);
         assert_eq!(index.iter().map(u64::from).sum::<u64>(), keys.iter().sum::<u64>());
     }
 }

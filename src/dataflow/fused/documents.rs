@@ -5,7 +5,8 @@
 //!
 //! Invariants: of several claims of a key the smallest `_id` has it; a version is a document or
 //! "not known", so a row's version also says which entry it asked; a version is kept while it holds
-//! or a row was sent with it, and until what was sent has been handed on.
+//! or a row was sent with it, and until what was sent has been handed on; an entry, while somebody
+//! has its key or a row asked for it.
 //!
 //! Not here: the rows (`state`), which of them are corrected when.
 
@@ -48,7 +49,7 @@ pub(super) struct Entry {
     pub(super) version: VersionId,
     /// The newest row that asks for this key; each names the next older one.
     pub(super) newest: Option<RowId>,
-    /// How many rows ask.
+    /// How many rows ask: that never becomes less.
     pub(super) rows: u32,
     /// The next row to be corrected.
     pub(super) next_to_correct: Option<RowId>,
@@ -74,6 +75,7 @@ pub(super) struct Documents {
     entries: Vec<Entry>,
     versions: Vec<Version>,
     free: Vec<VersionId>,
+    free_entries: Vec<EntryId>,
     touched: Vec<EntryId>,
 }
 
@@ -85,22 +87,23 @@ impl Documents {
             entries: Vec::new(),
             versions: vec![nobody],
             free: Vec::new(),
+            free_entries: Vec::new(),
             touched: Vec::new(),
         }
     }
 
     /// The entry of the key that consists of these bytes; a new one, known to nobody, if need be.
     pub(super) fn entry_of(&mut self, key: &[u8], hash: u64) -> EntryId {
-        let Documents { index, entries, versions, free, .. } = self;
+        let Documents { index, entries, versions, free, free_entries, .. } = self;
         let is_it = |number: u32| entries[number as usize].key.bytes() == key;
         let place = match index.place(hash, is_it) {
             Place::Taken(number) => return EntryId(*number),
             Place::Free(place) => place,
         };
-        let id = EntryId(entries.len() as u32);
+        let id = free_entries.pop().unwrap_or(EntryId(entries.len() as u32));
         place.insert(id.0);
         let version = new_version(versions, free, id, None);
-        entries.push(Entry {
+        let entry = Entry {
             key: Key::of_bytes(key),
             claims: Vec::new(),
             version,
@@ -110,7 +113,11 @@ impl Documents {
             left_to_correct: 0,
             waits: false,
             touched: false,
-        });
+        };
+        match entries.get_mut(id.0 as usize) {
+            Some(forgotten) => *forgotten = entry,
+            None => entries.push(entry),
+        }
         id
     }
 
@@ -157,17 +164,29 @@ impl Documents {
             let holder = entry.claims.first().map(|(_, document)| Arc::clone(document));
             let held = &versions[entry.version.0 as usize];
             let says = |document: &Option<Arc<Document>>| document.as_ref().map(|d| d.row.clone());
-            if says(&held.document) == says(&holder) {
-                continue;
+            if says(&held.document) != says(&holder) {
+                let before = entry.version;
+                entry.version = new_version(versions, free, id, holder);
+                if versions[before.0 as usize].rows == 0 {
+                    self.free(before);
+                }
+                changed(self, id);
             }
-            let before = entry.version;
-            entry.version = new_version(versions, free, id, holder);
-            if versions[before.0 as usize].rows == 0 {
-                self.free(before);
-            }
-            changed(self, id);
+            self.forget_if_idle(id);
         }
         self.touched = touched;
+    }
+
+    /// Forgets an entry whose key nobody has and no row ever asked for.
+    fn forget_if_idle(&mut self, id: EntryId) {
+        let Entry { key, claims, version, rows, .. } = self.entry_mut(id);
+        if !claims.is_empty() || *rows > 0 {
+            return;
+        }
+        let (hash, version) = (key.hash(), *version);
+        self.index.remove(hash, |number| number == id.0);
+        self.free(version);
+        self.free_entries.push(id);
     }
 
     /// The document of a version.
@@ -218,4 +237,29 @@ fn new_version(
     }
     versions.push(version);
     VersionId((versions.len() - 1) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Value;
+
+    /// One document that has another number each time.
+    #[test]
+    fn keys_that_nobody_has_or_asked_for_are_forgotten() {
+        let mut documents = Documents::new();
+        let key = |number: i128| Key::of([Some(Value::Integer(number))]);
+        let asked = documents.entry_of(key(7).bytes(), key(7).hash());
+        documents.entry_mut(asked).rows += 1;
+        for number in 0..1000 {
+            let content = Document { row: Row::of_bytes(&[1]), fragments: Fragments::default() };
+            documents.claim(&key(number), "a".into(), content);
+            documents.settle(|_, _| {});
+            documents.unclaim(&key(number), "a");
+            documents.settle(|_, _| {});
+        }
+        assert_eq!(documents.index.len(), 1, "that which was asked for");
+        assert_eq!(documents.entry_of(key(7).bytes(), key(7).hash()), asked);
+        assert!(documents.entries.len() <= 3 && documents.versions.len() <= 5);
+    }
 }

@@ -33,6 +33,7 @@ enum Piece {
 }
 
 /// What a document looks like in its records, cut where other columns come between.
+#[derive(Default)]
 pub(super) struct Fragments {
     bytes: Box<[u8]>,
     ends: Box<[u32]>,

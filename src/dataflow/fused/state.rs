@@ -251,10 +251,10 @@ impl State {
             let entry_id = documents.entry_of(key_bytes, Key::hash_of_bytes(key_bytes));
             let entry = documents.entry_mut(entry_id);
             let version = entry.version;
+            entry.rows += 1;
             if corrected {
                 slab.set_word(id, header.older(place), RowId::to_word(entry.newest));
                 entry.newest = Some(id);
-                entry.rows += 1;
             }
             slab.set_word(id, header.sent(place), version.0);
             documents.hold(version);

@@ -339,3 +339,25 @@ fn greet(mut socket: TcpStream, hello: &Hello) -> io::Result<(TcpStream, Hello)>
     socket.set_write_timeout(None)?;
     Ok((socket, theirs))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_refused_before_its_shape_is_looked_at() {
+        let hello = |version: &str, shape: serde_json::Value| Hello {
+            process: 1,
+            version: version.to_owned(),
+            shape: shape.as_object().expect("an object").clone(),
+        };
+        let ours = hello("0.1.0", serde_json::json!({ "--workers": 2 }));
+        assert!(judge(&ours, &ours).is_ok());
+        let newer = hello("0.2.0", serde_json::json!({}));
+        let refused = judge(&ours, &newer).expect_err("another version").to_string();
+        assert!(refused.contains("process 1 has version 0.2.0, this one has 0.1.0"), "{refused}");
+        let other = hello("0.1.0", serde_json::json!({ "--workers": 3 }));
+        let refused = judge(&ours, &other).expect_err("other workers").to_string();
+        assert!(refused.contains("has --workers 3, this one has 2"), "{refused}");
+    }
+}
