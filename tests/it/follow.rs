@@ -8,6 +8,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, Stdio},
+    sync::mpsc,
     time::Duration,
 };
 
@@ -75,19 +76,24 @@ fn slow_reader_is_waited_for_and_loses_nothing() {
     });
     assert!(last.unwrap() < 2500, "{last:?} lines were read and not taken");
     let out = BufReader::new(engine.child.stdout.take().unwrap());
-    let mut updates = 0;
-    for line in out.lines() {
-        let line = line.unwrap();
-        match line.strip_prefix("{\"sealed\":") {
-            Some(seal)
-                if seal.contains("\"waiting\":0") && seal.contains(&all_lines(folder.path())) =>
-            {
-                break;
+    let (sender, lines_out) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Until the engine ends, or the test does.
+        out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    let (mut updates, mut is_whole) = (0, false);
+    wait_for("the seal of everything", || {
+        for line in lines_out.try_iter() {
+            match line.strip_prefix("{\"sealed\":") {
+                Some(seal) => {
+                    is_whole |=
+                        seal.contains("\"waiting\":0") && seal.contains(&all_lines(folder.path()));
+                }
+                None => updates += 1,
             }
-            Some(_) => {}
-            None => updates += 1,
         }
-    }
+        is_whole
+    });
     assert!(updates > 10_000, "{updates} updates");
     ask_to_end(&engine.child);
     assert_eq!(engine.wait().code(), Some(0), "{}", engine.said());
