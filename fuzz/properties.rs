@@ -3,6 +3,7 @@
 //! Shape: bytes in, nothing out. The fuzz targets and `tests/it/fuzzed.rs` share these.
 
 use std::{
+    collections::HashSet,
     path::Path,
     sync::{Arc, LazyLock},
 };
@@ -31,12 +32,13 @@ pub fn events(bytes: &[u8]) {
     assert_eq!(outcome, decoder.decode(bytes).map(<[u8]>::to_vec), "a decoder remembers nothing");
 }
 
-/// Every line is a document or refused, and a document claims a key of a lookup at most once.
+/// Every line is a document or refused, and a document has at most one key of each lookup.
 pub fn documents(bytes: &[u8]) {
     let projector = Projector::new(Arc::clone(&SPEC));
     let Ok(line) = document::read(bytes, &projector) else { return };
     if let Content::Claims(claims) = line.statement.content {
-        assert!(claims.len() <= SPEC.lookups.len());
+        let lookups: HashSet<_> = claims.iter().map(|claim| claim.lookup).collect();
+        assert_eq!(lookups.len(), claims.len());
         assert!(claims.iter().all(|claim| claim.document == line.statement.id));
     }
 }

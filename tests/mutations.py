@@ -4,7 +4,7 @@
     tests/mutations.py [--only WORD] [--from N] [--list]
 
 Each mutation replaces one text in one file of a copy of the project, builds it, and runs the tests: first the unit
-tests and the scripts of the dataflow, then the tests of growing files and of clusters, and where those stay green the sample of
+tests, the scripts of the dataflow and its agreement with the stock one, then the tests of growing files and of clusters, and where those stay green the sample of
 the acceptance with its hostile input. A mutation that does not build, or whose text does not stand exactly once, is a fault of
 this list. About a minute a mutation.
 
@@ -72,7 +72,7 @@ MUTATIONS = [
     ("what stood there is not taken back in the log", "src/sink/update_log.rs", "if let Some(before) = &change.before {", "if let Some(before) = change.before.as_ref().filter(|_| epoch == 0) {"),
     ("what waits is forgotten once no more comes with it", "src/dataflow/fused/mod.rs", "state.waiting_rows() > 0 && !state.is_ending()", "state.waiting_rows() > 1_000_000 && !state.is_ending()"),
     ("a shrunk file is read on", "src/source/lines.rs", "if left < read {", "if left > read {"),
-    ("a slow reader is not waited for", "src/engine/follow.rs", "if self.is_full() || unsealed.is_at_least(FULL_EPOCHS_IN_FLIGHT, epoch_lines) {", "if self.is_full() {"),
+    ("a slow reader is not waited for", "src/engine/follow.rs", "unsealed.is_at_least(FULL_EPOCHS_IN_FLIGHT, epoch_lines)", "unsealed.is_at_least(1000 * FULL_EPOCHS_IN_FLIGHT, epoch_lines)"),
     ("one process that is asked to end does not take the others along", "src/dataflow/fused/state.rs", "self.ending |= is_end;", "self.ending |= is_end && epoch == 0;"),
     ("a log is silent while others correct", "src/sink/update_log.rs", "if last <= self.sealed {", "if last <= self.sealed || last > 0 {"),
     # several processes
@@ -87,7 +87,7 @@ BIN = pathlib.Path(ENVIRONMENT["CARGO_TARGET_DIR"]) / "debug" / "tributary"
 # The cheapest first: most mutations turn those red.
 TESTS = {
     "unit tests": ["cargo", "test", "--quiet", "--lib"],
-    "scripts of the dataflow": ["cargo", "test", "--quiet", "--test", "it", "dataflow::"],
+    "scripts and agreement": ["cargo", "test", "--quiet", "--test", "it", "--", "dataflow::", "agreement::"],
     "growing files and clusters": ["cargo", "test", "--quiet", "--test", "it", "--", "follow::", "cluster::"],
     "sample of the acceptance": [sys.executable, "tests/oracle/acceptance.py", "--sample", "--stop", "--bin", str(BIN)],
 }

@@ -77,9 +77,10 @@ pub(super) struct Run {
           value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX as i64))]
     workers: u16,
 
-    /// Most lines that each events file gives to one epoch. More is faster and holds more in
-    /// memory; the results are the same for any number (with corrections = "never" only for one
-    /// events file: what is known when an event arrives depends on how files are interleaved).
+    /// Most lines that each events file, and without --once each worker, gives to one epoch. More
+    /// is faster and holds more in memory; the results are the same for any number (with
+    /// corrections = "never" only for one events file: what is known when an event arrives depends
+    /// on how files are interleaved).
     #[arg(long, default_value_t = 20_000, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epoch_lines: u64,

@@ -84,10 +84,9 @@ impl ReferenceFiles {
         let more_documents =
             self.read_documents(most, &mut |statement| take(Input::Documents, statement))?;
         let mut left = most;
-        while left > 0 && self.read_change(0)? {
+        while self.read_change(0, &mut left)? {
             let (_, statement) = self.ahead.take().expect("a change was read");
             take(Input::Changes, statement);
-            left -= 1;
         }
         Ok(more_documents || left == 0)
     }
@@ -133,7 +132,7 @@ impl ReferenceFiles {
         line: u64,
         take: &mut dyn FnMut(Statement),
     ) -> Result<Option<u64>, ReferenceError> {
-        let mut last = 0;
+        let (mut last, mut lines_left) = (0, u64::MAX);
         loop {
             match self.ahead.take() {
                 Some((after, statement)) if after <= line => {
@@ -144,7 +143,7 @@ impl ReferenceFiles {
                     self.ahead = Some((after, statement));
                     return Ok(Some(after));
                 }
-                None if self.read_change(last)? => {}
+                None if self.read_change(last, &mut lines_left)? => {}
                 None => return Ok(None),
             }
         }
@@ -155,9 +154,13 @@ impl ReferenceFiles {
         self.counts
     }
 
-    fn read_change(&mut self, last: u64) -> Result<bool, ReferenceError> {
+    /// Reads up to the next change into `ahead`, at most so many lines; returns whether there is
+    /// one.
+    fn read_change(&mut self, last: u64, lines_left: &mut u64) -> Result<bool, ReferenceError> {
         let Some(changes) = &mut self.changes else { return Ok(false) };
-        while let Some(line) = changes.next_line()? {
+        while *lines_left > 0 {
+            let Some(line) = changes.next_line()? else { break };
+            *lines_left -= 1;
             match document::read(line, &self.projector) {
                 Ok(Line { statement, after }) => {
                     self.counts.changes += 1;
