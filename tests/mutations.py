@@ -4,9 +4,9 @@
     tests/mutations.py [--only WORD] [--from N] [--list]
 
 Each mutation replaces one text in one file of a copy of the project, builds it, and runs the tests: first the unit
-tests, the scripts of the dataflow and its agreement with the stock one, then the tests of growing files and of clusters, and where those stay green the sample of
-the acceptance with its hostile input. A mutation that does not build, or whose text does not stand exactly once, is a fault of
-this list. About a minute a mutation.
+tests, the scripts of the dataflow and its agreement with the stock one, then the tests of growing files and of clusters, and
+where those stay green the sample of the acceptance with its hostile input. A mutation that does not build, or whose text does
+not stand exactly once, is a fault of this list. About a minute a mutation.
 
 Exit 0 and 'N passed, 0 failed' if every mutation was noticed; a mutation that nothing notices is a rule without a test.
 """
