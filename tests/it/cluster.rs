@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Running, path, project, spawn, wait_for};
+use crate::support::{Running, path, project, spawn, tributary, wait_for};
 
 /// A hosts file with free ports.
 fn hosts(folder: &Path, processes: usize) -> (PathBuf, Vec<u16>) {
@@ -70,6 +70,42 @@ fn lost_process_ends_the_other_with_a_word() {
     assert_eq!(engines[0].wait().code(), Some(1));
     let lost = format!("process 1 at 127.0.0.1:{} was lost", ports[1]);
     assert!(engines[0].said().contains(&lost), "{}", engines[0].said());
+}
+
+/// What one process has read and another cannot seal is bounded.
+#[test]
+fn slow_reader_of_one_process_holds_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, _) = hosts(folder.path(), 2);
+    let input = folder.path().join("in");
+    let sizes = ["--events", "20000", "--students", "50", "--teachers", "5", "--faults", "0"];
+    let generated = tributary(&[&["generate", path(&input)], &sizes[..]].concat());
+    assert!(generated.status.success());
+    let (first, second) = (input.join("events.ndjson"), input.join("more.ndjson"));
+    fs::copy(&first, &second).unwrap();
+    let (people, metrics) = (input.join("people.ndjson"), folder.path().join("metrics"));
+    let engine = |number: &str, out: &str, stdout: Stdio| {
+        let files = ["--events", path(&first), "--events", path(&second)];
+        let more = ["--documents", path(&people), "--epoch-lines", "100"];
+        let cluster = ["--processes", "2", "--process", number, "--hosts", path(&hosts)];
+        let outputs = ["--out", out, "--metrics", path(&metrics)];
+        let arguments = [&["run", SPEC], &files[..], &more, &cluster, &outputs].concat();
+        spawn(&arguments.into_iter().map(str::to_owned).collect::<Vec<_>>(), stdout)
+    };
+    // Nobody reads what the first writes.
+    let _engines = [
+        engine("0", "-", Stdio::piped()),
+        engine("1", path(&folder.path().join("out")), Stdio::null()),
+    ];
+    let mut last = None;
+    wait_for("the second to come to a stand", || {
+        std::thread::sleep(Duration::from_millis(2500));
+        let text = fs::read_to_string(folder.path().join("part-1-metrics")).unwrap_or_default();
+        let lines = text.lines().find(|line| line.starts_with("tributary_event_lines_total"));
+        let lines = lines.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        std::mem::replace(&mut last, lines) == lines && lines > Some(0)
+    });
+    assert!(last < Some(5000), "the second process has read {last:?} lines that nobody takes");
 }
 
 /// A process that waits for whoever takes its output still ends when another one is lost.
