@@ -159,6 +159,8 @@ impl Engine {
 
     /// Ends the open epoch, waits until it is sealed and hands out what sealed epochs changed.
     pub fn seal(&mut self, sink: &mut dyn FnMut(&State, Epoch)) {
+        // Rows that wait have a turn, whether anything else came or not.
+        self.outbox.call();
         self.outbox.drain().for_each(|bundle| self.input.send(bundle));
         self.epoch += 1;
         self.input.advance_to(self.epoch);

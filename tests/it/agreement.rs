@@ -27,6 +27,9 @@ use crate::{
 
 const PARTITIONS: u32 = 5;
 
+/// Enough turns of the least fuel for all that a script can leave waiting.
+const TURNS_MAX: Epoch = 100;
+
 /// What happens in an epoch.
 #[derive(Clone, Debug, Default)]
 struct Happening {
@@ -165,6 +168,11 @@ fn run(
                 worker.step();
             }
             side.collect();
+        }
+        // What waits at the end is corrected in epochs that bring nothing else.
+        for turn in 0..TURNS_MAX {
+            side.call();
+            side.advance_to(script.len() as Epoch + 1 + turn);
         }
         side.close();
         while !side.is_done() {

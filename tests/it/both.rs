@@ -132,6 +132,13 @@ impl Side {
         }
     }
 
+    /// Gives rows that wait a turn in the open epoch.
+    pub fn call(&mut self) {
+        if let Inputs::Fused { outbox, .. } = &mut self.inputs {
+            outbox.call();
+        }
+    }
+
     /// Ends the open epoch and opens another.
     pub fn advance_to(&mut self, next: Epoch) {
         self.epoch = next;

@@ -93,10 +93,9 @@ fn slow_reader_of_one_process_holds_the_others() {
         spawn(&arguments.into_iter().map(str::to_owned).collect::<Vec<_>>(), stdout)
     };
     // Nobody reads what the first writes.
-    let _engines = [
-        engine("0", "-", Stdio::piped()),
-        engine("1", path(&folder.path().join("out")), Stdio::null()),
-    ];
+    let first_engine = engine("0", "-", Stdio::piped());
+    let _second_engine = engine("1", path(&folder.path().join("out")), Stdio::null());
+    wait_for("the first to wait for its reader", || first_engine.is_blocked());
     let mut last = None;
     wait_for("the second to come to a stand", || {
         std::thread::sleep(Duration::from_millis(2500));
@@ -124,7 +123,7 @@ fn lost_process_ends_one_whose_reader_is_slow() {
     wait_for("the second to seal", || {
         fs::read_to_string(&log).is_ok_and(|text| text.contains("\"sealed\""))
     });
-    std::thread::sleep(Duration::from_millis(500));
+    wait_for("the first to wait for its reader", || first.is_blocked());
     assert!(first.child.try_wait().unwrap().is_none(), "{}", first.said());
     second.child.kill().unwrap();
     assert_eq!(first.wait().code(), Some(1));

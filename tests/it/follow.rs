@@ -68,6 +68,7 @@ fn slow_reader_is_waited_for_and_loses_nothing() {
     let mut engine = spawn(&arguments, Stdio::piped());
     let lines = || metric(&metrics, "tributary_event_lines_total");
     // Nobody reads: it comes to a stand, far from the end.
+    wait_for("the pipe to be full", || engine.is_blocked());
     let mut last = None;
     wait_for("reading to come to a stand", || {
         std::thread::sleep(Duration::from_millis(1200));

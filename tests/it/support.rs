@@ -2,10 +2,13 @@
 
 use std::{
     fs,
+    os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// A path within the project.
 pub fn project(path: &str) -> PathBuf {
@@ -65,6 +68,16 @@ impl Running {
             ended.is_some()
         });
         ended.unwrap()
+    }
+
+    /// Whether its standard output takes nothing more until somebody reads.
+    pub fn is_blocked(&self) -> bool {
+        let out = self.child.stdout.as_ref().expect("the test holds the other end");
+        // The same pipe, as its writer sees it.
+        let path = format!("/proc/self/fd/{}", out.as_raw_fd());
+        let writer = fs::OpenOptions::new().write(true).open(path).unwrap();
+        let mut ends = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut ends, PollTimeout::ZERO).unwrap() == 0
     }
 
     /// What it said on standard error so far.

@@ -6,8 +6,8 @@
 //! Invariants: an epoch is worked off once it is complete, and epochs in their order, so the state
 //! after an epoch is what the inputs up to it say, however fast the workers step. Fresh events come
 //! first. Once more rows need corrections than `atomic_max`, in one epoch or in some on end, all
-//! are spread: each epoch corrects as many as its fuel allows, and the operator keeps epochs coming
-//! until none waits, or until it was asked to end.
+//! are spread: each epoch corrects as many as its fuel allows. Epochs come from the inputs alone:
+//! whoever cuts them sees in the `State` whether rows wait, and calls (`Outbox::call`) for more.
 //!
 //! Not here: what is known to be right (`dataflow::stock`, in plain differential operators; the
 //! tests hold this against it at every epoch).
@@ -81,15 +81,11 @@ pub fn keep_records<'s>(
     spread: Spread,
 ) -> Stream<'s, Epoch, Vec<TallyUpdate>> {
     let to_receiver = Exchange::new(|(worker, _): &Addressed| *worker);
-    let scope = bundles.scope();
     bundles.unary_frontier::<CapacityContainerBuilder<Vec<TallyUpdate>>, _, _, _>(
         to_receiver,
         "KeepRecords",
-        move |_capability, info| {
-            let activator = scope.activator_for(info.address);
+        move |_capability, _info| {
             let mut arrived: BTreeMap<Epoch, Arrived> = BTreeMap::new();
-            // At which epoch rows that wait are corrected next, if no other comes before.
-            let mut next_turn: Option<Capability<Epoch>> = None;
             let mut spreading = Spreading::default();
             move |(input, frontier), output| {
                 let mut state = state.borrow_mut();
@@ -102,36 +98,16 @@ pub fn keep_records<'s>(
                         .or_insert_with(|| Arrived { capability, bundles: Vec::new() });
                     of_epoch.bundles.extend(addressed.drain(..).map(|(_, bundle)| bundle));
                 });
-                if state.is_ending() {
-                    next_turn = None;
-                }
-                loop {
-                    let turn = next_turn.as_ref().map(|capability| *capability.time());
-                    let first = arrived.first_key_value().map(|(epoch, _)| *epoch);
-                    let Some(epoch) = first.into_iter().chain(turn).min() else { break };
+                while let Some(first) = arrived.first_entry() {
+                    let epoch = *first.key();
                     if frontier.less_equal(&epoch) {
                         break;
                     }
-                    let of_epoch = arrived.remove(&epoch);
-                    let (capability, bundles) = match of_epoch {
-                        Some(Arrived { capability, bundles }) => (capability, bundles),
-                        None => (next_turn.take().expect("it is the turn's epoch"), Vec::new()),
-                    };
+                    let Arrived { capability, bundles } = first.remove();
                     work_off(&mut state, bundles, spread, &mut spreading);
                     let mut session = output.session(&capability);
                     let tallies = state.end_epoch(epoch);
                     tallies.for_each(|(group, tally)| session.give((group, epoch, tally)));
-                    drop(session);
-                    let is_turn = state.waiting_rows() > 0 && !state.is_ending();
-                    next_turn = is_turn.then(|| {
-                        let open = frontier.frontier().first().copied();
-                        capability.delayed(&open.unwrap_or(0).max(epoch + 1))
-                    });
-                    if next_turn.is_some() && frontier.is_empty() {
-                        // No more comes: the rest follows epoch by epoch, with room to breathe.
-                        activator.activate();
-                        break;
-                    }
                 }
             }
         },

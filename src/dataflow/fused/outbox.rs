@@ -69,7 +69,7 @@ impl Outbox {
         self.bundles.iter_mut().for_each(|bundle| bundle.bounds.push((input, offset)));
     }
 
-    /// Makes all hear of the open epoch.
+    /// Makes all hear of the open epoch even if it holds nothing: rows that wait have a turn in it.
     pub fn call(&mut self) {
         self.is_call = true;
     }
