@@ -3,7 +3,7 @@
 //! Shape: rows of one layout, in the order in which they were pushed; between processes they travel
 //! as the bytes that they are.
 //!
-//! Not here: rows that are held for long (`dataflow::fused::slab`).
+//! Not here: rows that are held for long (`dataflow::slab`).
 
 use std::fmt;
 
