@@ -21,15 +21,20 @@
 //! - [`spec`]: a dataflow described as data, checked and resolved into plain values;
 //! - [`source`]: events, from bytes to rows, or to dead letters;
 //! - [`reference`](mod@reference): documents, and what they claim;
+//! - [`kafka`], [`config`]: brokers, and where they are;
+//! - [`progress`]: what of it all is durable, and what a start makes of that;
 //! - [`dataflow`]: from events and claims to views; pure;
 //! - [`sink`]: from views to the outside world;
 //! - [`engine`]: the loop that reads, stamps, steps and hands on;
 //! - [`cli`]: the program; [`generate`]: a university and its clicks, to try all this on.
 
 pub mod cli;
+pub mod config;
 pub mod dataflow;
 pub mod engine;
 pub mod generate;
+pub mod kafka;
+pub mod progress;
 pub mod reference;
 pub mod row;
 pub mod sink;

@@ -61,7 +61,9 @@ fn events_allocate_nothing_in_the_steady_state() {
     let (projector, mut documents) = (Projector::new(Arc::clone(&spec)), Documents::default());
     for line in people.split(|byte| *byte == b'\n') {
         if let Ok(line) = document::read(line, &projector) {
-            documents.apply(line.statement, &mut |claim, diff| outbox.claim(claim, diff));
+            documents.apply(line.statement, &mut |claim, diff| {
+                outbox.claim(claim, diff).for_each(|bundle| input.send(bundle));
+            });
         }
     }
     let mut decoder = Decoder::new(Arc::clone(&spec));

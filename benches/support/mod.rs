@@ -136,8 +136,10 @@ impl Engine {
 
     /// All documents, or some of them, as they are or changed.
     pub fn people(&mut self, spec: &Arc<Spec>, people: &[Vec<u8>], edit: bool) {
-        let Engine { documents, outbox, .. } = self;
-        claims(spec, people, documents, edit, &mut |claim, diff| outbox.claim(claim, diff));
+        let Engine { documents, outbox, input, .. } = self;
+        claims(spec, people, documents, edit, &mut |claim, diff| {
+            outbox.claim(claim, diff).for_each(|bundle| input.send(bundle));
+        });
     }
 
     /// An event of the open epoch.

@@ -4,11 +4,14 @@
 //! an exit code that scripts can use.
 //!
 //! Invariants: exit codes are stable: 0 done, 1 failed while running, 2 wrong arguments, 3 the spec
-//! is refused; an error is told with all its causes and a remedy.
+//! is refused, 4 another start has taken over; an error is told with all its causes and a remedy.
 
 mod check;
 mod explain;
+mod feed;
 mod generate;
+mod init;
+mod place;
 mod run;
 mod schema;
 mod show;
@@ -17,8 +20,10 @@ mod watch;
 use std::{error::Error, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
-use crate::spec::SpecError;
+use crate::{config::ConfigError, engine::EngineError, spec::SpecError};
 
 /// Streaming enrichment that corrects history.
 ///
@@ -33,7 +38,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed while running, and the error says what stands; 2 wrong arguments; 3 the
-spec is refused.
+spec is refused; 4 another start of the dataflow has taken over: do not start this one again.
 
 A first run, on the sample in data/:
   tributary run dataflows/attendance.toml --once --show \\
@@ -43,6 +48,8 @@ A first run, on the sample in data/:
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
+    Init(init::Init),
+    Feed(feed::Feed),
     Check(check::Check),
     Explain(explain::Explain),
     Schema(schema::Schema),
@@ -52,8 +59,11 @@ enum Command {
 impl Cli {
     /// Does what the command line asks for.
     pub fn run(self) -> ExitCode {
+        log_to_standard_error();
         let done = match self.command {
             Command::Run(run) => run.run(),
+            Command::Init(init) => init.run(),
+            Command::Feed(feed) => feed.run(),
             Command::Check(check) => check.run(),
             Command::Explain(explain) => explain.run(),
             Command::Schema(schema) => schema.run(),
@@ -66,11 +76,24 @@ impl Cli {
     }
 }
 
+/// The life of a process, for operators; RUST_LOG=debug says more, =error less.
+fn log_to_standard_error() {
+    let usual = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(usual.from_env_lossy())
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .init();
+}
+
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
 enum Failure {
     /// It failed while running.
     Failed(Box<dyn Error>),
+    /// Another start of the dataflow has taken over.
+    Superseded(Box<dyn Error>),
     /// Its arguments contradict each other or the files.
     Arguments(String),
     /// The spec cannot be read, or is wrong.
@@ -82,11 +105,27 @@ impl Failure {
         Failure::Failed(Box::new(error))
     }
 
+    fn engine(error: EngineError) -> Failure {
+        match error.is_superseded() {
+            true => Failure::Superseded(Box::new(error)),
+            false => Failure::failed(error),
+        }
+    }
+
+    fn config(error: ConfigError) -> Failure {
+        let cause = error.source().map(|cause| format!("\n  because: {cause}"));
+        Failure::Arguments(format!("{error}{}", cause.unwrap_or_default()))
+    }
+
     fn tell(self) -> ExitCode {
         match self {
             Failure::Failed(error) => {
                 tell_with_causes(&*error);
                 ExitCode::from(1)
+            }
+            Failure::Superseded(error) => {
+                tell_with_causes(&*error);
+                ExitCode::from(4)
             }
             Failure::Arguments(what) => {
                 tell(&format!("error: {what}"));

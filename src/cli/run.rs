@@ -13,13 +13,15 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 use super::{
-    Failure, print, show, tell,
+    Failure,
+    place::PlaceOptions,
+    print, show, tell,
     watch::{Watch, tell_connecting},
 };
 use crate::{
     engine::{
-        self, Cluster, Connecting, Following, Job, Outcome, PROCESSES_MAX, Progress, Spread,
-        WORKERS_MAX, Work, cluster::read_hosts,
+        self, Accept, Cluster, Connecting, Following, Job, KafkaRun, Outcome, PROCESSES_MAX, Place,
+        Progress, Spread, WORKERS_MAX, Work, cluster::read_hosts,
     },
     sink::{UpdateLog, update_log::UPDATES},
     spec::Spec,
@@ -51,7 +53,8 @@ pub(super) struct Run {
 
     /// Events, one JSON object a line. Each file is an input partition: events with equal keys must
     /// stand in one file, in the order in which they were made.
-    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    #[arg(long, required_unless_present_any = ["kafka", "config"], num_args = 1..,
+          conflicts_with_all = ["kafka", "config"], value_name = "FILE")]
     events: Vec<PathBuf>,
 
     /// Documents as they stand at the start: {"_id", "_source"} a line. Needed where the dataflow
@@ -69,8 +72,26 @@ pub(super) struct Run {
     /// Folder for the results; made where there is none. Of a cluster each process writes the rows
     /// of its shards into a folder within it, part-PROCESS-of-PROCESSES. Without --once, - is
     /// standard output.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, required_unless_present_any = ["kafka", "config"],
+          conflicts_with_all = ["kafka", "config"], value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    #[command(flatten)]
+    place: PlaceOptions,
+
+    /// Over Kafka: the shortest time from one commit of a worker to its next, in milliseconds. Less
+    /// makes a record visible sooner, more makes fewer transactions.
+    #[arg(long, value_name = "MS", default_value_t = 5, conflicts_with = "once",
+          value_parser = clap::value_parser!(u64).range(0..=1_000))]
+    commit_interval: u64,
+
+    /// Over Kafka: go on though records of an input are gone that were read, or were to be.
+    #[arg(long)]
+    accept_loss: bool,
+
+    /// Over Kafka: go on though the events have other partitions than before.
+    #[arg(long)]
+    accept_partitions: bool,
 
     /// Worker threads of each process; the results are the same for any number.
     #[arg(long, default_value_t = 1, value_name = "N",
@@ -111,8 +132,9 @@ pub(super) struct Run {
           value_parser = clap::value_parser!(u64).range(1..=60_000))]
     tick: u64,
 
-    /// Where at most so many records (a worker) need corrections, in one epoch or in some on end,
-    /// they are corrected at once, else --fuel an epoch, and fresh events come first.
+    /// Where at most so many records (a worker) need corrections, in one epoch or in some within a
+    /// second of each other, they are corrected at once, else --fuel an epoch, and fresh events
+    /// come first.
     #[arg(long, value_name = "N", default_value_t = 20_000, conflicts_with = "once")]
     atomic_max: u64,
 
@@ -146,14 +168,18 @@ impl Run {
         let spec = Arc::new(Spec::load(&self.spec)?);
         let cluster = self.cluster()?;
         if let Some(Cluster { hosts, process, .. }) = &cluster {
-            if !self.is_to_standard_output() {
-                self.out.push(format!("part-{process}-of-{}", hosts.len()));
+            let is_to_standard_output = self.is_to_standard_output();
+            if let Some(out) = self.out.as_mut().filter(|_| !is_to_standard_output) {
+                out.push(format!("part-{process}-of-{}", hosts.len()));
             }
             // All are started with the same arguments, and each has numbers of its own.
             if let Some(name) = self.metrics.as_ref().and_then(|path| path.file_name()) {
                 let name = format!("part-{process}-{}", name.display());
                 self.metrics = self.metrics.take().map(|path| path.with_file_name(name));
             }
+        }
+        if self.place.is_given() {
+            return self.stream(&spec, cluster);
         }
         self.check_files(&spec)?;
         match self.once {
@@ -165,7 +191,7 @@ impl Run {
     fn once(&self, spec: &Arc<Spec>, cluster: Option<Cluster>) -> Result<(), Failure> {
         let begin = Instant::now();
         let bar = Arc::new(Bar::new(self.quiet, &self.events));
-        let work = Work::Once { out: self.out.clone(), stock: self.stock };
+        let work = Work::Once { out: self.out().to_owned(), stock: self.stock };
         let job = self.job(spec, cluster, work);
         let outcome = engine::run(job, Arc::clone(&bar) as Arc<dyn Progress>);
         bar.bar.finish_and_clear();
@@ -183,12 +209,35 @@ impl Run {
         let workers = usize::from(self.workers);
         let log = match self.is_to_standard_output() {
             true => UpdateLog::on_standard_output(workers),
-            false => UpdateLog::in_folder(&self.out, workers),
+            false => UpdateLog::in_folder(self.out(), workers),
         };
         let log = Arc::new(log.map_err(Failure::failed)?);
+        let place = Place::Files(Arc::clone(&log));
+        self.keep_up(spec, cluster, place, log.name())
+    }
+
+    /// Runs over Kafka.
+    fn stream(&self, spec: &Arc<Spec>, cluster: Option<Cluster>) -> Result<(), Failure> {
+        let (kafka, names) = self.place.resolve(spec)?;
+        kafka.connect().map_err(Failure::failed)?;
+        let accept = Accept { loss: self.accept_loss, partitions: self.accept_partitions };
+        let commit_interval = Duration::from_millis(self.commit_interval);
+        let run = KafkaRun { kafka, names, accept, commit_interval };
+        self.keep_up(spec, cluster, Place::Kafka(Arc::new(run)), "Kafka")
+    }
+
+    /// Runs until it is asked to end.
+    fn keep_up(
+        &self,
+        spec: &Arc<Spec>,
+        cluster: Option<Cluster>,
+        place: Place,
+        to: &str,
+    ) -> Result<(), Failure> {
+        let workers = usize::from(self.workers);
         let watch = Watch::start(self.quiet, self.metrics.clone(), workers)?;
         let work = Work::Follow(Following {
-            log: Arc::clone(&log),
+            place,
             tick: Duration::from_millis(self.tick),
             spread: Spread { atomic_max: self.atomic_max, fuel: self.fuel },
             end: watch.end(),
@@ -196,7 +245,7 @@ impl Run {
         });
         let outcome = engine::run(self.job(spec, cluster, work), watch.progress());
         let updates = watch.finish();
-        let outcome = outcome.map_err(Failure::failed)?;
+        let outcome = outcome.map_err(Failure::engine)?;
         if !self.quiet {
             let Outcome { lines, reference, epochs, .. } = outcome;
             tell(&format!(
@@ -209,7 +258,7 @@ impl Run {
                 HumanCount(reference.refused),
                 HumanCount(epochs),
                 HumanCount(updates),
-                log.name(),
+                to,
             ));
         }
         Ok(())
@@ -234,7 +283,12 @@ impl Run {
     }
 
     fn is_to_standard_output(&self) -> bool {
-        !self.once && self.out.as_os_str() == "-"
+        !self.once && self.out().as_os_str() == "-"
+    }
+
+    /// The folder for results; of a run over files.
+    fn out(&self) -> &Path {
+        self.out.as_deref().unwrap_or(Path::new(""))
     }
 
     fn job(&self, spec: &Arc<Spec>, cluster: Option<Cluster>, work: Work) -> Job {
@@ -272,7 +326,8 @@ impl Run {
             true => engine::output_names(spec).collect(),
             false => vec![UPDATES.to_owned()],
         };
-        let outputs = names.into_iter().map(|name| self.out.join(name)).chain(self.metrics.clone());
+        let outputs =
+            names.into_iter().map(|name| self.out().join(name)).chain(self.metrics.clone());
         let written: Vec<PathBuf> = outputs.filter_map(|path| path.canonicalize().ok()).collect();
         let read = self.events.iter().chain(&self.documents).chain(&self.changes);
         for path in read {
@@ -289,7 +344,7 @@ impl Run {
 
     fn show(&self, spec: &Spec, rows: usize) -> Result<(), Failure> {
         for view in &spec.views {
-            let path = self.out.join(format!("{}.ndjson", view.name));
+            let path = self.out().join(format!("{}.ndjson", view.name));
             let table = show::table(&path, rows).map_err(Failure::failed)?;
             let table = table.unwrap_or_else(|| "(no rows)".to_owned());
             print(&format!("{}\n{table}\n\n", view.name))?;
@@ -342,7 +397,7 @@ impl Run {
     }
 
     fn file(&self, name: &str) -> String {
-        self.out.join(format!("{name}.ndjson")).display().to_string()
+        self.out().join(format!("{name}.ndjson")).display().to_string()
     }
 }
 

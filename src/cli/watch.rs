@@ -48,6 +48,21 @@ enum WatchError {
     Metrics { path: PathBuf, source: io::Error },
 }
 
+/// What is set once a signal asks for the end.
+pub(super) fn end_when_asked() -> Result<Arc<AtomicBool>, Failure> {
+    let end = Arc::new(AtomicBool::new(false));
+    let signals = || {
+        for signal in [SIGTERM, SIGINT] {
+            // Asked a second time, it ends at once.
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&end))?;
+            signal_hook::flag::register(signal, Arc::clone(&end))?;
+        }
+        Ok(())
+    };
+    signals().map_err(|error| Failure::failed(WatchError::Signals(error)))?;
+    Ok(end)
+}
+
 impl Watch {
     /// Begins to watch a run with so many workers.
     pub(super) fn start(
@@ -55,16 +70,7 @@ impl Watch {
         metrics_file: Option<PathBuf>,
         workers: usize,
     ) -> Result<Watch, Failure> {
-        let end = Arc::new(AtomicBool::new(false));
-        let signals = || {
-            for signal in [SIGTERM, SIGINT] {
-                // Asked a second time, it ends at once.
-                signal_hook::flag::register_conditional_default(signal, Arc::clone(&end))?;
-                signal_hook::flag::register(signal, Arc::clone(&end))?;
-            }
-            Ok(())
-        };
-        signals().map_err(|error| Failure::failed(WatchError::Signals(error)))?;
+        let end = end_when_asked()?;
         let metrics = Arc::new(Metrics::default());
         if let Some(path) = &metrics_file {
             write_metrics(path, &metrics).map_err(Failure::failed)?;

@@ -67,6 +67,13 @@ impl Index {
         }
     }
 
+    /// The number under `hash` that is the one.
+    pub(super) fn get(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let half = hash as u32;
+        let same = |slot: &Slot| slot.hash == half && is_it(slot.number);
+        self.tables[table(hash)].find(spread(half), same).map(|slot| slot.number)
+    }
+
     /// Takes out the number under `hash` that is the one.
     pub(super) fn remove(&mut self, hash: u64, mut is_it: impl FnMut(u32) -> bool) {
         let half = hash as u32;

@@ -36,7 +36,10 @@ use timely::dataflow::Stream;
 use crate::{row::Value, spec::ViewId, time::Epoch};
 
 pub use dedupe::{Dedupe, Verdict};
-pub use fused::{Addressed, Bundle, Outbox, RecordChange, RecordRef, Spread, State, worker_of};
+pub use fused::{
+    Addressed, After, Bundle, Outbox, RecordChange, RecordRef, Resume, Spread, State, Touched,
+    worker_of,
+};
 pub use slab::RowId;
 
 /// How often a datum is added, or taken away.

@@ -105,16 +105,28 @@ impl Slab {
     /// The rows in the order of their ids; `length` says how long the row at the begin of some
     /// bytes is.
     pub(super) fn iter(&self, length: impl Fn(&[u8]) -> usize) -> impl Iterator<Item = RowId> {
-        let (mut place, mut at) = (0, UNIT);
+        let mut last = None;
         std::iter::from_fn(move || {
-            while at >= self.chunks.get(place)?.len() {
-                (place, at) = (place + 1, 0);
-            }
-            let number = (place * UNITS_OF_CHUNK + at / UNIT) as u32;
-            let row = &self.chunks[place][at + self.header_bytes..];
-            at += (self.header_bytes + length(row)).next_multiple_of(UNIT);
-            RowId::from_word(number)
+            last = self.following(last, &length);
+            last
         })
+    }
+
+    /// The row after one, or the first.
+    pub(super) fn following(
+        &self,
+        row: Option<RowId>,
+        length: impl Fn(&[u8]) -> usize,
+    ) -> Option<RowId> {
+        let (mut chunk, mut at) = row.map_or((0, UNIT), |row| {
+            let (chunk, start) = place(row);
+            let bytes = self.header_bytes + length(self.row(row));
+            (chunk, start + bytes.next_multiple_of(UNIT))
+        });
+        while at >= self.chunks.get(chunk)?.len() {
+            (chunk, at) = (chunk + 1, 0);
+        }
+        RowId::from_word((chunk * UNITS_OF_CHUNK + at / UNIT) as u32)
     }
 }
 

@@ -24,11 +24,13 @@ use timely::{
 
 use super::capture::Capture;
 use crate::{
-    dataflow::{self, Addressed, CountsRow, Diff, Outbox, Spread, State, stock, worker_of},
+    dataflow::{
+        self, Addressed, CountsRow, Diff, Outbox, Resume, Spread, State, Touched, stock, worker_of,
+    },
     reference::Claim,
     row::{Key, Record, Row},
     sink::{Contents, Records, Sealed, Sink, SinkError},
-    source::{DeadLetter, Input, Place},
+    source::{Bound, DeadLetter, Input, Place},
     spec::{ShardId, Spec},
     time::{Epoch, Frontier},
 };
@@ -111,8 +113,8 @@ impl FusedFlow {
     }
 
     /// Says up to where the open epoch holds an input.
-    pub(super) fn bound(&mut self, input: Input, offset: u64) {
-        self.outbox.bound(input, offset);
+    pub(super) fn bound(&mut self, input: Input, bound: Bound) {
+        self.outbox.bound(input, bound);
     }
 
     /// Makes all workers hear of the open epoch.
@@ -123,6 +125,16 @@ impl FusedFlow {
     /// Asks all workers to end.
     pub(super) fn end(&mut self) {
         self.outbox.end();
+    }
+
+    /// Begins as an earlier run left off.
+    pub(super) fn resume(&mut self, resume: Resume) {
+        self.state.borrow_mut().resume(resume);
+    }
+
+    /// Says that a replayed part of the reference log touched a key.
+    pub(super) fn touch(&mut self, touched: Touched) {
+        self.outbox.touch(touched);
     }
 
     /// What this worker holds.
@@ -149,8 +161,7 @@ impl FusedFlow {
                 records: &state,
                 counts: &self.captured.take(epoch),
                 dead_letters: &dead_letters.remove(&epoch).unwrap_or_default(),
-                vector: progress.map(|(vector, _)| vector),
-                waiting: progress.map_or(0, |(_, waiting)| waiting),
+                after: progress,
             })?;
             drop(state);
             self.state.borrow_mut().release(epoch);
@@ -167,7 +178,7 @@ impl Flow for FusedFlow {
     }
 
     fn claim(&mut self, claim: Claim, diff: Diff) {
-        self.outbox.claim(claim, diff);
+        self.outbox.claim(claim, diff).for_each(|bundle| self.input.send(bundle));
     }
 
     fn advance_to(&mut self, next: Epoch) {

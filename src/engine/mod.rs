@@ -13,10 +13,14 @@
 
 mod capture;
 pub mod cluster;
+mod feed;
 mod flow;
 mod follow;
+mod lead;
+mod loss;
 pub mod metrics;
 mod once;
+mod topics;
 mod worker;
 
 use std::{
@@ -31,10 +35,13 @@ use std::{
 };
 
 use crate::{
+    kafka::Kafka,
+    progress::Store,
     reference::{ReferenceError, file::Counts},
     sink::{
         FileShare, Folder, SinkError, UpdateLog,
         file::{DEAD_LETTERS, Published, publish},
+        kafka::KafkaSinkError,
     },
     source::SourceError,
     spec::Spec,
@@ -42,7 +49,10 @@ use crate::{
 
 pub use crate::dataflow::Spread;
 pub use cluster::{Cluster, Connecting};
+pub use feed::{Fed, FeedError, FileFeed};
+pub use lead::{Accept, Names, Start, StartError};
 pub use metrics::Metrics;
+pub use topics::{TopicPlan, UnfitTopics, make_topics};
 
 use cluster::{Connections, HandshakeError, Lost, Shape};
 
@@ -95,11 +105,34 @@ pub enum Work {
     Follow(Following),
 }
 
-/// How files are followed.
+/// Where what is followed comes from, and where changes go.
+#[derive(Clone)]
+pub enum Place {
+    /// The files of the job; an update log.
+    Files(Arc<UpdateLog>),
+    /// Topics.
+    Kafka(Arc<KafkaRun>),
+}
+
+/// A run over Kafka.
+#[derive(Clone, Debug)]
+pub struct KafkaRun {
+    /// The brokers.
+    pub kafka: Kafka,
+    /// What the inputs are called there.
+    pub names: Names,
+    /// What the start may pass over.
+    pub accept: Accept,
+    /// The shortest time from one commit of a worker to its next. Less makes a record visible
+    /// sooner, more makes fewer transactions.
+    pub commit_interval: Duration,
+}
+
+/// How inputs are followed.
 #[derive(Clone)]
 pub struct Following {
-    /// Where every change goes.
-    pub log: Arc<UpdateLog>,
+    /// Where inputs come from and every change goes.
+    pub place: Place,
     /// How often an epoch is cut.
     pub tick: Duration,
     /// How large corrections are spread.
@@ -155,12 +188,26 @@ pub enum EngineError {
     /// Another process is gone.
     #[error(transparent)]
     Lost(#[from] Lost),
+    /// It could not start over Kafka.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// Another worker failed first.
     #[error("stopped because another worker failed")]
     Stopped,
     /// The threads could not be started, or one panicked.
     #[error("the workers ended early: {0}; this is a fault of the engine, please report it")]
     Workers(String),
+}
+
+impl EngineError {
+    /// Whether another start has taken over, so that this one must not be started again.
+    pub fn is_superseded(&self) -> bool {
+        matches!(
+            self,
+            EngineError::Start(StartError::Superseded(_) | StartError::Rival)
+                | EngineError::Sink(SinkError::Kafka(KafkaSinkError::Superseded(_)))
+        )
+    }
 }
 
 /// The names of the files that a run of `spec` writes.
@@ -173,6 +220,8 @@ pub fn output_names(spec: &Spec) -> impl Iterator<Item = String> {
 struct Shared {
     job: Job,
     progress: Arc<dyn Progress>,
+    /// Of a run over Kafka, how it was started.
+    start: Option<Start>,
     /// Set where a worker failed or another process is gone: nobody goes on.
     stop: Arc<AtomicBool>,
 }
@@ -193,11 +242,31 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
     };
     let (spec, workers) = (Arc::clone(&job.spec), job.workers);
     let stop = Arc::new(AtomicBool::new(false));
-    let connected = match &job.cluster {
-        Some(cluster) => Some(connect(cluster, &job, &progress, &stop)?),
+    let cluster = job.cluster.clone();
+    let mut gathered = match &cluster {
+        Some(cluster) => Some(gather(cluster, &job, &progress)?),
         None => None,
     };
-    let shared = Arc::new(Shared { job, progress: Arc::clone(&progress), stop });
+    let start = match &job.work {
+        Work::Follow(Following { place: Place::Kafka(run), end, .. }) => {
+            Some(start(run, &job, gathered.as_mut(), end)?)
+        }
+        _ => None,
+    };
+    let connected = match gathered {
+        Some(gathered) => Some(cluster::connect(gathered, workers, &stop)?),
+        None => None,
+    };
+    let guard = match (&job.work, &start) {
+        (Work::Follow(Following { place: Place::Kafka(run), .. }), Some(start)) => {
+            let stop = Arc::clone(&stop);
+            let stop = move || stop.store(true, Ordering::Relaxed);
+            let store = Store::new(run.kafka.clone(), &spec.name);
+            Some(loss::Guard::begin(store, start.generation, &start.topics, stop))
+        }
+        _ => None,
+    };
+    let shared = Arc::new(Shared { job, progress: Arc::clone(&progress), start, stop });
     let (builders, connections) = match connected {
         Some((builders, connections)) => (builders, Some(connections)),
         None => {
@@ -206,6 +275,9 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         }
     };
     let ends = work(builders, &shared, connections.is_some())?;
+    if let Some(error) = guard.as_ref().and_then(loss::Guard::found) {
+        return Err(error.into());
+    }
     if let Some(lost) = connections.as_ref().and_then(Connections::lost) {
         return Err(lost.into());
     }
@@ -228,7 +300,8 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
             progress.writing(shares.iter().map(|share| share.contents.rows()).sum());
             outcome.published = publish(&spec, shares, &folder, &|| progress.wrote_row())?;
         }
-        (None, Work::Follow(follow)) => follow.log.sync()?,
+        (None, Work::Follow(Following { place: Place::Files(log), .. })) => log.sync()?,
+        (None, Work::Follow(_)) => {}
         (None, Work::Once { .. }) => unreachable!("its folder was claimed"),
     }
     Ok(outcome)
@@ -244,17 +317,41 @@ fn hash<'t>(parts: impl Iterator<Item = &'t [u8]>) -> String {
     format!("{:016x}", hasher.digest())
 }
 
-/// Connects this process with the others of its cluster.
-fn connect(
-    cluster: &Cluster,
+/// Starts over Kafka: the first process leads, and the others follow.
+fn start(
+    run: &KafkaRun,
+    job: &Job,
+    gathered: Option<&mut cluster::Gathered<'_>>,
+    end: &AtomicBool,
+) -> Result<Start, EngineError> {
+    let KafkaRun { kafka, names, accept, .. } = run;
+    let processes = job.cluster.as_ref().map_or(1, |cluster| cluster.hosts.len());
+    let lead = || lead::lead(kafka, &job.spec, names, (processes * job.workers) as u32, *accept);
+    let Some(gathered) = gathered else { return Ok(lead()?) };
+    if gathered.is_first() {
+        let start = lead()?;
+        gathered.tell(&start.word())?;
+        return Ok(start);
+    }
+    let word = gathered.hear(&|| end.load(Ordering::Relaxed))?;
+    Ok(lead::follow(kafka, &job.spec, names, &word)?)
+}
+
+/// Brings this process together with the others of its cluster.
+fn gather<'c>(
+    cluster: &'c Cluster,
     job: &Job,
     progress: &Arc<dyn Progress>,
-    stop: &Arc<AtomicBool>,
-) -> Result<(cluster::Builders, Connections), HandshakeError> {
+) -> Result<cluster::Gathered<'c>, HandshakeError> {
     let shape = Shape {
         dataflow: job.spec.name.clone(),
         spec: format!("{:016x}", job.spec.hash),
-        events: hash(job.events.iter().map(|path| path.as_os_str().as_encoded_bytes())),
+        events: match &job.work {
+            Work::Follow(Following { place: Place::Kafka(run), .. }) => {
+                hash([run.names.events.as_bytes()].into_iter())
+            }
+            _ => hash(job.events.iter().map(|path| path.as_os_str().as_encoded_bytes())),
+        },
         reference: [job.documents.is_some(), job.changes.is_some()],
         hosts: hash(cluster.hosts.iter().map(String::as_bytes)),
         stock: matches!(job.work, Work::Once { stock: true, .. }),
@@ -267,7 +364,7 @@ fn connect(
         Work::Once { .. } => false,
     };
     let told = |how_far: Connecting<'_>| progress.connecting(how_far);
-    cluster::connect(cluster, &shape, job.workers, &told, &is_to_end, stop)
+    cluster::gather(cluster, &shape, &told, &is_to_end)
 }
 
 /// Runs the workers of this process; returns how each ended.

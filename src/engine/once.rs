@@ -172,7 +172,7 @@ impl<'a, F: Flow> Once<'a, F> {
         self.bytes += reached.bytes;
         self.shared.progress.read(reached.bytes);
         if let (FIRST, Some(reference)) = (id, &mut self.reference) {
-            reference.line = reached.offset;
+            reference.line = reached.bound.offset;
         }
         Ok(reached.ended)
     }

@@ -17,11 +17,12 @@ use super::{
 };
 use crate::{
     dataflow::{Dedupe, Spread, Verdict, worker_of},
+    kafka::PartitionReader,
     reference::file::Counts,
     sink::FileShare,
     source::{
-        AtEnd, DeadLetter, Decoder, Limit, PartitionId, Place, Reached, Reason, Source,
-        SourceError, file::FileSource,
+        AtEnd, Bound, DeadLetter, Decoder, Limit, PartitionId, Place, Reached, Reason, Record,
+        Source, SourceError, file::FileSource, kafka::KafkaSource,
     },
     spec::{ShardId, Spec},
 };
@@ -87,7 +88,7 @@ pub(super) fn reads(worker: &Worker, spec: &Spec, partition: PartitionId) -> boo
 
 /// An input partition and the keys that came by it.
 pub(super) struct Partition {
-    source: FileSource,
+    source: Box<dyn Source>,
     dedupe: Dedupe,
 }
 
@@ -103,11 +104,32 @@ impl Partition {
         for (place, path) in shared.job.events.iter().enumerate() {
             let id = PartitionId(place as u32);
             if reads(worker, spec, id) {
-                let source = FileSource::open(id, path, at_end)?;
+                let source = Box::new(FileSource::open(id, path, at_end)?);
                 partitions.push(Partition { source, dedupe: Dedupe::new(spec) });
             }
         }
         Ok(partitions)
+    }
+
+    /// A partition of a topic, read from an offset on.
+    pub(super) fn over(
+        id: PartitionId,
+        reader: PartitionReader,
+        from: u64,
+        spec: &Spec,
+    ) -> Partition {
+        let source = Box::new(KafkaSource::new(id, reader, from));
+        Partition { source, dedupe: Dedupe::new(spec) }
+    }
+
+    /// Reads up to where an earlier run came; `None` lifts that.
+    pub(super) fn stop_at(&mut self, stop: Option<Bound>) {
+        self.source.stop_at(stop);
+    }
+
+    /// Whether it came there.
+    pub(super) fn is_at_stop(&self) -> bool {
+        self.source.is_at_stop()
     }
 
     pub(super) fn id(&self) -> PartitionId {
@@ -124,7 +146,8 @@ impl Partition {
     ) -> Result<Reached, SourceError> {
         let Partition { source, dedupe } = self;
         let partition = source.partition();
-        source.read(limit, &mut |offset, bytes| {
+        source.read(limit, &mut |record| {
+            let Record { offset, key, time_ms, bytes } = record;
             let place = Place { partition, offset };
             let refusal = match decoder.decode(bytes) {
                 Ok(row) => match dedupe.judge(row) {
@@ -134,7 +157,8 @@ impl Partition {
                 },
                 Err(refusal) => refusal,
             };
-            refuse(DeadLetter { place, refusal, bytes: bytes.into() });
+            let key = key.map(Box::from);
+            refuse(DeadLetter { place, refusal, bytes: bytes.into(), key, time_ms });
         })
     }
 }

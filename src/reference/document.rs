@@ -56,29 +56,36 @@ pub enum Refused {
     TooLong,
 }
 
+/// A line as it is written.
+#[derive(Clone, Debug)]
+pub struct Raw<'l> {
+    /// The document's `_id`.
+    pub id: Box<str>,
+    /// What it says; `None` where it is no more.
+    pub source: Option<&'l RawValue>,
+}
+
 /// Reads one line.
 ///
 /// # Errors
 /// When the line is refused; which is counted, not a fault.
 pub fn read(line: &[u8], projector: &Projector) -> Result<Line, Refused> {
     let fields = Fields::read(line)?;
-    let id = fields.id.and_then(json::text).filter(|id| !id.is_empty());
-    let id: Box<str> = id.ok_or(Refused::NoDocument)?.into();
-    let op = match fields.op {
-        None => "index".into(),
-        Some(token) => json::text(token).ok_or(Refused::NoDocument)?,
-    };
-    let content = match &*op {
-        "delete" => Content::Deleted,
-        "index" => {
-            let source = fields.source.filter(|token| token.get().starts_with('{'));
-            let source = source.ok_or(Refused::NoDocument)?;
-            Content::Claims(projector.claims(&id, source).ok_or(Refused::TooLong)?)
-        }
-        _ => return Err(Refused::NoDocument),
+    let Raw { id, source } = fields.raw()?;
+    let content = match source {
+        None => Content::Deleted,
+        Some(source) => Content::Claims(projector.claims(&id, source).ok_or(Refused::TooLong)?),
     };
     let after = fields.after.and_then(kind::integer).and_then(|after| u64::try_from(after).ok());
     Ok(Line { statement: Statement { id, content }, after })
+}
+
+/// Reads one line, and leaves what the document says as it is written.
+///
+/// # Errors
+/// When the line is refused.
+pub fn raw(line: &[u8]) -> Result<Raw<'_>, Refused> {
+    Fields::read(line)?.raw()
 }
 
 /// The keys of a line that mean something; of a key that stands twice the last.
@@ -106,6 +113,24 @@ impl<'a> Fields<'a> {
             return Err(Refused::Malformed);
         }
         Ok(fields)
+    }
+
+    fn raw(&self) -> Result<Raw<'a>, Refused> {
+        let id = self.id.and_then(json::text).filter(|id| !id.is_empty());
+        let id: Box<str> = id.ok_or(Refused::NoDocument)?.into();
+        let op = match self.op {
+            None => "index".into(),
+            Some(token) => json::text(token).ok_or(Refused::NoDocument)?,
+        };
+        let source = match &*op {
+            "delete" => None,
+            "index" => {
+                let source = self.source.filter(|token| token.get().starts_with('{'));
+                Some(source.ok_or(Refused::NoDocument)?)
+            }
+            _ => return Err(Refused::NoDocument),
+        };
+        Ok(Raw { id, source })
     }
 }
 

@@ -7,10 +7,11 @@
 //! exactly those of the documents as they stand; what cannot be read changes nothing and is
 //! counted.
 //!
-//! Not here: which of two documents has a key (`dataflow::reference`), and joining.
+//! Not here: which of two documents has a key (`dataflow::fused`), and joining.
 
 pub mod document;
 pub mod file;
+pub mod log;
 pub mod project;
 
 use std::collections::HashMap;
@@ -19,11 +20,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     row::{Key, LookupId, Row},
-    source::FileError,
+    source::{FileError, SourceError},
 };
 
 pub use document::{Content, Statement};
 pub use file::ReferenceFiles;
+pub use log::ReferenceLog;
 pub use project::Projector;
 
 /// What a document says of one key of one lookup: "key 21284 of `student` is mine, and this is what
@@ -47,6 +49,19 @@ pub struct Documents {
 }
 
 impl Documents {
+    /// The keys that a document has, and those that a statement gives it.
+    pub fn touched<'d>(
+        &'d self,
+        statement: &'d Statement,
+    ) -> impl Iterator<Item = (LookupId, &'d Key)> {
+        let given = match &statement.content {
+            Content::Deleted => [].iter(),
+            Content::Claims(claims) => claims.iter(),
+        };
+        let held = self.claims.get(&statement.id).into_iter().flatten();
+        held.chain(given).map(|claim| (claim.lookup, &claim.key))
+    }
+
     /// Takes what a document now says; hands out the claims that end (-1) and begin (+1).
     pub fn apply(&mut self, statement: Statement, take: &mut dyn FnMut(Claim, isize)) {
         let Statement { id, content } = statement;
@@ -71,4 +86,7 @@ pub enum ReferenceError {
     /// A file of documents or changes failed.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The reference log failed.
+    #[error(transparent)]
+    Log(#[from] SourceError),
 }

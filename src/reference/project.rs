@@ -7,7 +7,7 @@
 //!
 //! Not here: whether another document claims the same key.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde_json::value::RawValue;
 
@@ -82,6 +82,17 @@ impl Projector {
             claims.push(Claim { lookup: LookupId(place as u16), key, document: id.into(), row });
         }
         Some(claims)
+    }
+
+    /// The document with nothing in it but what the spec takes: it makes the same claims.
+    pub fn pruned(&self, source: &RawValue) -> Vec<u8> {
+        let mut found = vec![None; self.paths.slots];
+        self.paths.root.find(source, &mut found);
+        let mut out = Vec::new();
+        if !self.paths.root.write(&found, &mut out) {
+            out.extend_from_slice(b"{}");
+        }
+        out
     }
 }
 
@@ -187,5 +198,72 @@ impl PathNode {
                 child.find(token, found);
             }
         }
+    }
+
+    /// Appends what was found, where it was found; returns whether anything was.
+    fn write(&self, found: &[Option<&RawValue>], out: &mut Vec<u8>) -> bool {
+        if let Some(token) = self.slot.and_then(|slot| found[slot]) {
+            out.extend_from_slice(token.get().as_bytes());
+            return true;
+        }
+        let inner = self.children.iter().filter_map(|(step, child)| {
+            let mut bytes = Vec::new();
+            child.write(found, &mut bytes).then_some((step, bytes))
+        });
+        let (mut names, mut positions) = (Vec::new(), BTreeMap::new());
+        for (step, bytes) in inner {
+            match step {
+                Step::Name(name) => names.push((name, bytes)),
+                Step::Position(position) => drop(positions.insert(*position, bytes)),
+            }
+        }
+        // A value is an object or an array: something was found in one of the two at most.
+        for (place, (name, bytes)) in names.iter().enumerate() {
+            out.push(if place == 0 { b'{' } else { b',' });
+            json::write_text(out, name);
+            out.push(b':');
+            out.extend_from_slice(bytes);
+        }
+        if !names.is_empty() {
+            out.push(b'}');
+        }
+        let Some((last, _)) = positions.last_key_value() else { return !names.is_empty() };
+        for position in 0..=*last {
+            out.push(if position == 0 { b'[' } else { b',' });
+            out.extend_from_slice(positions.get(&position).map_or(b"null", |bytes| bytes));
+        }
+        out.push(b']');
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pruned_document_makes_the_same_claims_and_holds_nothing_else() {
+        let project = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let path = project.join("dataflows/attendance.toml");
+        let projector = Projector::new(Arc::new(Spec::load(&path).expect("it is sound")));
+        let people = project.join("data/attendance/people.ndjson");
+        let lines = std::fs::read_to_string(people).expect("the sample is there");
+        let mut claimed = 0;
+        for line in lines.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            let mut source = line["_source"].clone();
+            source["SECRET"] = "nobody asked".into();
+            source["PERSONAL"]["SECRET"] = "nobody asked".into();
+            let token = RawValue::from_string(source.to_string()).expect("JSON");
+            let pruned = String::from_utf8(projector.pruned(&token)).expect("JSON is UTF-8");
+            assert!(!pruned.contains("SECRET"));
+            let again = RawValue::from_string(pruned).expect("what is pruned is JSON");
+            let claims = projector.claims("a", &again);
+            claimed += claims.as_ref().map_or(0, Vec::len);
+            assert_eq!(claims, projector.claims("a", &token));
+        }
+        assert!(claimed > 0);
+        let nothing = RawValue::from_string("{\"B\":[[],{}]}".to_owned()).expect("JSON");
+        assert_eq!(projector.pruned(&nothing), b"{}");
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Line<'a> {
 impl<'a> Line<'a> {
     /// `files` says by `PartitionId` what people call it.
     pub(super) fn of(letter: &DeadLetter, spec: &'a Spec, files: &'a [String]) -> Line<'a> {
-        let DeadLetter { place, refusal, bytes } = letter;
+        let DeadLetter { place, refusal, bytes, .. } = letter;
         let column = refusal.column.map(|id| spec.events.columns[usize::from(id.0)].name.as_str());
         Line {
             file: &files[place.partition.0 as usize],

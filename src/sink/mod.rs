@@ -12,19 +12,21 @@
 pub mod contents;
 pub mod dead_letters;
 pub mod file;
+pub mod kafka;
 pub mod render;
 pub mod update_log;
 
 use std::path::PathBuf;
 
 use crate::{
-    dataflow::{CountsRow, Diff, State},
-    source::{DeadLetter, Vector},
+    dataflow::{After, CountsRow, Diff, State},
+    source::DeadLetter,
     time::{Epoch, Frontier},
 };
 
 pub use contents::{Contents, Records};
 pub use file::{FileShare, Folder};
+pub use kafka::KafkaSink;
 pub use update_log::UpdateLog;
 
 /// What one sealed epoch brought to one worker.
@@ -37,10 +39,8 @@ pub struct Sealed<'e> {
     pub counts: &'e [(CountsRow, Diff)],
     /// Dead letters, those of a partition by offset.
     pub dead_letters: &'e [DeadLetter],
-    /// Up to where it holds the inputs; `None` where this worker was told nothing new.
-    pub vector: Option<&'e Vector>,
-    /// Rows of this worker that still wait for corrections after it.
-    pub waiting: u64,
+    /// How things stand after it; `None` where this worker was told nothing new.
+    pub after: Option<After<'e>>,
 }
 
 /// Takes sealed epochs.
@@ -96,6 +96,9 @@ pub enum SinkError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The outputs in Kafka cannot be written on.
+    #[error(transparent)]
+    Kafka(#[from] kafka::KafkaSinkError),
     /// A written file did not get its name.
     #[error(
         "cannot place \"{name}\" in output folder \"{path}\"; no results stand there, of this run \

@@ -34,7 +34,7 @@ use serde::Serialize;
 
 use super::{Folder, Sealed, Sink, SinkError, contents, dead_letters, render::Renderer};
 use crate::{
-    dataflow::{Diff, RecordRef},
+    dataflow::{After, Diff, RecordRef},
     row::json,
     source::{Input, PartitionId, Vector},
     spec::{Spec, ViewId, ViewKind, plan::View},
@@ -78,8 +78,8 @@ enum Out {
     /// To a file that is still to be made.
     Unbegun(PathBuf),
     Begun(File),
-    /// Nowhere: a write failed, perhaps in the middle of a line, and nothing may follow that.
-    Broken,
+    /// Nowhere: a write failed so, perhaps in the middle of a line, and nothing may follow that.
+    Broken(io::ErrorKind),
 }
 
 /// What the workers said of an epoch.
@@ -183,7 +183,7 @@ impl UpdateLog {
             return Ok(());
         }
         let synced = match &self.written().out {
-            Out::Unbegun(_) | Out::Broken => Ok(()),
+            Out::Unbegun(_) | Out::Broken(_) => Ok(()),
             Out::Begun(file) => file.sync_all(),
         };
         synced.map_err(|source| self.unwritten(source))
@@ -277,11 +277,10 @@ impl WorkerLog {
 
 impl Sink for WorkerLog {
     fn write(&mut self, sealed: Sealed<'_>) -> Result<(), SinkError> {
-        let Sealed { epoch, records, counts, dead_letters, vector, waiting } = sealed;
+        let Sealed { epoch, records, counts, dead_letters, after } = sealed;
         let enriched = Arc::clone(&self.enriched);
         for change in records.changes(epoch) {
-            let latest = change.latest.as_slice();
-            for view in if latest.is_empty() { &enriched } else { latest } {
+            for view in change.views(&enriched) {
                 if let Some(before) = &change.before {
                     self.record(epoch, -1, *view, before)?;
                 }
@@ -310,9 +309,9 @@ impl Sink for WorkerLog {
         self.flush()?;
         let mut log = self.log.written();
         let said = log.unsealed.entry(epoch).or_default();
-        if let Some(vector) = vector {
+        if let Some(After { vector, waiting_rows, .. }) = after {
             said.vector = Some(vector.clone());
-            said.waiting.push((self.worker, waiting));
+            said.waiting.push((self.worker, waiting_rows));
         }
         Ok(())
     }
@@ -368,7 +367,7 @@ impl Written {
     }
 
     fn render_seal(&self, files: usize, lines: &mut Vec<u8>) -> io::Result<()> {
-        let of = |input| self.vector.get(&input).copied();
+        let of = |input| self.vector.get(&input).map(|bound| bound.offset);
         let partition = |place| Input::Events(PartitionId(place as u32));
         let seal = Seal {
             sealed: self.sealed,
@@ -393,7 +392,7 @@ impl Written {
                     thread::sleep(BETWEEN_TRIES);
                 }
                 Err(error) => {
-                    self.out = Out::Broken;
+                    self.out = Out::Broken(error.kind());
                     return Err(error);
                 }
             }
@@ -413,7 +412,7 @@ impl Out {
         match self {
             Out::Begun(file) => Ok(file),
             Out::Unbegun(_) => unreachable!("it was just begun"),
-            Out::Broken => Err(io::Error::other("an earlier write failed")),
+            Out::Broken(kind) => Err((*kind).into()),
         }
     }
 }

@@ -88,11 +88,15 @@ pub struct DeadLetter {
     pub refusal: Refusal,
     /// The event, byte for byte.
     pub bytes: Box<[u8]>,
+    /// The key of its record, where the input has one.
+    pub key: Option<Box<[u8]>>,
+    /// When the record was written, in ms since 1970, where the input says so.
+    pub time_ms: Option<i64>,
 }
 
 impl fmt::Debug for DeadLetter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let DeadLetter { place, refusal, bytes } = self;
+        let DeadLetter { place, refusal, bytes, .. } = self;
         write!(f, "DeadLetter({place:?}, {refusal:?}, {} bytes)", bytes.len())
     }
 }

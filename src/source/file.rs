@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::{AtEnd, Limit, Lines, PartitionId, Reached, Source, SourceError};
+use super::{AtEnd, Limit, Lines, PartitionId, Reached, Record, Source, SourceError};
 
 /// A file of events.
 pub struct FileSource {
@@ -36,7 +36,7 @@ impl Source for FileSource {
     fn read(
         &mut self,
         limit: Limit,
-        take: &mut dyn FnMut(u64, &[u8]),
+        take: &mut dyn FnMut(Record<'_>),
     ) -> Result<Reached, SourceError> {
         let (begin, before) = (self.lines.number(), self.lines.bytes());
         let mut more = true;
@@ -46,12 +46,12 @@ impl Source for FileSource {
         {
             let offset = self.lines.number();
             match self.lines.next_line()? {
-                Some(line) => take(offset, line),
+                Some(bytes) => take(Record { offset, key: None, time_ms: None, bytes }),
                 None => more = false,
             }
         }
         Ok(Reached {
-            offset: self.lines.number(),
+            bound: self.lines.number().into(),
             records: self.lines.number() - begin,
             bytes: self.lines.bytes() - before,
             more,

@@ -12,11 +12,14 @@ pub mod dead_letter;
 pub mod decode;
 mod fast;
 pub mod file;
+pub mod kafka;
 mod lines;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+use crate::kafka::KafkaError;
 
 pub use dead_letter::{DeadLetter, Reason, Refusal};
 pub use decode::Decoder;
@@ -35,11 +38,39 @@ pub enum Input {
     Documents,
     /// What happened to the documents later.
     Changes,
+    /// The reference log: documents, and what happened to them.
+    Reference,
 }
 
-/// For every input of a run how many of its records an epoch and those before it hold: the offset
-/// of the first that they do not.
-pub type Vector = BTreeMap<Input, u64>;
+/// Up to where an epoch and those before it hold an input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The offset of the first record that they do not hold.
+    pub offset: u64,
+    /// The last one that they hold, where the input can be emptied and filled anew: another record
+    /// at its offset shows that this happened.
+    pub last: Option<Last>,
+}
+
+/// What a record is known by without its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// Where it stands.
+    pub offset: u64,
+    /// When it was written, in ms since 1970.
+    pub time_ms: i64,
+    /// A hash of its key and value.
+    pub hash: u64,
+}
+
+impl From<u64> for Bound {
+    fn from(offset: u64) -> Bound {
+        Bound { offset, last: None }
+    }
+}
+
+/// For every input of a run up to where an epoch holds it.
+pub type Vector = BTreeMap<Input, Bound>;
 
 /// Where an event stands: its partition, and its offset there (of a file the line, from 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,8 +93,30 @@ pub trait Source {
     fn read(
         &mut self,
         limit: Limit,
-        take: &mut dyn FnMut(u64, &[u8]),
+        take: &mut dyn FnMut(Record<'_>),
     ) -> Result<Reached, SourceError>;
+
+    /// From now on hands out nothing at or past a bound that an earlier run has read up to; `None`
+    /// lifts it. Of inputs that are read from their begin at every start there is none.
+    fn stop_at(&mut self, _stop: Option<Bound>) {}
+
+    /// Whether everything up to that bound was handed out.
+    fn is_at_stop(&self) -> bool {
+        false
+    }
+}
+
+/// A record of an input partition.
+#[derive(Clone, Copy)]
+pub struct Record<'r> {
+    /// Where it stands.
+    pub offset: u64,
+    /// Its key; `None` where the input has none.
+    pub key: Option<&'r [u8]>,
+    /// When it was written, in ms since 1970; `None` where the input does not say.
+    pub time_ms: Option<i64>,
+    /// The event.
+    pub bytes: &'r [u8],
 }
 
 /// How much to hand out at once.
@@ -78,8 +131,8 @@ pub struct Limit {
 /// Where a source stands after it handed out records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reached {
-    /// The offset that comes next.
-    pub offset: u64,
+    /// Up to where the partition was read.
+    pub bound: Bound,
     /// Records handed out this time.
     pub records: u64,
     /// Their bytes.
@@ -96,4 +149,21 @@ pub enum SourceError {
     /// A file of events failed.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The brokers failed.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// A topic holds other records than it did.
+    #[error(
+        "partition {partition} of topic \"{topic}\" does not hold the record at offset {offset} \
+         that was read there: the topic was deleted, made again and filled anew. What the outputs \
+         hold was made from the old one; give the dataflow another name, and with it new outputs"
+    )]
+    OtherTopic {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// Where the record stood.
+        offset: u64,
+    },
 }

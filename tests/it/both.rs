@@ -127,7 +127,9 @@ impl Side {
     /// A claim that begins or ends.
     pub fn claim(&mut self, claim: Claim, diff: Diff) {
         match &mut self.inputs {
-            Inputs::Fused { outbox, .. } => outbox.claim(claim, diff),
+            Inputs::Fused { outbox, input, .. } => {
+                outbox.claim(claim, diff).for_each(|bundle| input.send(bundle));
+            }
             Inputs::Stock { claims, .. } => claims.update(claim, diff),
         }
     }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Running, path, project, spawn, tributary, wait_for};
+use crate::support::{Running, ask_to_end, path, project, spawn, tributary, wait_for};
 
 /// A hosts file with free ports.
 fn hosts(folder: &Path, processes: usize) -> (PathBuf, Vec<u16>) {
@@ -70,6 +70,42 @@ fn lost_process_ends_the_other_with_a_word() {
     assert_eq!(engines[0].wait().code(), Some(1));
     let lost = format!("process 1 at 127.0.0.1:{} was lost", ports[1]);
     assert!(engines[0].said().contains(&lost), "{}", engines[0].said());
+}
+
+/// Whichever process is asked, all end amid the first documents, and no event goes out without them.
+#[test]
+fn end_amid_the_first_documents_ends_all_and_shows_no_event() {
+    const DOCUMENTS: usize = 1_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    let documents = folder.path().join("people.ndjson");
+    let line = |id: usize| format!("{{\"_id\":\"{id}\",\"_source\":{{}}}}\n");
+    fs::write(&documents, (0..DOCUMENTS).map(line).collect::<String>()).unwrap();
+    for asked in [0, 1] {
+        let (hosts, _) = hosts(folder.path(), 2);
+        let out = folder.path().join(format!("out-{asked}"));
+        let engine = |number: &str| {
+            // Two files, so that each process has one.
+            let files = ["--events", SAMPLE, "--events", "data/attendance/changes.ndjson"];
+            let more = ["--documents", path(&documents), "--out", path(&out)];
+            let cluster = ["--processes", "2", "--process", number, "--hosts", path(&hosts)];
+            let arguments = [&["run", SPEC], &files[..], &more, &cluster].concat();
+            spawn(&arguments.into_iter().map(str::to_owned).collect::<Vec<_>>(), Stdio::null())
+        };
+        let mut engines = [engine("0"), engine("1")];
+        wait_for("all to be connected", || {
+            engines.iter().all(|engine| engine.said().contains("all processes are connected"))
+        });
+        ask_to_end(&engines[asked].child);
+        let codes = engines.each_mut().map(|engine| engine.wait().code());
+        let said = engines.each_ref().map(Running::said);
+        assert_eq!(codes, [Some(0); 2], "{said:?}");
+        let whole = "1,000,000 documents";
+        assert!(!said[0].contains(whole), "all documents were read before it was asked: {said:?}");
+        for part in ["part-0-of-2", "part-1-of-2"] {
+            let log = fs::read_to_string(out.join(part).join("updates.ndjson"));
+            assert!(!log.unwrap_or_default().contains("enriched"), "an event went out early");
+        }
+    }
 }
 
 /// What one process has read and another cannot seal is bounded.

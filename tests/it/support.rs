@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 /// A path within the project.
 pub fn project(path: &str) -> PathBuf {
@@ -105,4 +109,9 @@ pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A path as an argument.
 pub fn path(path: &Path) -> &str {
     path.to_str().expect("temporary folders are UTF-8")
+}
+
+/// Asks a program to end, as a supervisor does.
+pub fn ask_to_end(child: &Child) {
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
 }

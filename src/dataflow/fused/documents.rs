@@ -121,6 +121,12 @@ impl Documents {
         id
     }
 
+    /// The entry of a key, where there is one.
+    pub(super) fn find(&self, key: &Key) -> Option<&Entry> {
+        let is_it = |number: u32| self.entries[number as usize].key == *key;
+        self.index.get(key.hash(), is_it).map(|number| &self.entries[number as usize])
+    }
+
     pub(super) fn entry(&self, id: EntryId) -> &Entry {
         &self.entries[id.0 as usize]
     }

@@ -5,7 +5,7 @@
 //!
 //! Invariants: an epoch is worked off once it is complete, and epochs in their order, so the state
 //! after an epoch is what the inputs up to it say, however fast the workers step. Fresh events come
-//! first. Once more rows need corrections than `atomic_max`, in one epoch or in some on end, all
+//! first. Once more rows need corrections than `atomic_max`, in one epoch or in some near it, all
 //! are spread: each epoch corrects as many as its fuel allows. Epochs come from the inputs alone:
 //! whoever cuts them sees in the `State` whether rows wait, and calls (`Outbox::call`) for more.
 //!
@@ -32,10 +32,15 @@ use timely::{
 };
 
 pub use outbox::{Outbox, worker_of};
-pub use state::{RecordChange, RecordRef, State};
+pub use state::{After, RecordChange, RecordRef, Resume, State, Touched};
 
 use super::{Diff, count::TallyUpdate};
-use crate::{reference::Claim, row::Rows, source::Input, time::Epoch};
+use crate::{
+    reference::Claim,
+    row::Rows,
+    source::{Bound, Input},
+    time::Epoch,
+};
 
 /// What one worker sends another of one epoch.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -45,7 +50,9 @@ pub struct Bundle {
     /// Claims that the receiver's events may ask for.
     pub claims: Vec<(Claim, Diff)>,
     /// Up to where the epoch holds inputs of the sender.
-    pub bounds: Vec<(Input, u64)>,
+    pub bounds: Vec<(Input, Bound)>,
+    /// Keys that a replayed part of the reference log touched.
+    pub touched: Vec<Touched>,
     /// The sender was asked to end, so all are to.
     pub end: bool,
 }
@@ -56,8 +63,8 @@ pub type Addressed = (u64, Bundle);
 /// How corrections are spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spread {
-    /// Where at most so many rows wait, all are corrected in the epoch; so many over epochs on end,
-    /// since a large change may come in pieces;
+    /// Where at most so many rows wait, all are corrected in the epoch; so many over epochs that
+    /// are near each other, since a large change may come in pieces;
     pub atomic_max: u64,
     /// else so many, at least 1, an epoch, until none waits.
     pub fuel: u64,
@@ -104,7 +111,7 @@ pub fn keep_records<'s>(
                         break;
                     }
                     let Arrived { capability, bundles } = first.remove();
-                    work_off(&mut state, bundles, spread, &mut spreading);
+                    work_off(&mut state, epoch, bundles, spread, &mut spreading);
                     let mut session = output.session(&capability);
                     let tallies = state.end_epoch(epoch);
                     tallies.for_each(|(group, tally)| session.give((group, epoch, tally)));
@@ -118,32 +125,55 @@ pub fn keep_records<'s>(
 #[derive(Default)]
 struct Spreading {
     is_on: bool,
-    /// Rows corrected in the last epochs on end that corrected some.
+    /// Rows corrected in the last epochs that corrected some, each near the one before it,
     corrected: u64,
+    /// and the label of the last of them.
+    last: Epoch,
 }
+
+/// Labels are milliseconds by nature: corrections that are further apart are two changes.
+const NEAR: Epoch = 1_000;
 
 impl Spreading {
     /// Corrects what an epoch may.
-    fn correct(&mut self, state: &mut State, spread: Spread) {
+    fn correct(&mut self, state: &mut State, epoch: Epoch, spread: Spread) {
         let waiting = state.waiting_rows();
+        if epoch > self.last + NEAR {
+            self.corrected = 0;
+        }
         self.is_on |= self.corrected.saturating_add(waiting) > spread.atomic_max;
         // The last rows of many are spread too: whoever waits would notice them as well.
         state.correct(if self.is_on { spread.fuel } else { u64::MAX });
         let corrected = waiting - state.waiting_rows();
-        self.corrected = if corrected == 0 { 0 } else { self.corrected + corrected };
+        if corrected > 0 {
+            self.corrected += corrected;
+            self.last = epoch;
+        }
         self.is_on &= state.waiting_rows() > 0;
     }
 }
 
 /// Brings the state to the end of an epoch, but for rows that wait beyond it.
-fn work_off(state: &mut State, bundles: Vec<Bundle>, spread: Spread, spreading: &mut Spreading) {
+fn work_off(
+    state: &mut State,
+    epoch: Epoch,
+    bundles: Vec<Bundle>,
+    spread: Spread,
+    spreading: &mut Spreading,
+) {
     let mut rows = Vec::with_capacity(bundles.len());
-    for Bundle { events, claims, bounds, end: _ } in bundles {
+    state.begin_epoch(epoch);
+    for Bundle { events, claims, bounds, touched, end: _ } in bundles {
         state.reach(bounds);
+        touched.into_iter().for_each(|touched| state.touch(touched));
         claims.into_iter().for_each(|(claim, diff)| state.claim(claim, diff));
         rows.push(events);
     }
     state.settle_documents();
     rows.iter().flat_map(Rows::iter).for_each(|event| state.admit(event));
-    spreading.correct(state, spread);
+    if state.is_replay(epoch) {
+        return state.correct(u64::MAX);
+    }
+    spreading.correct(state, epoch, spread);
+    state.resend(spread.fuel);
 }

@@ -7,16 +7,17 @@
 
 use std::sync::Arc;
 
-use super::{Addressed, Bundle};
+use super::{Addressed, Bundle, Touched};
 use crate::{
     dataflow::Diff,
     reference::Claim,
-    source::Input,
+    source::{Bound, Input},
     spec::{ShardId, Spec},
 };
 
-/// Most events of a bundle.
+/// Most events of a bundle, and most claims.
 const EVENTS_OF_BUNDLE: usize = 1000;
+const CLAIMS_OF_BUNDLE: usize = 1000;
 
 /// The bundles of one worker's open epoch.
 pub struct Outbox {
@@ -53,20 +54,36 @@ impl Outbox {
         is_full.then(|| (worker as u64, std::mem::take(bundle)))
     }
 
-    /// Takes a claim that begins (+1) or ends (-1).
-    pub fn claim(&mut self, claim: Claim, diff: Diff) {
+    /// Takes a claim that begins (+1) or ends (-1); hands out the bundles that it filled.
+    pub fn claim(&mut self, claim: Claim, diff: Diff) -> impl Iterator<Item = Addressed> {
+        let mut to = 0..self.bundles.len();
         if self.spec.lookup(claim.lookup).matches == self.spec.events.shard_key {
             let worker = worker_of(self.spec.shard_of(&claim.key), self.bundles.len());
-            self.bundles[worker].claims.push((claim, diff));
+            to = worker..worker + 1;
+        }
+        self.bundles.iter_mut().enumerate().take(to.end).skip(to.start).filter_map(
+            move |(worker, bundle)| {
+                bundle.claims.push((claim.clone(), diff));
+                let is_full = bundle.claims.len() == CLAIMS_OF_BUNDLE;
+                is_full.then(|| (worker as u64, std::mem::take(bundle)))
+            },
+        )
+    }
+
+    /// Says that a replayed part of the reference log touched a key.
+    pub fn touch(&mut self, touched: Touched) {
+        if self.spec.lookup(touched.lookup).matches == self.spec.events.shard_key {
+            let worker = worker_of(self.spec.shard_of(&touched.key), self.bundles.len());
+            self.bundles[worker].touched.push(touched);
         } else {
             let bundles = self.bundles.iter_mut();
-            bundles.for_each(|bundle| bundle.claims.push((claim.clone(), diff)));
+            bundles.for_each(|bundle| bundle.touched.push(touched.clone()));
         }
     }
 
     /// Says to all up to where the epoch holds an input.
-    pub fn bound(&mut self, input: Input, offset: u64) {
-        self.bundles.iter_mut().for_each(|bundle| bundle.bounds.push((input, offset)));
+    pub fn bound(&mut self, input: Input, bound: Bound) {
+        self.bundles.iter_mut().for_each(|bundle| bundle.bounds.push((input, bound)));
     }
 
     /// Makes all hear of the open epoch even if it holds nothing: rows that wait have a turn in it.
@@ -83,8 +100,9 @@ impl Outbox {
     pub fn drain(&mut self) -> impl Iterator<Item = Addressed> {
         let is_call = std::mem::take(&mut self.is_call);
         let is_empty = |bundle: &Bundle| {
-            let Bundle { events, claims, bounds, end } = bundle;
-            events.is_empty() && claims.is_empty() && bounds.is_empty() && !end
+            let Bundle { events, claims, bounds, touched, end } = bundle;
+            let is_empty = events.is_empty() && claims.is_empty() && touched.is_empty();
+            is_empty && bounds.is_empty() && !end
         };
         let bundles = self.bundles.iter_mut().map(std::mem::take).enumerate();
         bundles

@@ -23,6 +23,8 @@ use super::Cluster;
 /// With what a process begins to speak.
 const MAGIC: &[u8; 10] = b"tributary\n";
 const HELLO_BYTES_MAX: u32 = 4096;
+/// Longest word of one process to the others: an offset of each of 10,000 partitions, and more.
+const WORD_BYTES_MAX: u32 = 1 << 20;
 /// How long a stranger may take to say who it is.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a peer's machine may be silent before it counts as lost.
@@ -306,6 +308,44 @@ impl Read for ReadUntil<'_> {
         self.socket.set_read_timeout(Some(left))?;
         self.socket.read(buffer)
     }
+}
+
+/// Says a word to a peer that waits for it.
+pub(super) fn tell(socket: &mut TcpStream, word: &[u8]) -> io::Result<()> {
+    socket.write_all(&(word.len() as u32).to_be_bytes())?;
+    socket.write_all(word)
+}
+
+/// Waits for a word of a peer, as long as it takes; `None` where it is to end first.
+pub(super) fn hear(
+    socket: &mut TcpStream,
+    is_to_end: &dyn Fn() -> bool,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut begin = [0; size_of::<u32>()];
+    let mut read = 0;
+    socket.set_read_timeout(Some(BETWEEN_CALLS))?;
+    while read < begin.len() {
+        match socket.read(&mut begin[read..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(more) => read += more,
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
+            {
+                if is_to_end() {
+                    return Ok(None);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    socket.set_read_timeout(None)?;
+    let length = u32::from_be_bytes(begin);
+    if length > WORD_BYTES_MAX {
+        return Err(io::Error::other("a word that is too long"));
+    }
+    let mut word = vec![0; length as usize];
+    socket.read_exact(&mut word)?;
+    Ok(Some(word))
 }
 
 /// Both say who they are, then both know.

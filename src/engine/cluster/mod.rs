@@ -17,6 +17,7 @@ mod link;
 
 use std::{
     any::Any,
+    io,
     net::TcpStream,
     sync::{Arc, atomic::AtomicBool, mpsc},
     thread,
@@ -35,6 +36,8 @@ pub use handshake::{Connecting, HandshakeError, Shape};
 pub use hosts::{HostsError, parse_hosts, read_hosts};
 
 use link::{Link, Losses};
+
+use super::EngineError;
 
 /// One process's place among those of a cluster.
 #[derive(Clone, Debug)]
@@ -81,16 +84,60 @@ enum News {
 /// What timely needs to start this process's workers.
 pub(super) type Builders = (Vec<AllocatorBuilder>, Box<dyn Any + Send>);
 
-/// Connects this process with the others; `stop` is set when one is gone.
-pub(super) fn connect(
-    cluster: &Cluster,
+/// The processes of a cluster, come together and not yet computing.
+pub(super) struct Gathered<'c> {
+    cluster: &'c Cluster,
+    sockets: Vec<Option<TcpStream>>,
+}
+
+/// Brings this process together with the others.
+pub(super) fn gather<'c>(
+    cluster: &'c Cluster,
     shape: &Shape,
-    workers: usize,
     told: &dyn Fn(Connecting<'_>),
     is_to_end: &dyn Fn() -> bool,
+) -> Result<Gathered<'c>, HandshakeError> {
+    let sockets = handshake::connect_all(cluster, shape, told, is_to_end)?;
+    Ok(Gathered { cluster, sockets })
+}
+
+impl Gathered<'_> {
+    /// Whether this process decides for all.
+    pub(super) fn is_first(&self) -> bool {
+        self.cluster.process == 0
+    }
+
+    /// Says to all others what the first process decided.
+    pub(super) fn tell(&mut self, word: &[u8]) -> Result<(), Lost> {
+        for (process, socket) in self.sockets.iter_mut().enumerate() {
+            let Some(socket) = socket else { continue };
+            handshake::tell(socket, word).map_err(|error| lost(self.cluster, process, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Hears what the first process decided.
+    pub(super) fn hear(&mut self, is_to_end: &dyn Fn() -> bool) -> Result<Vec<u8>, EngineError> {
+        let socket = self.sockets[0].as_mut().expect("the first process is another one");
+        match handshake::hear(socket, is_to_end) {
+            Ok(Some(word)) => Ok(word),
+            Ok(None) => Err(HandshakeError::Ended.into()),
+            Err(error) => Err(lost(self.cluster, 0, &error).into()),
+        }
+    }
+}
+
+fn lost(cluster: &Cluster, process: usize, error: &io::Error) -> Lost {
+    Lost { process, host: cluster.hosts[process].clone(), how: error.to_string() }
+}
+
+/// Connects this process with the others; `stop` is set when one is gone.
+pub(super) fn connect(
+    gathered: Gathered<'_>,
+    workers: usize,
     stop: &Arc<AtomicBool>,
 ) -> Result<(Builders, Connections), HandshakeError> {
-    let sockets = handshake::connect_all(cluster, shape, told, is_to_end)?;
+    let Gathered { cluster, sockets } = gathered;
     let (sender, news) = mpsc::channel();
     let losses_of = |(process, socket): (usize, Option<TcpStream>)| {
         socket.map(|socket| {

@@ -13,6 +13,12 @@
 //! ```
 //!
 //! Not here: when an epoch is complete (`fused`), how records look (`json`).
+//!
+//! In reading order: this file (what an epoch does), `records` (what a sink sees of it), `resends`
+//! (what an earlier run may owe).
+
+mod records;
+mod resends;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,8 +27,14 @@ use std::{
 
 use smallvec::SmallVec;
 
+pub use self::{
+    records::{RecordChange, RecordRef},
+    resends::{Resume, Touched},
+};
+
+use self::resends::Resends;
 use super::{
-    changes::{Changed, Changes, Sent},
+    changes::{Changed, Changes},
     documents::{Document, Documents, EntryId, VersionId},
     json::RecordJson,
     tallies::Tallies,
@@ -36,7 +48,7 @@ use crate::{
     },
     reference::Claim,
     row::{Columns, Joined, Key, LookupId},
-    source::{Input, Vector},
+    source::{Bound, Input, Vector},
     spec::{Corrections, Spec, ViewId, ViewKind, plan::View},
     time::Epoch,
 };
@@ -50,8 +62,8 @@ pub struct State {
     lookups: Vec<Documents>,
     latest: Vec<Latest>,
     tallies: Tallies,
-    /// Entries whose rows wait for corrections, by lookup, in the order in which they came.
-    waiting: VecDeque<(usize, EntryId)>,
+    /// Entries whose rows wait for corrections, in the order in which they came.
+    waiting: VecDeque<Waiting>,
     waiting_rows: u64,
     /// How many events stand.
     events: u64,
@@ -60,14 +72,21 @@ pub struct State {
     changes: Changes,
     /// Versions that nobody needs once the open epoch's changes were handed on.
     retired: Vec<(usize, VersionId)>,
-    /// What epochs changed, until a sink took it.
-    recorded: Option<BTreeMap<Epoch, OfEpoch>>,
+    /// What epochs changed, until a sink took it; of those from `record_from` on.
+    recorded: BTreeMap<Epoch, OfEpoch>,
+    record_from: Option<Epoch>,
+    /// Whether the open epoch is recorded.
+    is_recording: bool,
+    /// What an earlier run may owe, and is sent again.
+    resends: Resends,
     /// Memory of released epochs.
     spare: Vec<OfEpoch>,
     /// Up to where the inputs are held, and whether that or how much waits is news of the open
     /// epoch.
     vector: Vector,
     has_news: bool,
+    /// Up to where the reference log was held before the open epoch.
+    reference_before: u64,
     /// The greatest epoch of which something came.
     newest: Epoch,
     ending: bool,
@@ -91,26 +110,27 @@ struct OfEpoch {
     /// As they stand after it.
     vector: Vector,
     waiting_rows: u64,
+    settled: u64,
 }
 
-/// What a sink sees of a change.
-#[derive(Clone)]
-pub struct RecordChange<'s> {
-    /// The latest view; `None` means every enriched view.
-    pub latest: Option<ViewId>,
-    /// What stood there; `None` where nothing did.
-    pub before: Option<RecordRef<'s>>,
-    /// What stands there now.
-    pub after: RecordRef<'s>,
+/// An entry whose rows wait for corrections.
+#[derive(Clone, Copy)]
+struct Waiting {
+    lookup: usize,
+    entry: EntryId,
+    /// The offset of the reference log at or past which the change stands that they wait for.
+    since: u64,
 }
 
-/// A record where it is held.
-#[derive(Clone)]
-pub struct RecordRef<'s> {
-    state: &'s State,
-    row: RowId,
-    /// The versions that are meant; `None` for those in the row's header.
-    sent: Option<Sent<'s>>,
+/// How things stand after an epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct After<'s> {
+    /// Up to where it holds the inputs.
+    pub vector: &'s Vector,
+    /// How many rows wait for corrections.
+    pub waiting_rows: u64,
+    /// The offset of the reference log below which no correction is owed.
+    pub settled: u64,
 }
 
 /// Versions of a row, by lookup.
@@ -174,10 +194,14 @@ impl State {
             first_of_epoch: None,
             changes: Changes::new(spec.lookups.len()),
             retired: Vec::new(),
-            recorded: record.then(BTreeMap::new),
+            recorded: BTreeMap::new(),
+            record_from: record.then_some(0),
+            is_recording: record,
+            resends: Resends::default(),
             spare: Vec::new(),
             vector: Vector::new(),
             has_news: false,
+            reference_before: 0,
             newest: 0,
             ending: false,
             key_bytes: Vec::new(),
@@ -199,7 +223,7 @@ impl State {
 
     /// Brings the documents to what all claims say; the rows of those that changed then wait.
     pub(super) fn settle_documents(&mut self) {
-        let State { lookups, waiting, waiting_rows, spec, .. } = self;
+        let State { lookups, waiting, waiting_rows, spec, reference_before: since, .. } = self;
         for (place, documents) in lookups.iter_mut().enumerate() {
             documents.settle(|documents, id| {
                 let entry = documents.entry_mut(id);
@@ -211,7 +235,7 @@ impl State {
                 entry.left_to_correct = entry.rows;
                 // One that waits already keeps its place.
                 if !std::mem::replace(&mut entry.waits, true) {
-                    waiting.push_back((place, id));
+                    waiting.push_back(Waiting { lookup: place, entry: id, since: *since });
                 }
             });
         }
@@ -223,7 +247,7 @@ impl State {
         self.events += 1;
         self.first_of_epoch.get_or_insert(id);
         let versions = self.look_up(id, event);
-        if self.recorded.is_some() {
+        if self.is_recording {
             self.changes.push(Changed::Enriched, None, (id, &versions));
         }
         let State { lookups, tallies, .. } = self;
@@ -288,7 +312,7 @@ impl State {
         slab.set_word(id, word, slab.word(id, word) | bit);
         tallies.add(changed, &Held { event, lookups, versions }, 1);
         let Some(before) = before else {
-            if self.recorded.is_some() {
+            if self.is_recording {
                 new.push((id, changes.push(changed, None, (id, versions))));
             }
             return;
@@ -296,7 +320,7 @@ impl State {
         slab.set_word(before, word, slab.word(before, word) & !bit);
         let sent = versions_of(slab, *header, before);
         tallies.add(changed, &Held { event: slab.row(before), lookups, versions: &sent }, -1);
-        if self.recorded.is_none() {
+        if !self.is_recording {
             return;
         }
         let came_now = self.first_of_epoch.is_some_and(|first| before >= first);
@@ -329,9 +353,26 @@ impl State {
     }
 
     /// The open epoch holds inputs up to these offsets.
-    pub(super) fn reach(&mut self, bounds: Vec<(Input, u64)>) {
+    pub(super) fn reach(&mut self, bounds: Vec<(Input, Bound)>) {
         self.has_news |= !bounds.is_empty();
         self.vector.extend(bounds);
+    }
+
+    /// An epoch opens.
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
+        self.is_recording = self.record_from.is_some_and(|from| epoch >= from);
+        self.reference_before = self.reference_bound();
+    }
+
+    fn reference_bound(&self) -> u64 {
+        self.vector.get(&Input::Reference).map_or(0, |bound| bound.offset)
+    }
+
+    /// The offset of the reference log below which no correction is owed.
+    fn settled(&self) -> u64 {
+        let waiting = self.waiting.front().map(|waiting| waiting.since);
+        let owed = self.resends.owed_from().into_iter().chain(waiting).min();
+        owed.unwrap_or_else(|| self.reference_bound())
     }
 
     /// How many rows wait for corrections.
@@ -343,8 +384,8 @@ impl State {
     pub(super) fn correct(&mut self, most: u64) {
         let mut left = most.min(self.waiting_rows);
         self.has_news |= left > 0;
-        while let Some((place, id)) = self.waiting.front().copied() {
-            let entry = self.lookups[place].entry_mut(id);
+        while let Some(Waiting { lookup: place, entry, .. }) = self.waiting.front().copied() {
+            let entry = self.lookups[place].entry_mut(entry);
             let Some(row) = entry.next_to_correct else {
                 entry.waits = false;
                 self.waiting.pop_front();
@@ -370,7 +411,9 @@ impl State {
         if before == after {
             return; // Another document's change brought it there.
         }
-        let State { slab, lookups, tallies, changes, header, latest, recorded, .. } = &mut *self;
+        self.resends.corrected(row);
+        let State { slab, lookups, tallies, changes, header, latest, is_recording, .. } =
+            &mut *self;
         let says = |place: usize, version| lookups[place].document(version).map(|d| &d.row);
         let mut places = 0..before.len();
         if places.any(|place| says(place, before[place]) != says(place, after[place])) {
@@ -378,7 +421,7 @@ impl State {
                 let held = |versions| Held { event: slab.row(row), lookups, versions };
                 tallies.add(changed, &held(&before), -1);
                 tallies.add(changed, &held(&after), 1);
-                if recorded.is_some() {
+                if *is_recording {
                     changes.push(changed, Some((row, &before)), (row, &after));
                 }
             };
@@ -398,9 +441,9 @@ impl State {
             self.slab.set_word(row, self.header.sent(place), new.0);
             documents.hold(new);
             if documents.release(old) {
-                match self.recorded {
-                    Some(_) => self.retired.push((place, old)),
-                    None => documents.free(old),
+                match self.is_recording {
+                    true => self.retired.push((place, old)),
+                    false => documents.free(old),
                 }
             }
         }
@@ -409,8 +452,9 @@ impl State {
     /// Ends an epoch: keeps what it changed in records, and hands out what it adds to the counts.
     pub(super) fn end_epoch(&mut self, epoch: Epoch) -> impl Iterator<Item = (Group, Tally)> {
         self.first_of_epoch = None;
+        self.resends.end_epoch();
         self.latest.iter_mut().for_each(|latest| latest.new.clear());
-        if let Some(recorded) = &mut self.recorded
+        if self.is_recording
             && (self.has_news || !self.changes.is_empty() || !self.retired.is_empty())
         {
             self.has_news = false;
@@ -420,51 +464,33 @@ impl State {
                 retired: Vec::new(),
                 vector: Vector::new(),
                 waiting_rows: 0,
+                settled: 0,
             });
             std::mem::swap(&mut of_epoch.changes, &mut self.changes);
             std::mem::swap(&mut of_epoch.retired, &mut self.retired);
             of_epoch.vector.clone_from(&self.vector);
             of_epoch.waiting_rows = self.waiting_rows;
-            let before = recorded.insert(epoch, of_epoch);
+            of_epoch.settled = self.settled();
+            let before = self.recorded.insert(epoch, of_epoch);
             assert!(before.is_none(), "an epoch ends once");
         }
         self.tallies.drain()
     }
 
-    /// After a recorded epoch: up to where it holds the inputs, and how many rows wait still.
-    pub fn progress(&self, epoch: Epoch) -> Option<(&Vector, u64)> {
-        let of_epoch = self.recorded.as_ref()?.get(&epoch)?;
-        Some((&of_epoch.vector, of_epoch.waiting_rows))
+    /// How things stood after a recorded epoch.
+    pub fn progress(&self, epoch: Epoch) -> Option<After<'_>> {
+        let OfEpoch { vector, waiting_rows, settled, .. } = self.recorded.get(&epoch)?;
+        Some(After { vector, waiting_rows: *waiting_rows, settled: *settled })
     }
 
     /// The first epoch that brought something and was not released.
     pub fn first_recorded(&self) -> Option<Epoch> {
-        Some(*self.recorded.as_ref()?.first_key_value()?.0)
-    }
-
-    /// What an epoch changed in records.
-    pub fn changes(&self, epoch: Epoch) -> impl Iterator<Item = RecordChange<'_>> {
-        let of_epoch = self.recorded.as_ref().and_then(|recorded| recorded.get(&epoch));
-        of_epoch.into_iter().flat_map(|of_epoch| of_epoch.changes.iter()).map(
-            move |(changed, before, after)| RecordChange {
-                latest: match changed {
-                    Changed::Enriched => None,
-                    Changed::Latest(view) => Some(self.latest[view].view),
-                },
-                before: before.map(|sent| RecordRef {
-                    state: self,
-                    row: sent.row,
-                    sent: Some(sent),
-                }),
-                after: RecordRef { state: self, row: after.row, sent: Some(after) },
-            },
-        )
+        self.recorded.first_key_value().map(|(epoch, _)| *epoch)
     }
 
     /// A sink took what an epoch changed.
     pub fn release(&mut self, epoch: Epoch) {
-        let of_epoch = self.recorded.as_mut().and_then(|recorded| recorded.remove(&epoch));
-        let Some(mut of_epoch) = of_epoch else { return };
+        let Some(mut of_epoch) = self.recorded.remove(&epoch) else { return };
         for (place, version) in of_epoch.retired.drain(..) {
             self.lookups[place].free(version);
         }
@@ -475,42 +501,6 @@ impl State {
     /// How many events stand.
     pub fn events(&self) -> u64 {
         self.events
-    }
-
-    /// How many records stand in all views of records together.
-    pub fn rows(&self) -> u64 {
-        let views = self.spec.views.iter().map(|view| &view.kind);
-        let enriched = views.filter(|kind| matches!(kind, ViewKind::Enriched)).count() as u64;
-        let latest = self.latest.iter().map(|latest| latest.rows.len() as u64).sum::<u64>();
-        enriched * self.events + latest
-    }
-
-    /// The records that stand in a view, in the order of its key; none of a view of counts.
-    pub fn records(&self, view: ViewId) -> Vec<RowId> {
-        let latest = self.latest.iter().find(|latest| latest.view == view);
-        let layout = &self.spec.events.layout;
-        let event_key = self.spec.event_columns(&[self.spec.events.key]);
-        let (key, rows): (&Columns, Vec<RowId>) = match (&self.spec.view(view).kind, latest) {
-            (ViewKind::Enriched, _) => {
-                (&event_key, self.slab.iter(|row| layout.row_bytes(row)).collect())
-            }
-            (_, Some(latest)) => {
-                (&latest.key, latest.rows.iter().filter_map(RowId::from_word).collect())
-            }
-            _ => return Vec::new(),
-        };
-        let row = |id: &RowId| self.slab.row(*id);
-        let mut ordered: Vec<(u64, RowId)> =
-            rows.into_iter().map(|id| (key.prefix(row(&id)), id)).collect();
-        ordered.sort_unstable_by(|(prefix_a, a), (prefix_b, b)| {
-            prefix_a.cmp(prefix_b).then_with(|| key.compare(row(a), row(b)))
-        });
-        ordered.into_iter().map(|(_, id)| id).collect()
-    }
-
-    /// A record as it stands.
-    pub fn record(&self, row: RowId) -> RecordRef<'_> {
-        RecordRef { state: self, row, sent: None }
     }
 }
 
@@ -537,32 +527,5 @@ impl Joined for Held<'_> {
     fn document(&self, lookup: LookupId) -> Option<&[u8]> {
         let place = usize::from(lookup.0);
         self.lookups[place].document(self.versions[place]).map(|document| document.row.bytes())
-    }
-}
-
-impl RecordRef<'_> {
-    /// Appends the record as one JSON object.
-    pub fn json(&self, out: &mut Vec<u8>) {
-        self.state.json.write(self, |lookup| self.found(lookup), out);
-    }
-
-    fn found(&self, lookup: LookupId) -> Option<&Document> {
-        let State { slab, header, lookups, .. } = self.state;
-        let place = usize::from(lookup.0);
-        let version = match &self.sent {
-            Some(sent) => sent.version(place),
-            None => VersionId(slab.word(self.row, header.sent(place))),
-        };
-        lookups[place].document(version)
-    }
-}
-
-impl Joined for RecordRef<'_> {
-    fn event(&self) -> &[u8] {
-        self.state.slab.row(self.row)
-    }
-
-    fn document(&self, lookup: LookupId) -> Option<&[u8]> {
-        self.found(lookup).map(|document| document.row.bytes())
     }
 }

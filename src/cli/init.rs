@@ -1,0 +1,58 @@
+//! `tributary init`: makes the topics of a dataflow.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Failure, place::PlaceOptions, print};
+use crate::{
+    engine::{self, TopicPlan},
+    spec::Spec,
+};
+
+/// Make the topics of a dataflow in Kafka: those that are not there yet, with the settings that
+/// its promises rest on.
+///
+/// Topics that are there are not touched; a setting that does not fit is named, with the command
+/// that mends it, and the exit code is 1.
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// The dataflow's TOML file.
+    spec: PathBuf,
+
+    #[command(flatten)]
+    place: PlaceOptions,
+
+    /// Partitions of the events, where their topic is not there yet. Their number cannot grow later
+    /// without the operator's word: keys would move.
+    #[arg(long, default_value_t = 6, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    event_partitions: u32,
+
+    /// Partitions of each output; fixed for good.
+    #[arg(long, default_value_t = 6, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    output_partitions: u32,
+
+    /// Copies of each topic; without it the brokers' default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
+    replication: Option<u16>,
+}
+
+impl Init {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let spec = Spec::load(&self.spec)?;
+        let (kafka, names) = self.place.resolve(&spec)?;
+        kafka.connect().map_err(Failure::failed)?;
+        let plan = TopicPlan::of(&spec, &names, self.event_partitions, self.output_partitions);
+        let done = engine::make_topics(&kafka, &plan, self.replication).map_err(Failure::failed)?;
+        for (name, partitions, is_new) in &done.topics {
+            let what = if *is_new { "made" } else { "is there" };
+            print(&format!("{name}: {what}, {partitions} partition(s)\n"))?;
+        }
+        match done.unfit.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::failed(done.into_error())),
+        }
+    }
+}

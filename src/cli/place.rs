@@ -1,0 +1,60 @@
+//! Where a dataflow runs: options that several subcommands share.
+//!
+//! Shape: a configuration or the addresses of brokers in; a client and the names of the inputs out.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use crate::{
+    config::{Config, KafkaConfig},
+    engine::Names,
+    kafka::Kafka,
+    spec::Spec,
+};
+
+/// Which brokers.
+#[derive(Debug, Args)]
+pub(super) struct PlaceOptions {
+    /// Brokers of Kafka, host:port, several with commas between; the short form of a configuration
+    /// that says no more than that.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config")]
+    kafka: Option<String>,
+
+    /// A configuration of the place: brokers, how one is let in, names of the inputs; see
+    /// docs/kafka.md.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl PlaceOptions {
+    /// Whether brokers are named.
+    pub(super) fn is_given(&self) -> bool {
+        self.kafka.is_some() || self.config.is_some()
+    }
+
+    /// The brokers, and what the inputs of a dataflow are called there.
+    pub(super) fn resolve(&self, spec: &Spec) -> Result<(Kafka, Names), Failure> {
+        let config = match (&self.kafka, &self.config) {
+            (Some(brokers), _) => KafkaConfig {
+                brokers: brokers.split(',').map(|broker| broker.trim().to_owned()).collect(),
+                ..KafkaConfig::default()
+            },
+            (None, Some(path)) => Config::load(path).map_err(Failure::config)?.kafka,
+            (None, None) => {
+                let what = "name the brokers: --kafka HOST:PORT, or --config FILE".to_owned();
+                return Err(Failure::Arguments(what));
+            }
+        };
+        let properties = config.properties().map_err(Failure::config)?;
+        let named = |name: Option<String>, usual: &str| {
+            name.unwrap_or_else(|| format!("{}_{usual}", spec.name))
+        };
+        let names = Names {
+            events: named(config.events, "events"),
+            reference: named(config.reference, "reference"),
+        };
+        Ok((Kafka::new(properties, &spec.name), names))
+    }
+}

@@ -1,0 +1,212 @@
+//! Resends: what an earlier run may owe, because it ended amid a spread correction.
+//!
+//! Shape: the keys that the reference log touched since an earlier run last owed nothing, in the
+//! order of the log, in; the rows that ask for them, one by one, out.
+//!
+//! A replay applies all corrections at once and emits none of them, so what the earlier run did not
+//! come to emit would be lost. After the last epoch of the earlier run (the chain's end) all
+//! records of those keys are sent again as they stand, whatever was sent: that is no change of a
+//! collection, so nothing consolidates it.
+//!
+//! Invariants: a key is done when all rows that asked for it when it began are sent; what is owed
+//! from (`owed_from`) grows as keys are done, so a loop of crashes still moves. Within an epoch no
+//! row is sent twice, be it as a correction or again.
+//!
+//! Not here: corrections of what this run has seen change (`state`).
+
+use std::collections::{HashSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Changed, State, versions_of};
+use crate::{
+    dataflow::slab::RowId,
+    row::{Key, LookupId},
+    time::Epoch,
+};
+
+/// A key of a lookup that a record of the reference log gave, took or held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touched {
+    /// The lookup.
+    pub lookup: LookupId,
+    /// The key.
+    pub key: Key,
+    /// Where the record stands in the log.
+    pub offset: u64,
+}
+
+/// How an earlier run left off, as far as it concerns a worker's shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// The first epoch of which changes are recorded: all shards hold those before it.
+    pub record_from: Epoch,
+    /// The last epoch that some shard, of any worker, holds; `None` where nothing is held.
+    pub chain_end: Option<Epoch>,
+    /// The offset of the reference log from which on corrections may be owed.
+    pub owed_from: u64,
+    /// Whether every record is owed, whatever the log touched.
+    pub everything: bool,
+}
+
+/// Records that are to be sent again.
+#[derive(Default)]
+pub(super) struct Resends {
+    resume: Resume,
+    keys: VecDeque<Touched>,
+    /// The last row of the first of them that was handed out; or, where everything is owed, of all.
+    last: Option<RowId>,
+    is_everything_sent: bool,
+    /// Rows that the open epoch has sent, while some are to be sent again.
+    of_epoch: HashSet<RowId>,
+}
+
+/// What leads to the next row.
+pub(super) enum Step<'k> {
+    /// The newest row that asks for a key.
+    Begin { lookup: usize, key: &'k Key },
+    /// The next older one.
+    Older { lookup: usize, row: RowId },
+    /// Of all rows, the one after this; the first for `None`.
+    Following { row: Option<RowId> },
+}
+
+/// What comes next.
+pub(super) enum Next {
+    Row(RowId),
+    /// A key is done.
+    KeyEnded,
+    /// Everything is done.
+    Done,
+}
+
+impl Resends {
+    pub(super) fn new(resume: Resume) -> Resends {
+        Resends { resume, ..Resends::default() }
+    }
+
+    pub(super) fn chain_end(&self) -> Option<Epoch> {
+        self.resume.chain_end
+    }
+
+    pub(super) fn touch(&mut self, touched: Touched) {
+        if touched.offset >= self.resume.owed_from && !self.resume.everything {
+            self.keys.push_back(touched);
+        }
+    }
+
+    fn is_everything_owed(&self) -> bool {
+        self.resume.everything && !self.is_everything_sent
+    }
+
+    /// From which offset on something is owed; `None` where nothing is.
+    pub(super) fn owed_from(&self) -> Option<u64> {
+        match self.is_everything_owed() {
+            true => Some(0),
+            false => self.keys.front().map(|touched| touched.offset),
+        }
+    }
+
+    /// A row was corrected in the open epoch.
+    pub(super) fn corrected(&mut self, row: RowId) {
+        if self.owed_from().is_some() {
+            self.of_epoch.insert(row);
+        }
+    }
+
+    /// Whether the open epoch has not sent a row yet; it has from now on.
+    pub(super) fn is_first_of_epoch(&mut self, row: RowId) -> bool {
+        self.of_epoch.insert(row)
+    }
+
+    pub(super) fn end_epoch(&mut self) {
+        self.of_epoch.clear();
+    }
+
+    /// Moves on; `find` follows a step.
+    pub(super) fn next(&mut self, find: impl FnOnce(Step<'_>) -> Option<RowId>) -> Next {
+        if self.is_everything_owed() {
+            self.last = find(Step::Following { row: self.last });
+            self.is_everything_sent = self.last.is_none();
+            return self.last.map_or(Next::Done, Next::Row);
+        }
+        let Some(Touched { lookup, key, .. }) = self.keys.front() else { return Next::Done };
+        let lookup = usize::from(lookup.0);
+        self.last = find(match self.last {
+            None => Step::Begin { lookup, key },
+            Some(row) => Step::Older { lookup, row },
+        });
+        match self.last {
+            Some(row) => Next::Row(row),
+            None => {
+                self.keys.pop_front();
+                Next::KeyEnded
+            }
+        }
+    }
+}
+
+impl State {
+    /// Begins as an earlier run left off.
+    pub fn resume(&mut self, resume: Resume) {
+        self.record_from = self.record_from.map(|_| resume.record_from);
+        self.resends = Resends::new(resume);
+    }
+
+    /// Whether an earlier run held an epoch already, in some shard.
+    pub(in crate::dataflow::fused) fn is_replay(&self, epoch: Epoch) -> bool {
+        self.resends.chain_end().is_some_and(|end| epoch <= end)
+    }
+
+    /// A record of the reference log gave, took or held a key.
+    pub(in crate::dataflow::fused) fn touch(&mut self, touched: Touched) {
+        self.resends.touch(touched);
+    }
+
+    /// Whether records of an earlier run are still to be sent again.
+    pub fn owes(&self) -> bool {
+        self.resends.owed_from().is_some()
+    }
+
+    /// Sends again records that an earlier run may owe, at most so many.
+    pub(in crate::dataflow::fused) fn resend(&mut self, most: u64) {
+        let mut left = most;
+        while left > 0 {
+            let State { resends, lookups, slab, header, spec, .. } = self;
+            let next = resends.next(|step| match step {
+                Step::Begin { lookup, key } => lookups[lookup].find(key)?.newest,
+                Step::Older { lookup, row } => {
+                    RowId::from_word(slab.word(row, header.older(lookup)))
+                }
+                Step::Following { row } => {
+                    slab.following(row, |bytes| spec.events.layout.row_bytes(bytes))
+                }
+            });
+            match next {
+                Next::Row(row) => {
+                    self.send_again(row);
+                    left -= 1;
+                }
+                Next::KeyEnded => self.has_news = true,
+                Next::Done => break,
+            }
+        }
+        self.has_news |= left < most;
+    }
+
+    /// Records that a row stands as it does, unless the open epoch says so anyway.
+    fn send_again(&mut self, row: RowId) {
+        let is_fresh = self.first_of_epoch.is_some_and(|first| row >= first);
+        if is_fresh || !self.resends.is_first_of_epoch(row) {
+            return;
+        }
+        let versions = versions_of(&self.slab, self.header, row);
+        self.changes.push(Changed::Enriched, None, (row, &versions));
+        for view in 0..self.latest.len() {
+            let (word, bit) = self.header.is_latest(view);
+            if self.slab.word(row, word) & bit != 0 {
+                self.changes.push(Changed::Latest(view), None, (row, &versions));
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The file feed: keeps the reference log equal to what files of documents and changes say.
+//!
+//! Shape: files that grow in; of each document that is other than the log says, one record out.
+//!
+//! Invariants: the log says what the files say once nothing more comes; only true differences are
+//! written, deletions included, so starting again writes nothing. What was said before the feed
+//! began is one snapshot: the files are read as they are, compared with the log, and only then is
+//! the snapshot called complete. One feed writes for a source: taking its transactional id fences
+//! its elder, which then stops.
+//!
+//! Not here: who reads the log (`reference::log`).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    kafka::{Kafka, KafkaError, Outgoing, WriteError, Writer},
+    reference::{
+        Projector,
+        document::{self, Raw},
+        log::{self, COMPLETE, SEPARATOR},
+    },
+    source::{AtEnd, FileError, Lines},
+    spec::Spec,
+};
+
+/// Most records and bytes of one transaction.
+const RECORDS_MAX: usize = 1_000;
+const BYTES_MAX: usize = 4 << 20;
+
+/// Between looks at whether a file has grown.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// What a feed over files is to do.
+pub struct FileFeed {
+    /// The dataflow whose lookups say what is kept of a document.
+    pub spec: Arc<Spec>,
+    /// The brokers.
+    pub kafka: Kafka,
+    /// The reference log.
+    pub topic: String,
+    /// What the source is called: keys begin with it.
+    pub source: String,
+    /// The documents as they stand.
+    pub documents: PathBuf,
+    /// What happened to them.
+    pub changes: Option<PathBuf>,
+    /// Whether it ends once the files are read.
+    pub once: bool,
+}
+
+/// What a feed did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fed {
+    /// Lines read.
+    pub lines: u64,
+    /// Of these, refused.
+    pub refused: u64,
+    /// Documents written, and deletions.
+    pub written: u64,
+    /// See there.
+    pub deleted: u64,
+}
+
+/// Why a feed cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// A file failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The brokers failed.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// Another feed of this source has begun.
+    #[error("another feed of source \"{source_name}\" has begun; this one writes nothing more")]
+    Fenced {
+        /// The source.
+        source_name: String,
+    },
+}
+
+/// What the files say, and what the log does.
+struct Feeding<'f> {
+    feed: &'f FileFeed,
+    projector: Projector,
+    /// By key, what the files say.
+    wanted: HashMap<Box<str>, Vec<u8>>,
+    /// By key, a hash of what the log says.
+    held: HashMap<Box<str>, u64>,
+    /// Keys that were spoken of since they were compared.
+    touched: BTreeMap<Box<str>, ()>,
+    fed: Fed,
+}
+
+impl FileFeed {
+    /// Feeds until `end` is set, or the files are read; `told` is called when the snapshot is
+    /// complete.
+    ///
+    /// # Errors
+    /// When files or brokers fail, or another feed has begun.
+    pub fn run(&self, end: &AtomicBool, told: &dyn Fn(Fed)) -> Result<Fed, FeedError> {
+        let mut documents = Lines::open("documents file", &self.documents, AtEnd::Follow)?;
+        let changes = self.changes.as_deref();
+        let mut changes =
+            changes.map(|path| Lines::open("changes file", path, AtEnd::Follow)).transpose()?;
+        let mut feeding = Feeding {
+            feed: self,
+            projector: Projector::new(Arc::clone(&self.spec)),
+            wanted: HashMap::new(),
+            held: HashMap::new(),
+            touched: BTreeMap::new(),
+            fed: Fed::default(),
+        };
+        let mut writer = feeding.take_over()?;
+        let mut is_complete = false;
+        while !end.load(Ordering::Relaxed) {
+            let before = feeding.fed.lines;
+            feeding.take(&mut documents)?;
+            if let Some(changes) = &mut changes {
+                feeding.take(changes)?;
+            }
+            if !is_complete {
+                // What the files do not name any more is gone.
+                let gone = feeding.held.keys().filter(|key| !feeding.wanted.contains_key(*key));
+                let gone: Vec<_> = gone.map(|key| (key.clone(), ())).collect();
+                feeding.touched.extend(gone);
+            }
+            writer = feeding.write(writer)?;
+            if !is_complete {
+                writer = feeding.complete(writer)?;
+                is_complete = true;
+                told(feeding.fed);
+            }
+            if feeding.fed.lines == before {
+                if self.once {
+                    break;
+                }
+                thread::sleep(BETWEEN_LOOKS);
+            }
+        }
+        Ok(feeding.fed)
+    }
+}
+
+impl Feeding<'_> {
+    /// Fences an elder feed of the source, then learns what the log says.
+    fn take_over(&mut self) -> Result<Writer, FeedError> {
+        let FileFeed { kafka, topic, source, .. } = self.feed;
+        let writer = kafka.writer(&format!("{source}-feed"))?;
+        let prefix = format!("{source}{SEPARATOR}");
+        self.held.clear();
+        for record in kafka.read_to_end(topic, 0)?.0 {
+            let Ok(key) = str::from_utf8(&record.key) else { continue };
+            if !key.starts_with(&prefix) || key.len() == prefix.len() {
+                continue;
+            }
+            match record.value {
+                Some(value) => drop(self.held.insert(key.into(), xxh3_64(&value))),
+                None => drop(self.held.remove(key)),
+            }
+        }
+        Ok(writer)
+    }
+
+    /// Takes what came to a file.
+    fn take(&mut self, lines: &mut Lines) -> Result<(), FeedError> {
+        while let Some(line) = lines.next_line()? {
+            self.fed.lines += 1;
+            let Ok(Raw { id, source }) = document::raw(line) else {
+                self.fed.refused += 1;
+                continue;
+            };
+            let key: Box<str> = format!("{}{SEPARATOR}{id}", self.feed.source).into();
+            match source {
+                None => drop(self.wanted.remove(&key)),
+                Some(source) if self.projector.claims(&key, source).is_none() => {
+                    self.fed.refused += 1;
+                    continue;
+                }
+                Some(source) => {
+                    let value = log::value(&self.projector.pruned(source));
+                    self.wanted.insert(key.clone(), value);
+                }
+            }
+            self.touched.insert(key, ());
+        }
+        Ok(())
+    }
+
+    /// Writes what the log says otherwise, of the keys that were spoken of.
+    fn write(&mut self, mut writer: Writer) -> Result<Writer, FeedError> {
+        while !self.touched.is_empty() {
+            let mut batch = Vec::new();
+            let mut bytes = 0;
+            while batch.len() < RECORDS_MAX && bytes < BYTES_MAX {
+                let Some((key, ())) = self.touched.pop_first() else { break };
+                let wanted = self.wanted.get(&key);
+                if wanted.map(|value| xxh3_64(value)) != self.held.get(&key).copied() {
+                    bytes += wanted.map_or(0, Vec::len);
+                    batch.push((key, wanted.cloned()));
+                }
+            }
+            if batch.is_empty() {
+                continue;
+            }
+            writer = self.commit(writer, &batch)?;
+            for (key, value) in batch {
+                match value {
+                    Some(value) => {
+                        self.fed.written += 1;
+                        self.held.insert(key, xxh3_64(&value));
+                    }
+                    None => {
+                        self.fed.deleted += 1;
+                        self.held.remove(&key);
+                    }
+                }
+            }
+        }
+        Ok(writer)
+    }
+
+    /// Says that the snapshot is complete.
+    fn complete(&mut self, writer: Writer) -> Result<Writer, FeedError> {
+        let key = format!("{}{SEPARATOR}", self.feed.source).into();
+        self.commit(writer, &[(key, Some(COMPLETE.to_vec()))])
+    }
+
+    /// Writes records in a transaction, with as many writers as it takes. Saying again what was
+    /// said is no harm, so one whose outcome is not known is written again.
+    fn commit(
+        &mut self,
+        mut writer: Writer,
+        batch: &[(Box<str>, Option<Vec<u8>>)],
+    ) -> Result<Writer, FeedError> {
+        let topic = &self.feed.topic;
+        loop {
+            let written = writer.write(|send| {
+                batch.iter().try_for_each(|(key, value)| {
+                    send(Outgoing {
+                        topic,
+                        partition: 0,
+                        key: Some(key.as_bytes()),
+                        value: value.as_deref(),
+                        headers: &[],
+                    })
+                })
+            });
+            match written {
+                Ok(()) => return Ok(writer),
+                Err(WriteError::Unknown { .. }) => {
+                    drop(writer);
+                    writer = self.feed.kafka.writer(&format!("{}-feed", self.feed.source))?;
+                }
+                Err(WriteError::Fenced { .. }) => {
+                    let source_name = self.feed.source.clone();
+                    return Err(FeedError::Fenced { source_name });
+                }
+                Err(WriteError::Hopeless(error)) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! A worker over files that grow: reads what comes, cuts epochs by a tick, and hands on what each
+//! sealed epoch changed.
+//!
+//! Shape: a timely worker and the job in; every change of its shards to the sink, until it is asked
+//! to end.
+//!
+//! Invariants: the documents that there are at the start belong to the first epoch, and no worker
+//! reads an event before that is sealed, so none goes out before they are known. Labels of epochs
+//! strictly grow on each worker, and whoever hears that another has cut its own or a later one cuts
+//! at once, so no clock holds the others back; labels never enter a result. Where nothing comes and
+//! nothing waits, no epoch is cut. An epoch that is not full is cut only once those before it are
+//! sealed: what takes long makes epochs larger, not more. A worker has at most
+//! `FULL_EPOCHS_IN_FLIGHT` times what an epoch holds in epochs that are not sealed, and a sink that
+//! is slow is waited for: pressure goes back to the inputs (P9). Once one worker is asked to end,
+//! all close their open epoch and end.
+//!
+//! In reading order: `inputs` (what is read), `output` (where changes go), `replay` (what an
+//! earlier run held).
+
+mod inputs;
+mod output;
+mod replay;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use timely::worker::Worker;
+
+use self::{
+    inputs::{Load, Reference},
+    output::Output,
+};
+use super::{
+    EngineError, Following, KafkaRun, Place, Shared,
+    flow::{Flow, FusedFlow},
+    lead::Start,
+    metrics::WorkerMetrics,
+    worker::{EPOCH_BYTES, End, FIRST, PARK, Partition, file_names, reads},
+};
+use crate::{
+    dataflow::Resume,
+    kafka::Readers,
+    progress::{Ownership, Store},
+    reference::{ReferenceError, ReferenceLog},
+    sink::{KafkaSink, kafka::Hand},
+    source::{AtEnd, DeadLetter, Decoder, Input, Limit, PartitionId},
+    spec::ShardId,
+    time::{Epoch, Frontier},
+};
+
+/// How many epochs' worth of lines and bytes a worker may have read that are not sealed.
+const FULL_EPOCHS_IN_FLIGHT: u64 = 4;
+
+/// How many steps are made for an epoch to be sealed before it is read on: its events pass several
+/// operators.
+const STEPS_TO_SEAL: usize = 8;
+
+/// How many lines of documents and changes are read before events have their turn again.
+const DOCUMENTS_AT_ONCE: u64 = 64;
+
+/// How many of them are read at the start before it is looked whether the run is to end.
+const DOCUMENTS_BETWEEN_LOOKS: u64 = 10_000;
+
+/// Longest sleep between looks at the files and at whether the run is to end.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+/// One worker's run.
+pub(super) struct Follower<'a> {
+    shared: &'a Shared,
+    follow: &'a Following,
+    decoder: Decoder,
+    partitions: Vec<Partition>,
+    /// On the worker that reads the first partition.
+    reference: Option<Reference>,
+    /// The connections of what is read from brokers.
+    readers: Option<Readers>,
+    flow: FusedFlow,
+    output: Output,
+    dead_letters: BTreeMap<Epoch, Vec<DeadLetter>>,
+    epoch: Epoch,
+    /// What was read into the open epoch.
+    open: Load,
+    /// Epochs that were cut here and are not sealed, with what was read into them.
+    unsealed: VecDeque<(Epoch, Load)>,
+    epochs: u64,
+    total: Load,
+    metrics: WorkerMetrics,
+    /// Among the workers of its process.
+    is_first: bool,
+}
+
+/// What a worker reads and writes.
+struct Ends {
+    partitions: Vec<Partition>,
+    reference: Option<Reference>,
+    readers: Option<Readers>,
+    output: Output,
+}
+
+impl<'a> Follower<'a> {
+    pub(super) fn start(
+        worker: &Worker,
+        shared: &'a Shared,
+        follow: &'a Following,
+        mut flow: FusedFlow,
+    ) -> Result<Follower<'a>, EngineError> {
+        let local = worker.index() % shared.job.workers;
+        let mut epoch = 0;
+        let ends = match &follow.place {
+            Place::Files(log) => {
+                let log = log.worker(local, &shared.job.spec, file_names(shared));
+                Ends {
+                    partitions: Partition::open(worker, shared, AtEnd::Follow)?,
+                    reference: reads(worker, &shared.job.spec, FIRST)
+                        .then(|| Reference::files(shared))
+                        .transpose()?,
+                    readers: None,
+                    output: Output::log(log, local == 0),
+                }
+            }
+            Place::Kafka(run) => {
+                // Of shards that hold nothing it is said that they hold epoch 0.
+                epoch = 1;
+                flow.advance_to(epoch);
+                let start = shared.start.as_ref().expect("a run over Kafka was led");
+                Ends::take_over(worker, shared, run, start, &mut flow)?
+            }
+        };
+        let Ends { partitions, reference, readers, output } = ends;
+        Ok(Follower {
+            shared,
+            follow,
+            decoder: Decoder::new(Arc::clone(&shared.job.spec)),
+            partitions,
+            reference,
+            readers,
+            flow,
+            output,
+            dead_letters: BTreeMap::new(),
+            epoch,
+            open: Load::default(),
+            unsealed: VecDeque::new(),
+            epochs: 0,
+            total: Load::default(),
+            metrics: follow.metrics.worker(local),
+            is_first: local == 0,
+        })
+    }
+
+    pub(super) fn finish(mut self, worker: &mut Worker) -> Result<End, EngineError> {
+        match &self.shared.start {
+            Some(start) if !start.recovery.is_empty() => {
+                let recovery = Arc::clone(&start.recovery);
+                self.replay(worker, &recovery)?;
+            }
+            _ => self.read_first_documents(worker)?,
+        }
+        let mut next_cut = Instant::now() + self.follow.tick;
+        while !self.is_to_end() {
+            let more = self.read()?;
+            let now = Instant::now();
+            if self.is_to_cut(now >= next_cut) {
+                self.cut();
+                next_cut = now + self.follow.tick;
+            }
+            // What would be cut at once needs no sleep before.
+            match more || self.is_to_cut(false) {
+                true => worker.step(),
+                false => {
+                    let until_look = match self.has_something() {
+                        true => next_cut.saturating_duration_since(now),
+                        false => self.follow.tick,
+                    };
+                    let until_look = until_look.min(self.output.longest_sleep());
+                    worker.step_or_park(Some(until_look.clamp(PARK, BETWEEN_LOOKS)))
+                }
+            };
+            self.step_to_seal(worker);
+            self.hand_on()?;
+        }
+        if self.follow.end.load(Ordering::Relaxed) {
+            self.flow.end();
+        }
+        self.cut();
+        self.flow.close();
+        while self.flow.frontier() < Frontier::End {
+            self.give_up_with_others()?;
+            worker.step_or_park(Some(PARK));
+            self.hand_on()?;
+        }
+        self.hand_on()?;
+        while !self.output.is_done() {
+            self.give_up_with_others()?;
+            self.output.keep_up(true)?;
+            std::thread::park_timeout(PARK);
+        }
+        let reference = self.reference.map(|reference| reference.counts());
+        Ok(End {
+            lines: self.total.lines,
+            bytes: self.total.bytes,
+            epochs: self.epochs,
+            reference: reference.unwrap_or_default(),
+            share: None,
+        })
+    }
+
+    /// Whether this process or another was asked to end.
+    fn is_to_end(&self) -> bool {
+        self.follow.end.load(Ordering::Relaxed) || self.flow.state().is_ending()
+    }
+
+    fn give_up_with_others(&self) -> Result<(), EngineError> {
+        match self.shared.stop.load(Ordering::Relaxed) {
+            true => Err(EngineError::Stopped),
+            false => Ok(()),
+        }
+    }
+
+    /// Reads the documents that there are, and what happened to them, before any event.
+    fn read_first_documents(&mut self, worker: &mut Worker) -> Result<(), EngineError> {
+        while !self.is_to_end() {
+            self.give_up_with_others()?;
+            let more = self.read_documents(DOCUMENTS_BETWEEN_LOOKS)?;
+            if self.reference.as_ref().is_none_or(|reference| reference.is_complete(more)) {
+                break;
+            }
+            inputs::serve(self.readers.as_ref())?;
+            // Steps, so that it hears when another worker is asked to end.
+            worker.step_or_park(Some(if more { Duration::ZERO } else { PARK }));
+        }
+        let first = self.epoch;
+        self.flow.call();
+        self.cut();
+        while !self.flow.frontier().has_sealed(first) && !self.is_to_end() {
+            self.give_up_with_others()?;
+            worker.step_or_park(Some(PARK));
+            self.hand_on()?;
+        }
+        Ok(())
+    }
+
+    /// Reads at most so many lines of documents and changes into the open epoch.
+    fn read_documents(&mut self, most: u64) -> Result<bool, ReferenceError> {
+        let Some(reference) = &mut self.reference else { return Ok(false) };
+        let (more, load) = reference.read_on(most, &mut self.flow)?;
+        self.open = self.open.plus(load);
+        Ok(more)
+    }
+
+    /// Whether the open epoch holds all that an epoch may.
+    fn is_full(&self) -> bool {
+        self.open.is_at_least(1, self.epoch_lines())
+    }
+
+    /// Whether the end of the open epoch brings something: what was read, or a turn of corrections.
+    fn has_something(&self) -> bool {
+        !self.open.is_nothing() || self.is_turn()
+    }
+
+    /// Whether rows wait for a turn of corrections, or to be sent again.
+    fn is_turn(&self) -> bool {
+        let state = self.flow.state();
+        state.waiting_rows() > 0 || state.owes()
+    }
+
+    /// Whether others wait for the open epoch to end here.
+    fn is_behind(&self) -> bool {
+        self.epoch <= self.flow.state().newest_epoch()
+    }
+
+    /// Whether the open epoch is to end; `is_tick`: as far as the tick is concerned.
+    fn is_to_cut(&self, is_tick: bool) -> bool {
+        if self.output.is_behind() {
+            return false;
+        }
+        if !self.has_something() {
+            return self.is_behind();
+        }
+        // Corrections wait for no tick, only for those before them.
+        let is_time = is_tick || self.is_behind() || self.is_turn();
+        self.is_full() || is_time && self.unsealed.is_empty()
+    }
+
+    /// Steps until the epochs that were cut here are sealed, as far as that takes but a few steps.
+    fn step_to_seal(&self, worker: &mut Worker) {
+        let Some((newest, _)) = self.unsealed.back() else { return };
+        let is_sealed = || self.flow.frontier().has_sealed(*newest);
+        for _ in (0..STEPS_TO_SEAL).take_while(|_| !is_sealed()) {
+            worker.step();
+        }
+    }
+
+    /// Reads what came into the open epoch, as far as it has room; returns whether there may be
+    /// more already.
+    fn read(&mut self) -> Result<bool, EngineError> {
+        self.give_up_with_others()?;
+        inputs::serve(self.readers.as_ref())?;
+        if self.is_full() || self.is_stalled() || self.output.is_behind() {
+            return Ok(false);
+        }
+        let more = self.read_documents(DOCUMENTS_AT_ONCE)?;
+        Ok(self.read_partitions(self.epoch_lines())? || more)
+    }
+
+    /// Whether what was read and is not sealed is all that may be.
+    fn is_stalled(&self) -> bool {
+        let unsealed = self.unsealed.iter().fold(self.open, |sum, (_, load)| sum.plus(*load));
+        unsealed.is_at_least(FULL_EPOCHS_IN_FLIGHT, self.epoch_lines())
+    }
+
+    /// Reads events into the open epoch until it holds so many lines; returns whether there may be
+    /// more already.
+    fn read_partitions(&mut self, epoch_lines: u64) -> Result<bool, EngineError> {
+        let mut more = false;
+        let Follower { flow, decoder, dead_letters, epoch, .. } = self;
+        let metrics = &self.metrics;
+        // Another one first each time, so that a long file does not keep the others waiting.
+        let others = self.partitions.len().min(1);
+        self.partitions.rotate_left(others);
+        for partition in &mut self.partitions {
+            let limit = Limit {
+                // Documents alone may fill an epoch: then each has one event's turn in it.
+                records: epoch_lines.saturating_sub(self.open.lines).max(1),
+                bytes: match epoch_lines {
+                    u64::MAX => u64::MAX,
+                    _ => EPOCH_BYTES.saturating_sub(self.open.bytes),
+                },
+            };
+            let mut refuse = |letter: DeadLetter| {
+                metrics.dead_letter(letter.refusal.reason.name());
+                dead_letters.entry(*epoch).or_default().push(letter);
+            };
+            let reached = partition.read(limit, decoder, flow, &mut refuse)?;
+            more |= reached.more;
+            if reached.records > 0 {
+                flow.bound(Input::Events(partition.id()), reached.bound);
+                let load = Load { lines: reached.records, bytes: reached.bytes };
+                self.open = self.open.plus(load);
+                self.total = self.total.plus(load);
+                metrics.lines.inc_by(load.lines);
+                metrics.bytes.inc_by(load.bytes);
+                self.shared.progress.read(reached.bytes);
+            }
+        }
+        Ok(more)
+    }
+
+    fn epoch_lines(&self) -> u64 {
+        self.shared.job.epoch_lines
+    }
+
+    /// Ends the open epoch here and opens the next.
+    fn cut(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_millis() as Epoch);
+        let heard = self.flow.state().newest_epoch();
+        if self.has_something() {
+            if self.open.is_nothing() {
+                // Else nobody else would hear that this epoch is to end.
+                self.flow.call();
+            }
+            self.unsealed.push_back((self.epoch, std::mem::take(&mut self.open)));
+        }
+        self.epochs += 1;
+        self.epoch = now.max(heard + 1).max(self.epoch + 1);
+        self.flow.advance_to(self.epoch);
+    }
+
+    /// Hands sealed epochs to the sink, and says how things stand.
+    fn hand_on(&mut self) -> Result<(), EngineError> {
+        self.flow.hand_on(&mut self.dead_letters, self.output.sink())?;
+        let frontier = self.flow.frontier();
+        while self.unsealed.front().is_some_and(|(epoch, _)| frontier.has_sealed(*epoch)) {
+            self.unsealed.pop_front();
+        }
+        self.tell();
+        Ok(self.output.keep_up(false)?)
+    }
+
+    fn tell(&mut self) {
+        self.metrics.updates.inc_by(self.output.take_updates());
+        let state = self.flow.state();
+        let WorkerMetrics { records, waiting, unsealed, sealed, .. } = &self.metrics;
+        records.set(state.events() as i64);
+        waiting.set(state.waiting_rows() as i64);
+        unsealed.set(self.unsealed.len() as i64);
+        if let (true, Frontier::At(epoch)) = (self.is_first, self.flow.frontier()) {
+            sealed.set(epoch);
+        }
+    }
+}
+
+impl Ends {
+    /// Takes over the shards of a worker from whoever had them, and reads from where the start
+    /// says.
+    fn take_over(
+        worker: &Worker,
+        shared: &Shared,
+        run: &KafkaRun,
+        start: &Start,
+        flow: &mut FusedFlow,
+    ) -> Result<Ends, EngineError> {
+        let spec = &shared.job.spec;
+        let wake = {
+            let thread = std::thread::current();
+            move || thread.unpark()
+        };
+        let (index, peers) = (worker.index() as u32, worker.peers() as u32);
+        let ownership = Ownership { worker: index, of: peers };
+        let recovery = Arc::clone(&start.recovery);
+        let own = (0..spec.shards).filter(|shard| ownership.has(ShardId(*shard)));
+        let of_own = |values: &[u64]| own.clone().map(|s| values[usize::from(s)]).min();
+        flow.resume(Resume {
+            record_from: of_own(&recovery.epochs).unwrap_or(0) + 1,
+            chain_end: (!recovery.is_empty()).then(|| recovery.last_epoch()),
+            owed_from: of_own(&recovery.settled).unwrap_or(0),
+            everything: false,
+        });
+        let hand = Hand { generation: start.generation, ownership, recovery };
+        let stop = Arc::clone(&shared.stop);
+        let sink = KafkaSink::take_over(
+            Store::new(run.kafka.clone(), &spec.name),
+            spec,
+            &start.topics,
+            hand,
+            move || stop.load(Ordering::Relaxed),
+            wake.clone(),
+        );
+        let sink = sink.map_err(crate::sink::SinkError::from)?;
+        let events = &start.topics.events;
+        let mut from = Vec::new();
+        for (partition, begin) in start.begins.events.iter().enumerate() {
+            if reads(worker, spec, PartitionId(partition as u32)) {
+                from.push((events.name.clone(), partition as u32, *begin));
+            }
+        }
+        let reads_reference = reads(worker, spec, FIRST);
+        let reference = start.topics.reference.as_ref().filter(|_| reads_reference);
+        from.extend(reference.map(|topic| (topic.name.clone(), 0, start.begins.reference)));
+        let read = run.kafka.read(&spec.name, &from, wake);
+        let (readers, mut queues) = read.map_err(crate::source::SourceError::from)?;
+        let reference = reference.map(|_| {
+            let queue = queues.pop().expect("it was asked for last");
+            let log = ReferenceLog::new(spec, queue, start.begins.reference);
+            // Every worker has its own share of what is owed; this one reads for all.
+            let owed_from = start.recovery.settled.iter().min().copied();
+            Reference::log(log, owed_from.filter(|_| !start.recovery.is_empty()))
+        });
+        let partition = |queue: crate::kafka::PartitionReader| {
+            let number = queue.partition();
+            let from = start.begins.events[number as usize];
+            Partition::over(PartitionId(number), queue, from, spec)
+        };
+        Ok(Ends {
+            partitions: queues.into_iter().map(partition).collect(),
+            reference,
+            readers: Some(readers),
+            output: Output::kafka(sink, run.commit_interval),
+        })
+    }
+}

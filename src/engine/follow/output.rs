@@ -1,0 +1,136 @@
+//! Where a worker's changes go, and what that asks of the loop.
+//!
+//! Shape: sealed epochs in (`sink`); when something is to be committed or said, by the clock.
+//!
+//! Not here: how it is written (`sink`).
+
+use std::time::{Duration, Instant};
+
+use crate::sink::{KafkaSink, Sink, SinkError, update_log::WorkerLog};
+
+/// How often it is said how far things are, where nothing changes.
+const BETWEEN_QUIET_WORDS: Duration = Duration::from_secs(1);
+
+/// Sources rest while what is sealed waits longer for its commit than this,
+const UNCOMMITTED_TIME_MAX: Duration = Duration::from_secs(2);
+/// or while so many records,
+const UNCOMMITTED_RECORDS_MAX: u64 = 400_000;
+/// or bytes of them wait: an epoch of the chain of a next start must fit one transaction.
+const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
+
+/// One worker's output.
+pub(super) enum Output {
+    /// The update log of its process.
+    Log(WorkerLog, Quiet),
+    /// Topics.
+    Kafka(Box<KafkaSink>, Commits),
+}
+
+/// When it is said next how far a quiet output is.
+pub(super) struct Quiet {
+    /// The first worker of its process says it for all.
+    is_first: bool,
+    next: Instant,
+}
+
+/// When commits were and are due.
+pub(super) struct Commits {
+    /// The shortest time from one commit to the next.
+    interval: Duration,
+    begun: Instant,
+    /// Since when records wait that are in no transaction yet, and those in the one under way.
+    waiting_since: Option<Instant>,
+    under_way_since: Option<Instant>,
+}
+
+impl Output {
+    pub(super) fn log(log: WorkerLog, is_first: bool) -> Output {
+        Output::Log(log, Quiet { is_first, next: Instant::now() + BETWEEN_QUIET_WORDS })
+    }
+
+    pub(super) fn kafka(sink: KafkaSink, interval: Duration) -> Output {
+        let begun = Instant::now();
+        let commits = Commits { interval, begun, waiting_since: None, under_way_since: None };
+        Output::Kafka(Box::new(sink), commits)
+    }
+
+    pub(super) fn sink(&mut self) -> &mut dyn Sink {
+        match self {
+            Output::Log(log, _) => log,
+            Output::Kafka(sink, _) => &mut **sink,
+        }
+    }
+
+    /// How many updates went out since this was asked last.
+    pub(super) fn take_updates(&mut self) -> u64 {
+        match self {
+            Output::Log(log, _) => log.take_updates(),
+            Output::Kafka(sink, _) => sink.take_updates(),
+        }
+    }
+
+    /// Says how far things are where it is time for that; commits what is sealed, where it is due
+    /// or `is_end`.
+    pub(super) fn keep_up(&mut self, is_end: bool) -> Result<(), SinkError> {
+        let now = Instant::now();
+        match self {
+            // Whoever reads the logs of several processes is to learn that nothing more comes to
+            // an epoch here, also where nothing did.
+            Output::Log(log, quiet) => {
+                if quiet.is_first && now >= quiet.next {
+                    quiet.next = now + BETWEEN_QUIET_WORDS;
+                    log.seal_so_far()?;
+                }
+            }
+            Output::Kafka(sink, commits) => {
+                sink.look()?;
+                if !sink.is_busy() {
+                    commits.under_way_since = None;
+                }
+                if sink.has_records() {
+                    commits.waiting_since.get_or_insert(now);
+                }
+                let since = now.saturating_duration_since(commits.begun);
+                let is_due = match sink.has_records() {
+                    true => since >= commits.interval,
+                    false => since >= BETWEEN_QUIET_WORDS,
+                };
+                if (is_due || is_end) && sink.has_progress() && !sink.is_busy() {
+                    commits.begun = now;
+                    commits.under_way_since = commits.waiting_since.take().or(Some(now));
+                    sink.commit()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing more may be read for now: too much waits here.
+    pub(super) fn is_behind(&self) -> bool {
+        let Output::Kafka(sink, commits) = self else { return false };
+        let (records, bytes) = sink.uncommitted();
+        let since = commits.under_way_since.or(commits.waiting_since);
+        records >= UNCOMMITTED_RECORDS_MAX
+            || bytes >= UNCOMMITTED_BYTES_MAX
+            || since.is_some_and(|since| since.elapsed() > UNCOMMITTED_TIME_MAX)
+    }
+
+    /// Whether nothing is left to be committed.
+    pub(super) fn is_done(&self) -> bool {
+        match self {
+            Output::Log(..) => true,
+            Output::Kafka(sink, _) => !sink.is_busy() && !sink.has_progress(),
+        }
+    }
+
+    /// How long the loop may sleep, at most, with what waits here in mind.
+    pub(super) fn longest_sleep(&self) -> Duration {
+        match self {
+            Output::Log(..) => Duration::MAX,
+            Output::Kafka(sink, commits) if sink.has_records() && !sink.is_busy() => {
+                commits.interval.saturating_sub(commits.begun.elapsed())
+            }
+            Output::Kafka(..) => Duration::MAX,
+        }
+    }
+}

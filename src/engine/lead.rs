@@ -1,0 +1,336 @@
+//! Leading a start over Kafka: who writes from now on, and where the first epochs are cut.
+//!
+//! Shape: the dataflow, its place, the number of workers in; the generation, the topics as they
+//! are, and what is written already (`Recovery`) out.
+//!
+//! Invariants, in this order: who leads takes the lead's transactional id, which fences a rival;
+//! reads the lead record and writes the next, which names all writers before they are; fences every
+//! writer that there ever was, so that what is written stands; only then reads the progress. A
+//! start that differs from what the outputs rest on is refused before anything is fenced.
+//!
+//! Not here: the writers of this start (`sink::kafka`), which look at the lead record again.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::loss::{Begins, Extents};
+use crate::{
+    kafka::{Kafka, KafkaError, TopicState, WriteError, Writer},
+    progress::{
+        Difference, LEAD_KEY, Lead, Output, Recovery, SHARD_HASH, Store, StoreError, Superseded,
+    },
+    sink::kafka::{Topic, Topics, output_topics},
+    spec::Spec,
+};
+
+/// What a place calls the inputs of a dataflow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The topic of the events.
+    pub events: String,
+    /// The topic of the reference log.
+    pub reference: String,
+}
+
+/// What a start is allowed to pass over, by the operator's word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accept {
+    /// That records of an input are gone.
+    pub loss: bool,
+    /// That the events have more partitions than they had.
+    pub partitions: bool,
+}
+
+/// A start that is in force.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Its number.
+    pub generation: u64,
+    /// The topics, as they are.
+    pub topics: Arc<Topics>,
+    /// What is written already.
+    pub recovery: Arc<Recovery>,
+    /// Where the inputs are read from.
+    pub(super) begins: Begins,
+}
+
+/// Why a dataflow cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The brokers refuse it.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// What earlier starts left cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Topics are not there.
+    #[error("topic(s) {topics} are not there; `tributary init` makes them")]
+    NoTopics {
+        /// Which.
+        topics: String,
+    },
+    /// It differs from the starts before.
+    #[error("this start does not fit what stands in the outputs: {0}")]
+    Different(#[from] Difference),
+    /// The events have other partitions than they had.
+    #[error(
+        "topic \"{topic}\" has {now} partitions and had {before}: keys have moved between them, so \
+         equal IDs may now come by two; give --accept-partitions to go on, and read docs/kafka.md \
+         on what that means"
+    )]
+    Partitions {
+        /// The topic.
+        topic: String,
+        /// How many it had.
+        before: u32,
+        /// How many it has.
+        now: u32,
+    },
+    /// Records of an input are gone.
+    #[error(
+        "partition {partition} of topic \"{topic}\" has lost {lost} offset(s): {what}; give \
+         --accept-loss to go on without them"
+    )]
+    Loss {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// How many offsets.
+        lost: u64,
+        /// Which, and how.
+        what: String,
+    },
+    /// A topic was deleted and made again.
+    #[error(
+        "topic \"{topic}\" is another one than the outputs were made from: it was deleted and made \
+         again, and {lost} offset(s) of a partition that were read are gone; give --accept-loss to \
+         read the new one from its begin"
+    )]
+    OtherTopic {
+        /// The topic.
+        topic: String,
+        /// How many offsets of a partition were read.
+        lost: u64,
+    },
+    /// Somebody wrote where nothing was written by this dataflow.
+    #[error(
+        "topic \"{topic}\" holds records, and no progress says of which epoch; epochs must not go \
+         back under what was loaded from there: give the dataflow another name, and with it new \
+         outputs"
+    )]
+    NoProgress {
+        /// The topic.
+        topic: String,
+    },
+    /// Another start is in force.
+    #[error(transparent)]
+    Superseded(#[from] Superseded),
+    /// Another start began at the same time.
+    #[error("another start of the dataflow took the lead; one at a time")]
+    Rival,
+}
+
+/// What the process that leads says to the others.
+#[derive(Serialize, Deserialize)]
+struct Word {
+    generation: u64,
+    begins: Begins,
+}
+
+impl Start {
+    /// What the others need to know of it.
+    pub(super) fn word(&self) -> Vec<u8> {
+        let Start { generation, begins, .. } = self;
+        let word = Word { generation: *generation, begins: begins.clone() };
+        serde_json::to_vec(&word).expect("plain values have a JSON")
+    }
+}
+
+/// Follows a start that another process leads. All writers are fenced by now, so what is written
+/// stands, and every process reads the same.
+///
+/// # Errors
+/// When brokers do not answer.
+pub(super) fn follow(
+    kafka: &Kafka,
+    spec: &Spec,
+    names: &Names,
+    word: &[u8],
+) -> Result<Start, StartError> {
+    let Ok(Word { generation, begins }) = serde_json::from_slice(word) else {
+        return Err(StartError::Rival);
+    };
+    let topics = Arc::new(look(kafka, spec, names)?);
+    let mut recovery = Store::new(kafka.clone(), &spec.name).recovery(spec.shards)?;
+    begins.apply(&mut recovery);
+    Ok(Start { generation, topics, recovery: Arc::new(recovery), begins })
+}
+
+/// Leads a start of so many workers.
+///
+/// # Errors
+/// When it cannot go on; nothing is written to the outputs then.
+pub fn lead(
+    kafka: &Kafka,
+    spec: &Spec,
+    names: &Names,
+    workers: u32,
+    accept: Accept,
+) -> Result<Start, StartError> {
+    let store = Store::new(kafka.clone(), &spec.name);
+    let topics = look(kafka, spec, names)?;
+    let lead_id = Store::lead_id(&spec.name);
+    let (mut writer, before, mut ours) = loop {
+        let mut writer = kafka.writer(&lead_id)?;
+        let before = store.lead()?;
+        let ours = next(before.as_ref(), spec, &topics, workers, accept)?;
+        match write(&mut writer, &spec.name, &ours) {
+            Ok(()) => break (writer, before, ours),
+            // Taking the id again ends what is open; the record then says how it ended.
+            Err(WriteError::Unknown { .. }) => {}
+            Err(WriteError::Fenced { .. }) => return Err(StartError::Rival),
+            Err(WriteError::Hopeless(error)) => return Err(error.into()),
+        }
+    };
+    info!(generation = ours.generation, writers = ours.writers, "leads");
+    fence(kafka, spec, ours.writers)?;
+    let mut recovery = store.recovery(spec.shards)?;
+    // Asked after the progress is known: what was read is there, unless it is lost.
+    let extents = Extents::ask(kafka, &topics)?;
+    let begins = extents.begins(&topics, before.as_ref(), &recovery, accept.loss)?;
+    begins.apply(&mut recovery);
+    info!(
+        epoch = recovery.last_epoch(),
+        epochs_in_chain = recovery.chain.len(),
+        "read the progress"
+    );
+    if recovery.is_empty() {
+        empty_outputs(kafka, &topics)?;
+    }
+    if (&ours.events_from, ours.reference_from) != (&begins.events, begins.reference) {
+        // Only a start that goes on says from where the state is made now.
+        ours.events_from.clone_from(&begins.events);
+        ours.reference_from = begins.reference;
+        while let Err(error) = write(&mut writer, &spec.name, &ours) {
+            match error {
+                WriteError::Unknown { .. } => writer = kafka.writer(&lead_id)?,
+                WriteError::Fenced { .. } => return Err(StartError::Rival),
+                WriteError::Hopeless(error) => return Err(error.into()),
+            }
+            if store.lead()?.is_none_or(|lead| lead.generation != ours.generation) {
+                return Err(StartError::Rival);
+            }
+        }
+    }
+    let (topics, recovery) = (Arc::new(topics), Arc::new(recovery));
+    Ok(Start { generation: ours.generation, topics, recovery, begins })
+}
+
+/// The topics of a dataflow, as they are.
+fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Topics, StartError> {
+    let outputs = output_topics(spec);
+    let (lead, progress) = (Store::lead_topic(&spec.name), Store::progress_topic(&spec.name));
+    let needs_reference = !spec.lookups.is_empty();
+    let reference = needs_reference.then(|| names.reference.clone());
+    let mut wanted = vec![names.events.clone(), lead, progress.clone()];
+    wanted.extend(reference.clone());
+    wanted.extend(outputs.keys().cloned());
+    let found: BTreeMap<String, TopicState> =
+        kafka.topics(&wanted)?.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
+    let missing: Vec<String> = wanted
+        .iter()
+        .filter(|name| !found.contains_key(*name))
+        .map(|name| format!("\"{name}\""))
+        .collect();
+    if !missing.is_empty() {
+        return Err(StartError::NoTopics { topics: missing.join(", ") });
+    }
+    let topic = |name: &String| {
+        let TopicState { name, id, partitions, .. } = found[name].clone();
+        Topic { name, id, partitions }
+    };
+    let mut views = vec![None; spec.views.len()];
+    let mut dead_letters = None;
+    for (name, view) in &outputs {
+        match view {
+            Some(view) => views[usize::from(view.0)] = Some(topic(name)),
+            None => dead_letters = Some(topic(name)),
+        }
+    }
+    Ok(Topics {
+        events: topic(&names.events),
+        reference: reference.as_ref().map(topic),
+        views,
+        dead_letters: dead_letters.expect("every dataflow has dead letters"),
+        progress,
+    })
+}
+
+/// The lead record of this start.
+fn next(
+    before: Option<&Lead>,
+    spec: &Spec,
+    topics: &Topics,
+    workers: u32,
+    accept: Accept,
+) -> Result<Lead, StartError> {
+    let output = |topic: &Topic| Output {
+        topic: topic.name.clone(),
+        id: topic.id.clone(),
+        partitions: topic.partitions,
+    };
+    let views = topics.views.iter().flatten();
+    let ours = Lead {
+        generation: 1,
+        writers: workers,
+        dataflow: spec.name.clone(),
+        spec: format!("{:016x}", spec.hash),
+        shards: spec.shards,
+        shard_hash: SHARD_HASH.to_owned(),
+        events_from: before.map_or(Vec::new(), |lead| lead.events_from.clone()),
+        reference_from: before.map_or(0, |lead| lead.reference_from),
+        outputs: views.chain([&topics.dead_letters]).map(output).collect(),
+    };
+    let Some(before) = before else { return Ok(ours) };
+    let (had, has) = (before.events_from.len() as u32, topics.events.partitions);
+    // A start that ended before it went on has said nothing of them.
+    if had > 0 && had != has && !accept.partitions {
+        let topic = topics.events.name.clone();
+        return Err(StartError::Partitions { topic, before: had, now: has });
+    }
+    Ok(before.next(ours)?)
+}
+
+fn write(writer: &mut Writer, dataflow: &str, lead: &Lead) -> Result<(), WriteError> {
+    let (topic, value) = (Store::lead_topic(dataflow), lead.to_json());
+    writer.write(|send| {
+        send(crate::kafka::Outgoing {
+            topic: &topic,
+            partition: 0,
+            key: Some(LEAD_KEY),
+            value: Some(&value),
+            headers: &[("dataflow", dataflow.as_bytes())],
+        })
+    })
+}
+
+/// Fences every writer that any start had, and ends what they had open.
+fn fence(kafka: &Kafka, spec: &Spec, writers: u32) -> Result<(), KafkaError> {
+    (0..writers)
+        .try_for_each(|worker| kafka.writer(&Store::writer_id(&spec.name, worker)).map(drop))
+}
+
+/// Where no shard has progress, no output may hold a record.
+fn empty_outputs(kafka: &Kafka, topics: &Topics) -> Result<(), StartError> {
+    for topic in topics.views.iter().flatten().chain([&topics.dead_letters]) {
+        for partition in 0..topic.partitions {
+            if kafka.holds_records(&topic.name, partition)? {
+                return Err(StartError::NoProgress { topic: topic.name.clone() });
+            }
+        }
+    }
+    Ok(())
+}

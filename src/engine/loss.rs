@@ -1,0 +1,228 @@
+//! Loss upstream: what there is of the inputs, held against what was read of them.
+//!
+//! Shape: the topics as they are, the lead record and the progress of earlier starts in; where the
+//! inputs are read from, or what is gone, out.
+//!
+//! Invariants: an offset from which state is made, or that was read, and that is not there any more
+//! is a loss with a name and a count (P8). Who accepts it goes on with what there is: of a topic
+//! that only lost its begin, from where it begins now; of another topic under the same name, or one
+//! that is shorter than what was read, all that it holds, as if it was new.
+//!
+//! Not here: that a record before a bound is another one (`source::kafka`).
+
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::lead::StartError;
+use crate::{
+    kafka::{Kafka, KafkaError},
+    progress::{Lead, Recovery, Store, StoreError, Superseded},
+    sink::kafka::{Topic, Topics},
+    source::{Bound, Input, PartitionId},
+};
+
+/// Between looks at whether the topics are still those of the start.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
+/// A partition that is read: of which topic, and what a vector calls it.
+struct Read<'t> {
+    topic: &'t Topic,
+    partition: u32,
+    input: Input,
+}
+
+/// Where inputs are read from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begins {
+    /// By partition of the events.
+    pub(super) events: Vec<u64>,
+    /// Of the reference log.
+    pub(super) reference: u64,
+    /// What is read as if it was new, whatever was read of it.
+    anew: Vec<Input>,
+}
+
+/// The first offset that each partition has and the one that it gives next, in the order of `read`.
+pub(super) struct Extents(Vec<(u64, u64)>);
+
+fn read(topics: &Topics) -> impl Iterator<Item = Read<'_>> {
+    let events = (0..topics.events.partitions).map(|partition| Read {
+        topic: &topics.events,
+        partition,
+        input: Input::Events(PartitionId(partition)),
+    });
+    let reference = topics.reference.as_ref();
+    events.chain(reference.map(|topic| Read { topic, partition: 0, input: Input::Reference }))
+}
+
+impl Extents {
+    /// Asks the brokers.
+    pub(super) fn ask(kafka: &Kafka, topics: &Topics) -> Result<Extents, KafkaError> {
+        let extent = |read: Read<'_>| kafka.extent(&read.topic.name, read.partition);
+        read(topics).map(extent).collect::<Result<_, _>>().map(Extents)
+    }
+
+    /// Where the inputs are read from, by what is there and what was read.
+    ///
+    /// # Errors
+    /// When something is gone, and that was not accepted.
+    pub(super) fn begins(
+        &self,
+        topics: &Topics,
+        before: Option<&Lead>,
+        recovery: &Recovery,
+        is_loss_accepted: bool,
+    ) -> Result<Begins, StartError> {
+        let mut begins = Begins::default();
+        for (read, (begin, end)) in read(topics).zip(&self.0) {
+            let from = before.and_then(|lead| match read.input {
+                Input::Events(PartitionId(place)) => lead.events_from.get(place as usize).copied(),
+                _ => Some(lead.reference_from),
+            });
+            let was_read = recovery.chain.last().and_then(|(_, vector)| vector.get(&read.input));
+            let was_read = was_read.map_or(0, |bound| bound.offset);
+            let lost = from.and_then(|from| lost(&read, from, was_read, (*begin, *end), recovery));
+            match lost {
+                Some((loss, _)) if !is_loss_accepted => return Err(loss),
+                Some((_, true)) => begins.anew.push(read.input),
+                Some((_, false)) | None => {}
+            }
+            match read.input {
+                Input::Events(_) => begins.events.push(*begin),
+                _ => begins.reference = *begin,
+            }
+        }
+        Ok(begins)
+    }
+}
+
+impl Begins {
+    /// Brings what was read to what can still be read.
+    pub(super) fn apply(&self, recovery: &mut Recovery) {
+        for (_, vector) in &mut recovery.chain {
+            for input in &self.anew {
+                let begin = match input {
+                    Input::Events(PartitionId(place)) => self.events[*place as usize],
+                    _ => self.reference,
+                };
+                vector.insert(*input, Bound::from(begin));
+            }
+        }
+    }
+}
+
+/// What is lost of a partition whose state is made from `from` on and that was read up to
+/// `was_read`; and whether what is there now is to be read as if it was new.
+fn lost(
+    read: &Read<'_>,
+    from: u64,
+    was_read: u64,
+    (begin, end): (u64, u64),
+    recovery: &Recovery,
+) -> Option<(StartError, bool)> {
+    let Read { topic, partition, .. } = read;
+    let known = recovery.identities.iter().find(|(name, _)| *name == topic.name);
+    if known.is_some_and(|(_, id)| *id != topic.id) {
+        let lost = was_read.saturating_sub(from);
+        let error = StartError::OtherTopic { topic: topic.name.clone(), lost };
+        return Some((error, true));
+    }
+    let loss = |lost, what| StartError::Loss {
+        topic: topic.name.clone(),
+        partition: *partition,
+        lost,
+        what,
+    };
+    if end < was_read {
+        let what = format!("{end} to {was_read}, which were read: it ends before them");
+        return Some((loss(was_read - end, what), true));
+    }
+    if begin > from {
+        let unread = begin.saturating_sub(was_read);
+        let what =
+            format!("{from} to {begin}, of which {unread} were never read: they are deleted");
+        return Some((loss(begin - from, what), false));
+    }
+    None
+}
+
+/// Looks now and then whether the start is still in force and the topics are those that it found,
+/// on a thread of its own: a process that has nothing to write would not notice.
+pub(super) struct Guard {
+    found: Arc<Mutex<Option<StartError>>>,
+    /// Dropped to end the thread.
+    _running: mpsc::Sender<()>,
+}
+
+impl Guard {
+    /// Begins to look; `stop` is called when something is found.
+    pub(super) fn begin(
+        store: Store,
+        generation: u64,
+        topics: &Arc<Topics>,
+        stop: impl Fn() + Send + 'static,
+    ) -> Guard {
+        let found = Arc::new(Mutex::new(None));
+        let (running, over) = mpsc::channel::<()>();
+        let (topics, finding) = (Arc::clone(topics), Arc::clone(&found));
+        thread::spawn(move || {
+            let mut lead_end = 0;
+            while over.recv_timeout(BETWEEN_LOOKS) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // Brokers that do not answer are noticed by who reads and writes.
+                let found = look(store.kafka(), &topics).and_then(|found| match found {
+                    None => superseded(&store, generation, &mut lead_end),
+                    found => Ok(found),
+                });
+                if let Ok(Some(error)) = found {
+                    *finding.lock().expect("nobody panics while holding it") = Some(error);
+                    return stop();
+                }
+            }
+        });
+        Guard { found, _running: running }
+    }
+
+    /// What was found.
+    pub(super) fn found(&self) -> Option<StartError> {
+        self.found.lock().expect("nobody panics while holding it").take()
+    }
+}
+
+/// Whether another start is in force; `end` is where the lead record's topic ended before.
+fn superseded(store: &Store, ours: u64, end: &mut u64) -> Result<Option<StartError>, StoreError> {
+    let now = store.lead_end()?;
+    if now == *end {
+        return Ok(None);
+    }
+    let theirs = store.lead()?.map_or(0, |lead| lead.generation);
+    *end = now;
+    Ok((theirs > ours).then_some(Superseded { ours, theirs }.into()))
+}
+
+/// In what the topics differ from those of the start.
+fn look(kafka: &Kafka, topics: &Topics) -> Result<Option<StartError>, StoreError> {
+    let Topics { events, reference, views, dead_letters, .. } = topics;
+    let outputs: Vec<&Topic> = views.iter().flatten().chain([dead_letters]).collect();
+    let all = [events].into_iter().chain(reference).chain(outputs);
+    let names: Vec<String> = all.clone().map(|topic| topic.name.clone()).collect();
+    let found = kafka.identities(&names)?;
+    for topic in all {
+        let now = found.iter().find(|(name, ..)| *name == topic.name);
+        let Some((_, id, partitions)) = now else {
+            return Ok(Some(StartError::NoTopics { topics: format!("\"{}\"", topic.name) }));
+        };
+        if *id != topic.id {
+            return Ok(Some(StartError::OtherTopic { topic: topic.name.clone(), lost: 0 }));
+        }
+        if *partitions != topic.partitions {
+            let (topic, before) = (topic.name.clone(), topic.partitions);
+            return Ok(Some(StartError::Partitions { topic, before, now: *partitions }));
+        }
+    }
+    Ok(None)
+}

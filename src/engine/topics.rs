@@ -1,0 +1,252 @@
+//! The topics of a dataflow: which there are to be, with which settings, and whether those that are
+//! there fit.
+//!
+//! Shape: a spec and names in; what is to be made, and what does not fit, out.
+//!
+//! Invariants: each setting that is asked for here is one that a promise rests on, and says so.
+
+use super::Names;
+use crate::{
+    kafka::{Kafka, KafkaError, NewTopic, TopicState},
+    progress::Store,
+    sink::kafka::output_topics,
+    spec::Spec,
+};
+
+/// Largest record of an output: an event and all that its documents say, at most 1 MiB each.
+pub const OUTPUT_BYTES_MAX: u64 = 8 << 20;
+
+/// What a dead letter may have on top of its event: its headers.
+const HEADERS_BYTES_MAX: u64 = 64 << 10;
+
+/// The reference log keeps what was said for so long though it was said anew: a start after less
+/// than that finds every document as it was.
+const COMPACTION_LAG_MS: u64 = 7 * 24 * 3600 * 1000;
+
+/// A topic that a dataflow needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    topic: NewTopic,
+    /// Settings that a topic which is there must have: name, test, what for.
+    needs: Vec<Need>,
+}
+
+/// A setting that a promise rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Need {
+    setting: &'static str,
+    value: NeedValue,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum NeedValue {
+    Equal(&'static str),
+    AtLeast(u64),
+}
+
+/// All topics that a dataflow needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicPlan(Vec<Planned>);
+
+/// What came of making topics.
+#[derive(Clone, Debug, Default)]
+pub struct Made {
+    /// Each topic, its partitions, and whether it is new.
+    pub topics: Vec<(String, u32, bool)>,
+    /// What does not fit in those that were there: told with the remedy.
+    pub unfit: Vec<Unfit>,
+}
+
+/// A setting that does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "topic \"{topic}\" has {setting} = {found} and needs {needed}: {reason}; mend it: \
+     kafka-configs --alter --entity-type topics --entity-name {topic} --add-config \
+     {setting}={remedy}"
+)]
+pub struct Unfit {
+    /// The topic.
+    pub topic: String,
+    /// The setting.
+    pub setting: String,
+    /// What it is.
+    pub found: String,
+    /// What it must be.
+    pub needed: String,
+    /// A value that fits.
+    pub remedy: String,
+    /// What rests on it.
+    pub reason: &'static str,
+}
+
+/// Settings that do not fit.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct UnfitTopics(pub Vec<Unfit>);
+
+impl Made {
+    /// What does not fit, as an error.
+    pub fn into_error(self) -> UnfitTopics {
+        UnfitTopics(self.unfit)
+    }
+}
+
+impl TopicPlan {
+    /// What a dataflow needs.
+    pub fn of(spec: &Spec, names: &Names, events: u32, outputs: u32) -> TopicPlan {
+        let compact = Need {
+            setting: "cleanup.policy",
+            value: NeedValue::Equal("compact"),
+            reason: "the newest record of each key must stay for good",
+        };
+        let append_time = Need {
+            setting: "message.timestamp.type",
+            value: NeedValue::Equal("LogAppendTime"),
+            reason: "times must be those of the broker, which nobody else sets",
+        };
+        let large = |bytes: u64, reason| Need {
+            setting: "max.message.bytes",
+            value: NeedValue::AtLeast(bytes),
+            reason,
+        };
+        let small_segments = ("segment.bytes", (1 << 20).to_string());
+        let mut plan = Vec::new();
+        let event_bytes = spec.events.bytes_max as u64 + HEADERS_BYTES_MAX;
+        let mut add =
+            |name: &str, partitions, needs: Vec<Need>, more: &[(&'static str, String)]| {
+                let of_need = |need: &Need| (need.setting, need.value.remedy());
+                let settings = needs.iter().map(of_need).chain(more.iter().cloned()).collect();
+                let topic = NewTopic { name: name.to_owned(), partitions, settings };
+                plan.push(Planned { topic, needs });
+            };
+        let holds_event = "the largest event must fit";
+        add(
+            &names.events,
+            events,
+            vec![append_time.clone()],
+            &[("max.message.bytes", event_bytes.to_string()), ("retention.ms", "-1".to_owned())],
+        );
+        if !spec.lookups.is_empty() {
+            let lag = Need {
+                setting: "min.compaction.lag.ms",
+                value: NeedValue::AtLeast(COMPACTION_LAG_MS),
+                reason: "a start must find each document as it was when the last one ended",
+            };
+            let needs = vec![
+                compact.clone(),
+                append_time.clone(),
+                lag,
+                large(OUTPUT_BYTES_MAX, "the largest document must fit"),
+            ];
+            add(
+                &names.reference,
+                1,
+                needs,
+                &[("delete.retention.ms", COMPACTION_LAG_MS.to_string())],
+            );
+        }
+        for (name, view) in output_topics(spec) {
+            let needs = match view {
+                Some(_) => vec![
+                    compact.clone(),
+                    append_time.clone(),
+                    large(OUTPUT_BYTES_MAX, "the largest record must fit"),
+                ],
+                None => vec![
+                    Need {
+                        setting: "cleanup.policy",
+                        value: NeedValue::Equal("delete"),
+                        reason: "of dead letters with one key each must stay",
+                    },
+                    large(OUTPUT_BYTES_MAX.max(event_bytes + HEADERS_BYTES_MAX), holds_event),
+                ],
+            };
+            let more: &[(&'static str, String)] = match view {
+                Some(_) => &[],
+                None => &[("retention.ms", "-1".to_owned())],
+            };
+            add(&name, outputs, needs, more);
+        }
+        for name in [Store::progress_topic(&spec.name), Store::lead_topic(&spec.name)] {
+            add(&name, 1, vec![compact.clone()], std::slice::from_ref(&small_segments));
+        }
+        TopicPlan(plan)
+    }
+
+    /// What does not fit in the topics that are there.
+    pub fn unfit(&self, found: &[TopicState]) -> Vec<Unfit> {
+        let mut unfit = Vec::new();
+        for Planned { topic, needs } in &self.0 {
+            let Some(state) = found.iter().find(|state| state.name == topic.name) else { continue };
+            for Need { setting, value, reason } in needs {
+                let found = state.settings.get(*setting).map_or("", String::as_str);
+                if !value.holds(found) {
+                    unfit.push(Unfit {
+                        topic: topic.name.clone(),
+                        setting: (*setting).to_owned(),
+                        found: found.to_owned(),
+                        needed: value.to_string(),
+                        remedy: value.remedy(),
+                        reason,
+                    });
+                }
+            }
+        }
+        unfit
+    }
+
+    /// The names of all of them.
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(|planned| planned.topic.name.clone()).collect()
+    }
+}
+
+impl NeedValue {
+    fn holds(&self, found: &str) -> bool {
+        match self {
+            NeedValue::Equal(value) => found == *value,
+            NeedValue::AtLeast(least) => found.parse().is_ok_and(|found: u64| found >= *least),
+        }
+    }
+
+    fn remedy(&self) -> String {
+        match self {
+            NeedValue::Equal(value) => (*value).to_owned(),
+            NeedValue::AtLeast(least) => least.to_string(),
+        }
+    }
+}
+
+impl std::fmt::Display for NeedValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NeedValue::Equal(value) => f.write_str(value),
+            NeedValue::AtLeast(least) => write!(f, "at least {least}"),
+        }
+    }
+}
+
+/// Makes the topics of a plan that are not there yet.
+///
+/// # Errors
+/// When brokers do not make them.
+pub fn make_topics(
+    kafka: &Kafka,
+    plan: &TopicPlan,
+    copies: Option<u16>,
+) -> Result<Made, KafkaError> {
+    let names = plan.names();
+    let before = kafka.topics(&names)?;
+    let is_there = |name: &String| before.iter().any(|state| state.name == *name);
+    let new: Vec<NewTopic> = plan.0.iter().map(|planned| planned.topic.clone()).collect();
+    let new: Vec<NewTopic> = new.into_iter().filter(|topic| !is_there(&topic.name)).collect();
+    if !new.is_empty() {
+        kafka.create(&new, copies)?;
+    }
+    let mut topics: Vec<(String, u32, bool)> =
+        before.iter().map(|state| (state.name.clone(), state.partitions, false)).collect();
+    topics.extend(new.into_iter().map(|topic| (topic.name, topic.partitions, true)));
+    topics.sort();
+    Ok(Made { topics, unfit: plan.unfit(&before) })
+}

@@ -1,0 +1,314 @@
+//! Reading: partitions as they grow, and small topics to their end.
+//!
+//! Shape: topics, partitions and offsets in; records with their offsets, keys, values and times
+//! out, in the partition's order.
+//!
+//! Invariants: only committed records are seen (`read_committed`); nobody but who asks says where
+//! to read: an offset that is not there is an error, never a jump; a partition that nobody asks for
+//! records is not fetched beyond a stated number of bytes.
+//!
+//! Not here: what a record means.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, base_consumer::PartitionQueue},
+    error::{KafkaError as ClientError, RDKafkaErrorCode as Code},
+    message::BorrowedMessage,
+};
+
+use super::client::{ANSWER_PATIENCE, Kafka, KafkaError, Watch};
+
+/// How much of a partition is fetched ahead of who reads it, in KiB; one batch of records more may
+/// come on top.
+const FETCHED_AHEAD_KIB: &str = "8192";
+
+/// How long a broker holds a request while nothing comes. A record that comes ends it at once.
+const LONGEST_FETCH_MS: &str = "500";
+
+/// How long fetching rests after what is fetched ahead is enough, in ms.
+const FETCH_REST_MS: &str = "5";
+
+/// Between looks whether an open transaction of a neighbour has come to its end.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// The consumer behind some partitions: asked regularly, it keeps its connections.
+pub struct Readers {
+    consumer: Arc<BaseConsumer<Watch>>,
+}
+
+/// One partition.
+pub struct PartitionReader {
+    topic: String,
+    partition: u32,
+    queue: PartitionQueue<Watch>,
+}
+
+/// A record.
+pub struct Taken<'m>(BorrowedMessage<'m>);
+
+/// What a partition has.
+pub enum Next<'m> {
+    /// The next record.
+    Record(Taken<'m>),
+    /// No more for now: everything that is committed was handed out.
+    End,
+    /// Nothing was fetched yet.
+    Nothing,
+}
+
+/// What a small topic holds: its records, in order.
+pub struct SmallTopic(pub Vec<SmallRecord>);
+
+/// A record of a small topic.
+pub struct SmallRecord {
+    /// Where it stands.
+    pub offset: u64,
+    /// Its key; empty where it has none.
+    pub key: Vec<u8>,
+    /// Its value; `None` says that the key is gone.
+    pub value: Option<Vec<u8>>,
+}
+
+impl Taken<'_> {
+    /// Where it stands.
+    pub fn offset(&self) -> u64 {
+        self.0.offset() as u64
+    }
+
+    /// When the broker or the producer says it was written, in ms since 1970; 0 where neither does.
+    pub fn time_ms(&self) -> i64 {
+        self.0.timestamp().to_millis().unwrap_or(0)
+    }
+
+    /// Its key.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.0.key()
+    }
+
+    /// Its value; `None` says that the key is gone.
+    pub fn value(&self) -> Option<&[u8]> {
+        self.0.payload()
+    }
+}
+
+impl Kafka {
+    /// Reads partitions from the given offsets on; `wake` is called when one that had nothing has
+    /// something. `group` is the name under which offsets are committed, for tools that show lag.
+    ///
+    /// # Errors
+    /// When the client cannot be made.
+    pub fn read(
+        &self,
+        group: &str,
+        from: &[(String, u32, u64)],
+        wake: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> Result<(Readers, Vec<PartitionReader>), KafkaError> {
+        let usual = [
+            ("queued.max.messages.kbytes", FETCHED_AHEAD_KIB),
+            ("fetch.wait.max.ms", LONGEST_FETCH_MS),
+            ("fetch.queue.backoff.ms", FETCH_REST_MS),
+        ];
+        let consumer: BaseConsumer<Watch> = self.make(
+            &usual,
+            &[
+                ("group.id", group),
+                ("isolation.level", "read_committed"),
+                ("auto.offset.reset", "error"),
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                ("enable.partition.eof", "true"),
+            ],
+        )?;
+        let consumer = Arc::new(consumer);
+        let tried = || format!("read {} partition(s) of Kafka", from.len());
+        let failed = |error| KafkaError::failed(tried(), &error, Some(consumer.context()));
+        let mut wanted = TopicPartitionList::new();
+        for (topic, partition, offset) in from {
+            let offset = Offset::Offset(*offset as i64);
+            wanted.add_partition_offset(topic, *partition as i32, offset).map_err(failed)?;
+        }
+        consumer.assign(&wanted).map_err(failed)?;
+        let mut readers = Vec::with_capacity(from.len());
+        for (topic, partition, _) in from {
+            let queue = consumer.split_partition_queue(topic, *partition as i32);
+            let mut queue = queue.expect("a partition that was assigned has a queue");
+            queue.set_nonempty_callback(wake.clone());
+            readers.push(PartitionReader { topic: topic.clone(), partition: *partition, queue });
+        }
+        Ok((Readers { consumer }, readers))
+    }
+
+    /// Reads a partition to its end: all that was written before this was called, transactions that
+    /// are open then included, once they have ended.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read, or a transaction stays open beyond all patience.
+    pub fn read_to_end(&self, topic: &str, partition: u32) -> Result<SmallTopic, KafkaError> {
+        self.read_some(topic, partition, usize::MAX)
+    }
+
+    /// Whether a partition holds a committed record, transactions that are open now included, once
+    /// they have ended.
+    ///
+    /// # Errors
+    /// As `read_to_end`.
+    pub fn holds_records(&self, topic: &str, partition: u32) -> Result<bool, KafkaError> {
+        let (begin, end) = self.extent(topic, partition)?;
+        Ok(begin < end && !self.read_some(topic, partition, 1)?.0.is_empty())
+    }
+
+    /// Reads a partition to its end, or to so many records.
+    fn read_some(
+        &self,
+        topic: &str,
+        partition: u32,
+        most: usize,
+    ) -> Result<SmallTopic, KafkaError> {
+        let tried = || format!("read topic \"{topic}\" to its end");
+        let place = partition as i32;
+        let any: BaseConsumer<Watch> =
+            self.make(&[], &[("isolation.level", "read_uncommitted")])?;
+        let asked = any.fetch_watermarks(topic, place, ANSWER_PATIENCE);
+        let failed_any = |error| KafkaError::failed(tried(), &error, Some(any.context()));
+        let (_, written) = asked.map_err(failed_any)?;
+        let committed: BaseConsumer<Watch> = self.make(
+            &[],
+            &[
+                ("group.id", "tributary"),
+                ("isolation.level", "read_committed"),
+                ("auto.offset.reset", "error"),
+                ("enable.auto.commit", "false"),
+                ("enable.partition.eof", "true"),
+            ],
+        )?;
+        let failed = |error| KafkaError::failed(tried(), &error, Some(committed.context()));
+        let deadline = Instant::now() + ANSWER_PATIENCE;
+        // The end that a reader of committed records is told is where the first open transaction
+        // begins: it hides what others wrote behind it.
+        let begin = loop {
+            let asked = committed.fetch_watermarks(topic, place, ANSWER_PATIENCE);
+            let (begin, stable) = asked.map_err(failed)?;
+            if stable >= written {
+                break begin;
+            }
+            if Instant::now() > deadline {
+                return Err(failed(ClientError::MessageConsumption(Code::OperationTimedOut)));
+            }
+            thread::sleep(BETWEEN_LOOKS);
+        };
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition_offset(topic, place, Offset::Offset(begin)).map_err(failed)?;
+        committed.assign(&wanted).map_err(failed)?;
+        let (mut records, deadline) = (Vec::new(), Instant::now() + ANSWER_PATIENCE);
+        loop {
+            match committed.poll(BETWEEN_LOOKS) {
+                Some(Ok(message)) => records.push(SmallRecord {
+                    offset: message.offset() as u64,
+                    key: message.key().unwrap_or_default().to_vec(),
+                    value: message.payload().map(<[u8]>::to_vec),
+                }),
+                Some(Err(ClientError::PartitionEOF(_))) => return Ok(SmallTopic(records)),
+                Some(Err(error)) if !passes(&error) => return Err(failed(error)),
+                Some(Err(error)) if Instant::now() > deadline => return Err(failed(error)),
+                Some(Err(_)) | None => {}
+            }
+            if records.len() >= most {
+                return Ok(SmallTopic(records));
+            }
+            if Instant::now() > deadline && records.is_empty() {
+                return Err(failed(ClientError::MessageConsumption(Code::OperationTimedOut)));
+            }
+        }
+    }
+
+    /// The first offset that a partition still has and the one that it gives next, whoever wrote
+    /// what is there.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn extent(&self, topic: &str, partition: u32) -> Result<(u64, u64), KafkaError> {
+        let any: BaseConsumer<Watch> =
+            self.make(&[], &[("isolation.level", "read_uncommitted")])?;
+        let asked = any.fetch_watermarks(topic, partition as i32, ANSWER_PATIENCE);
+        let tried = || format!("ask for the extent of partition {partition} of topic \"{topic}\"");
+        let failed = |error| KafkaError::failed(tried(), &error, Some(any.context()));
+        let (begin, end) = asked.map_err(failed)?;
+        Ok((begin as u64, end as u64))
+    }
+}
+
+/// Whether what a consumer says is a difficulty that it overcomes by itself.
+fn passes(error: &ClientError) -> bool {
+    let lasts = [
+        Code::AutoOffsetReset,
+        Code::OffsetOutOfRange,
+        Code::LogTruncation,
+        Code::UnknownTopic,
+        Code::UnknownTopicOrPartition,
+        Code::UnknownPartition,
+        Code::TopicAuthorizationFailed,
+        Code::GroupAuthorizationFailed,
+        Code::Authentication,
+        Code::SaslAuthenticationFailed,
+        Code::BadMessage,
+        Code::BadCompression,
+        Code::Fatal,
+    ];
+    let is_fatal = matches!(error, ClientError::MessageConsumptionFatal(_));
+    !is_fatal && error.rdkafka_error_code().is_some_and(|code| !lasts.contains(&code))
+}
+
+impl Readers {
+    /// Serves the connections; to be called now and then.
+    ///
+    /// # Errors
+    /// When the client cannot go on by itself.
+    pub fn serve(&self) -> Result<(), KafkaError> {
+        while let Some(said) = self.consumer.poll(Duration::ZERO) {
+            match said {
+                Err(error) if !passes(&error) => {
+                    let tried = "read partitions of Kafka".to_owned();
+                    return Err(KafkaError::failed(tried, &error, Some(self.consumer.context())));
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PartitionReader {
+    /// Its topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Its number within the topic.
+    pub fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    /// What it has next.
+    ///
+    /// # Errors
+    /// When it cannot be read on: its records are gone, or itself.
+    pub fn look(&mut self) -> Result<Next<'_>, KafkaError> {
+        match self.queue.poll(Duration::ZERO) {
+            None => Ok(Next::Nothing),
+            Some(Ok(message)) => Ok(Next::Record(Taken(message))),
+            Some(Err(ClientError::PartitionEOF(_))) => Ok(Next::End),
+            Some(Err(error)) if passes(&error) => Ok(Next::Nothing),
+            Some(Err(error)) => {
+                let tried =
+                    format!("read on in partition {} of \"{}\"", self.partition, self.topic);
+                Err(KafkaError::failed(tried, &error, None))
+            }
+        }
+    }
+}

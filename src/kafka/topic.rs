@@ -1,0 +1,120 @@
+//! Topics: what there is, and making what is to be there.
+//!
+//! Shape: names in; for each its identity, partitions and settings out.
+
+use std::collections::BTreeMap;
+
+use rdkafka::{
+    admin::{
+        AdminOptions, ConfigResource, NewTopic as ClientTopic, ResourceSpecifier, TopicReplication,
+    },
+    error::{KafkaError as ClientError, RDKafkaErrorCode as Code},
+};
+
+use super::{
+    client::{ANSWER_PATIENCE, Kafka, KafkaError},
+    topic_id,
+};
+
+/// A topic that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicState {
+    /// Its name.
+    pub name: String,
+    /// Its identity: one that was deleted and made again has another.
+    pub id: String,
+    /// Number of its partitions.
+    pub partitions: u32,
+    /// Its settings, the brokers' defaults included.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A topic that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// Number of its partitions.
+    pub partitions: u32,
+    /// Settings in which it differs from the brokers' defaults.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+impl Kafka {
+    /// The topics of these names that are there.
+    ///
+    /// # Errors
+    /// When the brokers cannot be asked.
+    pub fn topics(&self, names: &[String]) -> Result<Vec<TopicState>, KafkaError> {
+        let admin = self.admin()?;
+        let failed = |error: &ClientError| {
+            let tried = format!("ask for the topics {}", named(names));
+            KafkaError::failed(tried, error, None)
+        };
+        let found = topic_id::identities(&admin, names).map_err(|error| failed(&error))?;
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted: Vec<_> = found.iter().map(|t| ResourceSpecifier::Topic(&t.name)).collect();
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_PATIENCE));
+        let asked = pollster::block_on(admin.describe_configs(&wanted, &options));
+        let resources = asked.map_err(|error| failed(&error))?;
+        let mut topics = Vec::with_capacity(found.len());
+        for (identity, resource) in found.into_iter().zip(resources) {
+            let ConfigResource { entries, .. } =
+                resource.map_err(|code| failed(&ClientError::AdminOp(code)))?;
+            let settings = entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
+            let topic_id::Identity { name, id, partitions } = identity;
+            topics.push(TopicState { name, id, partitions, settings: settings.collect() });
+        }
+        Ok(topics)
+    }
+
+    /// The identity and number of partitions of topics: less than all that is known of them, for
+    /// who looks often.
+    ///
+    /// # Errors
+    /// When the brokers cannot be asked.
+    pub fn identities(&self, names: &[String]) -> Result<Vec<(String, String, u32)>, KafkaError> {
+        let found = topic_id::identities(&self.admin()?, names).map_err(|error| {
+            KafkaError::failed(format!("ask for the topics {}", named(names)), &error, None)
+        })?;
+        Ok(found.into_iter().map(|t| (t.name, t.id, t.partitions)).collect())
+    }
+
+    /// Makes topics, with so many copies; without a number, the brokers' default.
+    ///
+    /// # Errors
+    /// With the first that is not made; those before it are.
+    pub fn create(&self, topics: &[NewTopic], copies: Option<u16>) -> Result<(), KafkaError> {
+        let admin = self.admin()?;
+        let copies = copies.map_or(-1, i32::from);
+        let wanted: Vec<ClientTopic<'_>> = topics
+            .iter()
+            .map(|topic| {
+                let copies = TopicReplication::Fixed(copies);
+                let new = ClientTopic::new(&topic.name, topic.partitions as i32, copies);
+                topic.settings.iter().fold(new, |new, (name, value)| new.set(name, value))
+            })
+            .collect();
+        let options = AdminOptions::new()
+            .request_timeout(Some(ANSWER_PATIENCE))
+            .operation_timeout(Some(ANSWER_PATIENCE));
+        let failed = |name: &str, error: &ClientError| {
+            KafkaError::failed(format!("make topic \"{name}\""), error, None)
+        };
+        let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
+        let made = pollster::block_on(admin.create_topics(&wanted, &options));
+        for result in made.map_err(|error| failed(&named(&names), &error))? {
+            match result {
+                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+                Err((name, code)) => return Err(failed(&name, &ClientError::AdminOp(code))),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn named(names: &[String]) -> String {
+    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}

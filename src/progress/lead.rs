@@ -1,0 +1,171 @@
+//! The lead record: which start is in force, and what all starts must agree on.
+//!
+//! Shape: JSON, alone in its topic; only who holds the lead's transactional id writes it.
+//!
+//! Invariants: the generation grows with every start. The greatest number of writers that there
+//! ever were is named before they are, so a start can fence all of them. What outputs hold depends
+//! on the number of shards, the hash that cuts them, and the partitions of the outputs: a start
+//! that differs in one of them is refused.
+
+use serde::{Deserialize, Serialize};
+
+/// The hash that cuts the key space into shards; another one needs another name.
+pub const SHARD_HASH: &str = "xxh3-64";
+
+/// What the start that is in force said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lead {
+    /// Which start it is, from 1.
+    pub generation: u64,
+    /// The greatest number of writers that any start had, this one included.
+    pub writers: u32,
+    /// The dataflow.
+    pub dataflow: String,
+    /// A hash of its spec, as it is written.
+    pub spec: String,
+    /// The number of shards.
+    pub shards: u16,
+    /// The hash that cuts them.
+    pub shard_hash: String,
+    /// By partition of the events, the offset from which their state is made: what stood before it
+    /// was gone when a start went on. As many as the operator has agreed to; none before the first
+    /// start went on.
+    pub events_from: Vec<u64>,
+    /// The same of the reference log.
+    pub reference_from: u64,
+    /// What is written, in order.
+    pub outputs: Vec<Output>,
+}
+
+/// A topic that is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// Its name.
+    pub topic: String,
+    /// Its identity.
+    pub id: String,
+    /// Number of its partitions.
+    pub partitions: u32,
+}
+
+/// Another start is in force: this one is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "start {theirs} of the dataflow has taken over from this one, {ours}; this process writes \
+     nothing more, and must not be started again beside it"
+)]
+pub struct Superseded {
+    /// This start.
+    pub ours: u64,
+    /// The one in force.
+    pub theirs: u64,
+}
+
+/// In what a start differs from those before it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} was {before}, and would be {now}; {remedy}")]
+pub struct Difference {
+    /// What differs.
+    pub what: String,
+    /// What it was.
+    pub before: String,
+    /// What it would be.
+    pub now: String,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+const NEW_OUTPUTS: &str = "what stands in the outputs rests on it: give the dataflow another name, \
+                           and with it new outputs";
+
+impl Lead {
+    /// The record's value.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain values have a JSON")
+    }
+
+    /// The lead record of the next start, which has so much in common with this one that it may
+    /// write the same outputs.
+    ///
+    /// # Errors
+    /// With what it has not.
+    pub fn next(&self, now: Lead) -> Result<Lead, Difference> {
+        let differs = |what: String, before: String, now: String, remedy| {
+            Err(Difference { what, before, now, remedy })
+        };
+        let text = |text: &str| format!("\"{text}\"");
+        if self.spec != now.spec {
+            let remedy = "a changed spec needs new outputs: give the dataflow another name";
+            return differs("the spec's hash".to_owned(), self.spec.clone(), now.spec, remedy);
+        }
+        if self.shards != now.shards {
+            let (before, now) = (self.shards.to_string(), now.shards.to_string());
+            return differs("the number of shards".to_owned(), before, now, NEW_OUTPUTS);
+        }
+        if self.shard_hash != now.shard_hash {
+            let (before, now) = (text(&self.shard_hash), text(&now.shard_hash));
+            return differs("the hash that cuts shards".to_owned(), before, now, NEW_OUTPUTS);
+        }
+        for (before, output) in self.outputs.iter().zip(&now.outputs) {
+            let topic = &output.topic;
+            if before.topic != output.topic {
+                let (before, now) = (text(&before.topic), text(&output.topic));
+                return differs("an output's topic".to_owned(), before, now, NEW_OUTPUTS);
+            }
+            if before.partitions != output.partitions {
+                let what = format!("the number of partitions of \"{topic}\"");
+                let (before, now) = (before.partitions.to_string(), output.partitions.to_string());
+                return differs(what, before, now, NEW_OUTPUTS);
+            }
+            if before.id != output.id {
+                let what = format!("the identity of topic \"{topic}\"");
+                let remedy = "it was deleted and made again, and what stood there is lost: give \
+                              the dataflow another name, and with it new outputs";
+                return differs(what, text(&before.id), text(&output.id), remedy);
+            }
+        }
+        let writers = self.writers.max(now.writers);
+        Ok(Lead { generation: self.generation + 1, writers, ..now })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lead() -> Lead {
+        Lead {
+            generation: 1,
+            writers: 4,
+            dataflow: "d".to_owned(),
+            spec: "1".to_owned(),
+            shards: 64,
+            shard_hash: SHARD_HASH.to_owned(),
+            events_from: vec![0; 6],
+            reference_from: 0,
+            outputs: vec![Output { topic: "d_e".to_owned(), id: "i".to_owned(), partitions: 6 }],
+        }
+    }
+
+    #[test]
+    fn generations_grow_and_the_greatest_number_of_writers_is_kept() {
+        let next = lead().next(Lead { writers: 2, ..lead() }).expect("nothing differs");
+        assert_eq!((next.generation, next.writers), (2, 4));
+        let more = next.next(Lead { writers: 9, ..lead() }).expect("nothing differs");
+        assert_eq!((more.generation, more.writers), (3, 9));
+    }
+
+    #[test]
+    fn what_outputs_rest_on_must_stay() {
+        let other = |change: &dyn Fn(&mut Lead)| {
+            let mut other = lead();
+            change(&mut other);
+            lead().next(other).expect_err("it differs").to_string()
+        };
+        assert!(other(&|lead| lead.spec = "2".to_owned()).contains("spec"));
+        assert!(other(&|lead| lead.shards = 32).contains("was 64, and would be 32"));
+        assert!(other(&|lead| lead.shard_hash = "other".to_owned()).contains("hash"));
+        assert!(other(&|lead| lead.outputs[0].partitions = 7).contains("was 6, and would be 7"));
+        assert!(other(&|lead| lead.outputs[0].id = "j".to_owned()).contains("made again"));
+    }
+}

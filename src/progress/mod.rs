@@ -1,0 +1,22 @@
+//! Progress: what is durable of it, and what a start makes of that.
+//!
+//! Shape: in one transaction with what it wrote, each writer leaves a record that says of its
+//! shards: up to this epoch everything is here, and that epoch holds the inputs up to these
+//! offsets. A start reads those records and learns where to cut its first epochs (`Recovery`).
+//!
+//! Invariants: the epochs of a shard strictly grow. All vectors were cut from one sequence of
+//! epochs, so any two can be compared; where they cannot, somebody else wrote them.
+//!
+//! Not here: who writes when (`engine`).
+//!
+//! In reading order: `record`, `lead`, `recovery`, `store` (the topics that hold them).
+
+mod lead;
+mod record;
+mod recovery;
+mod store;
+
+pub use lead::{Difference, Lead, Output, SHARD_HASH, Superseded};
+pub use record::{Ownership, Progress, RecordError, TopicBounds};
+pub use recovery::{Recovery, RecoveryError};
+pub use store::{LEAD_KEY, Store, StoreError};

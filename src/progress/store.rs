@@ -1,0 +1,112 @@
+//! Where progress is kept: two compacted topics of one partition each, `<dataflow>_lead` and
+//! `<dataflow>_progress`.
+//!
+//! Shape: records as they stand there, read to the end, out.
+//!
+//! Invariants: both are read to what was written before the question, open transactions included
+//! (`Kafka::read_to_end`), so who fenced a writer first sees all that it ever committed.
+
+use super::{Lead, Progress, RecordError, Recovery, RecoveryError};
+use crate::kafka::{Kafka, KafkaError};
+
+/// The topics of a dataflow's progress.
+#[derive(Clone, Debug)]
+pub struct Store {
+    kafka: Kafka,
+    lead: String,
+    progress: String,
+}
+
+/// Why progress cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The brokers failed.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// What stands there is no record.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// What stands there contradicts itself.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+}
+
+/// The key of the lead record.
+pub const LEAD_KEY: &[u8] = b"lead";
+
+impl Store {
+    /// The topics of a dataflow.
+    pub fn new(kafka: Kafka, dataflow: &str) -> Store {
+        let (lead, progress) = (Store::lead_topic(dataflow), Store::progress_topic(dataflow));
+        Store { kafka, lead, progress }
+    }
+
+    /// The topic of a dataflow's lead record.
+    pub fn lead_topic(dataflow: &str) -> String {
+        format!("{dataflow}_lead")
+    }
+
+    /// The topic of a dataflow's progress records.
+    pub fn progress_topic(dataflow: &str) -> String {
+        format!("{dataflow}_progress")
+    }
+
+    /// The transactional id of who leads a dataflow's starts.
+    pub fn lead_id(dataflow: &str) -> String {
+        format!("{dataflow}-lead")
+    }
+
+    /// The transactional id of a worker's writer; also the key of its progress record.
+    pub fn writer_id(dataflow: &str, worker: u32) -> String {
+        format!("{dataflow}-writer-{worker}")
+    }
+
+    /// The lead record in force; `None` before the first start.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn lead(&self) -> Result<Option<Lead>, StoreError> {
+        let records = self.kafka.read_to_end(&self.lead, 0)?.0;
+        let Some(last) = records.into_iter().rfind(|record| record.key == LEAD_KEY) else {
+            return Ok(None);
+        };
+        let Some(value) = last.value else { return Ok(None) };
+        let (topic, offset) = (self.lead.clone(), last.offset);
+        let parsed = serde_json::from_slice(&value);
+        parsed.map_err(|source| RecordError { topic, offset, source }.into())
+    }
+
+    /// Where the topic of the lead record ends: it moves with every start.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn lead_end(&self) -> Result<u64, StoreError> {
+        Ok(self.kafka.extent(&self.lead, 0)?.1)
+    }
+
+    /// All progress records that stand, in the order in which they were written.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn progress(&self) -> Result<Vec<Progress>, StoreError> {
+        let records = self.kafka.read_to_end(&self.progress, 0)?.0;
+        let parsed = records.into_iter().filter_map(|record| {
+            let value = record.value?;
+            Some(Progress::parse(&self.progress, record.offset, &value))
+        });
+        Ok(parsed.collect::<Result<_, _>>()?)
+    }
+
+    /// Where a start of so many shards begins.
+    ///
+    /// # Errors
+    /// When the records cannot be read, or contradict each other.
+    pub fn recovery(&self, shards: u16) -> Result<Recovery, StoreError> {
+        Ok(Recovery::of(&self.progress()?, shards)?)
+    }
+
+    /// The brokers.
+    pub fn kafka(&self) -> &Kafka {
+        &self.kafka
+    }
+}

@@ -1,0 +1,230 @@
+//! The committer: a thread that writes one batch after the other, each in its transaction.
+//!
+//! Shape: finished batches in, one at a time; each comes back empty once it is known to be
+//! committed.
+//!
+//! Invariants: before the first transaction of a writer, made the first time or again, the lead
+//! record and the progress of its shards are read, after it has fenced its elder: a greater
+//! generation means that this process is superseded; progress that neither was found by the start
+//! nor is this worker's own means that somebody else writes here. So a batch is written again
+//! only if it is known that its elder was not committed, nor can be.
+
+use std::{
+    error::Error,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use super::{Hand, KafkaSinkError, Topics, batch::Batch};
+use tracing::{info, warn};
+
+use crate::{
+    kafka::{WriteError, Writer},
+    progress::{Store, Superseded},
+    spec::{ShardId, Spec},
+    time::Epoch,
+};
+
+/// Between tries to reach brokers that do not answer.
+const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+
+/// The worker's side of the thread.
+pub(super) struct Committer {
+    batches: mpsc::SyncSender<Batch>,
+    ended: mpsc::Receiver<Result<Batch, KafkaSinkError>>,
+    /// What it is busy with: records and bytes.
+    busy: Option<(u64, u64)>,
+    /// The epoch of what it is, or was last, busy with.
+    epoch: Epoch,
+    spare: Option<Batch>,
+}
+
+/// A commit that came to its end.
+pub(super) struct Committed {
+    pub(super) epoch: Epoch,
+}
+
+type Look = Box<dyn Fn() -> bool + Send>;
+
+impl Committer {
+    /// Makes the writer, and begins to wait for batches. `wake` is called when one is committed.
+    pub(super) fn start(
+        store: Store,
+        spec: &Arc<Spec>,
+        topics: Arc<Topics>,
+        hand: Hand,
+        is_to_stop: Look,
+        wake: Box<dyn Fn() + Send>,
+    ) -> Result<Committer, KafkaSinkError> {
+        let own = |shard: &u16| hand.ownership.has(ShardId(*shard));
+        let shards = (0..spec.shards).filter(own);
+        let mut thread = Thread {
+            id: Store::writer_id(&spec.name, hand.ownership.worker),
+            written: shards.map(|s| (s, hand.recovery.epochs[usize::from(s)])).collect(),
+            store,
+            spec: Arc::clone(spec),
+            topics,
+            hand,
+            is_to_stop,
+        };
+        let writer = thread.take_over(None)?.0;
+        let (batches, to_write) = mpsc::sync_channel::<Batch>(1);
+        let (sender, ended) = mpsc::channel();
+        let run = move || {
+            let mut writer = writer;
+            for mut batch in to_write {
+                // Nobody listens where the worker has ended.
+                match thread.commit(writer, &batch) {
+                    Ok(kept) => {
+                        writer = kept;
+                        batch.clear();
+                        let _ = sender.send(Ok(batch));
+                        wake();
+                    }
+                    Err(error) => {
+                        let _ = sender.send(Err(error));
+                        return wake();
+                    }
+                }
+            }
+        };
+        let named = thread::Builder::new().name("committer".to_owned());
+        named.spawn(run).expect("a thread can be started where many were");
+        Ok(Committer { batches, ended, busy: None, epoch: 0, spare: None })
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.is_some()
+    }
+
+    pub(super) fn busy_with(&self) -> (u64, u64) {
+        self.busy.unwrap_or_default()
+    }
+
+    /// An empty batch, with memory that was used before where there is one.
+    pub(super) fn spare(&mut self) -> Batch {
+        self.spare.take().unwrap_or_default()
+    }
+
+    /// Begins to commit a finished batch; none is under way.
+    pub(super) fn begin(&mut self, batch: Batch) {
+        self.busy = Some((batch.records(), batch.bytes()));
+        self.epoch = batch.epoch_end();
+        // A thread that is gone said why, and that is what is heard next.
+        let _ = self.batches.send(batch);
+    }
+
+    /// Whether a commit came to its end since this was asked last.
+    pub(super) fn ended(&mut self) -> Result<Option<Committed>, KafkaSinkError> {
+        match self.ended.try_recv() {
+            Ok(Ok(batch)) => {
+                self.busy = None;
+                self.spare = Some(batch);
+                Ok(Some(Committed { epoch: self.epoch }))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// The thread's own side.
+struct Thread {
+    id: String,
+    /// Of each shard of this worker, up to which epoch it is written.
+    written: Vec<(u16, Epoch)>,
+    store: Store,
+    spec: Arc<Spec>,
+    topics: Arc<Topics>,
+    hand: Hand,
+    is_to_stop: Look,
+}
+
+impl Thread {
+    /// Commits a batch, with as many writers as it takes; returns the last one.
+    fn commit(&mut self, mut writer: Writer, batch: &Batch) -> Result<Writer, KafkaSinkError> {
+        let epoch = batch.epoch_end();
+        loop {
+            match writer.write(|send| batch.each(&self.spec, &self.topics, send)) {
+                Ok(()) => break,
+                Err(WriteError::Hopeless(error)) => return Err(error.into()),
+                // One that was fenced may be so by its own heir, or by another start: it is the
+                // lead record that says.
+                Err(error @ (WriteError::Unknown { .. } | WriteError::Fenced { .. })) => {
+                    let cause = error.source().map(ToString::to_string);
+                    warn!(writer = self.id, epoch, cause, "{error}");
+                }
+            }
+            drop(writer);
+            let (heir, is_there) = self.take_over(Some(epoch))?;
+            info!(writer = self.id, epoch, is_there, "resolved a transaction in doubt");
+            writer = heir;
+            if is_there {
+                break;
+            }
+        }
+        self.written.iter_mut().for_each(|(_, written)| *written = epoch.max(*written));
+        Ok(writer)
+    }
+
+    /// Makes the writer, which fences its elder, then reads who leads and what is written; tells
+    /// whether `doubtful`, the epoch of a batch whose outcome is not known, is there.
+    fn take_over(&self, doubtful: Option<Epoch>) -> Result<(Writer, bool), KafkaSinkError> {
+        let writer = self.patiently(|store| Ok(store.kafka().writer(&self.id)?))?;
+        let lead = self.patiently(|store| Ok(store.lead()?))?;
+        let (ours, theirs) = (self.hand.generation, lead.map_or(0, |lead| lead.generation));
+        if theirs > ours {
+            return Err(Superseded { ours, theirs }.into());
+        }
+        if theirs < ours {
+            let topic = Store::lead_topic(&self.spec.name);
+            return Err(KafkaSinkError::NoLead { topic });
+        }
+        let found = self.patiently(|store| Ok(store.recovery(self.spec.shards)?))?;
+        let is_there = self.judge(&found.epochs, doubtful)?;
+        Ok((writer, is_there))
+    }
+
+    /// Whether the doubtful batch is there, by what the shards' progress says.
+    fn judge(&self, found: &[Epoch], doubtful: Option<Epoch>) -> Result<bool, KafkaSinkError> {
+        let mut is_there = doubtful.is_some();
+        for (shard, before) in &self.written {
+            let (found, before) = (found[usize::from(*shard)], *before);
+            let after = doubtful.unwrap_or(0).max(before);
+            if found != before && found != after {
+                let topic = self.topics.progress.clone();
+                return Err(KafkaSinkError::Foreign { shard: *shard, found, before, after, topic });
+            }
+            is_there &= found == after;
+        }
+        Ok(is_there)
+    }
+
+    /// Tries until brokers answer, or the run is to stop.
+    fn patiently<T>(
+        &self,
+        ask: impl Fn(&Store) -> Result<T, KafkaSinkError>,
+    ) -> Result<T, KafkaSinkError> {
+        loop {
+            match ask(&self.store) {
+                Err(error) if may_pass(&error) => {}
+                answer => return answer,
+            }
+            if (self.is_to_stop)() {
+                return Err(KafkaSinkError::Stopped);
+            }
+            thread::sleep(BETWEEN_TRIES);
+        }
+    }
+}
+
+fn may_pass(error: &KafkaSinkError) -> bool {
+    use crate::progress::StoreError;
+    match error {
+        KafkaSinkError::Kafka(error) | KafkaSinkError::Store(StoreError::Kafka(error)) => {
+            error.may_pass()
+        }
+        _ => false,
+    }
+}

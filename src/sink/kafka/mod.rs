@@ -1,0 +1,383 @@
+//! The outputs in Kafka: every change of every view, exactly once.
+//!
+//! Shape: sealed epochs of one worker in; transactions out, each with whole epochs: the records
+//! that changed, the dead letters, and a progress record that says up to where everything is there.
+//!
+//! Invariants: a record bears the epoch in which it changed, a key is written at most once an
+//! epoch, and the epochs of a shard strictly grow. What a shard holds already, by its recorded
+//! epoch, is not written again. Of a transaction whose outcome is not known the broker is asked,
+//! by a new writer that fenced the old one; it is written again only if it is known not to be
+//! there.
+//!
+//! Not here: when an epoch is sealed, and when sources rest since too much waits here (`engine`).
+//!
+//! In reading order: `batch` (what goes into one transaction), `committer` (the thread that writes
+//! it).
+
+mod batch;
+mod committer;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use self::{
+    batch::Batch,
+    committer::{Committed, Committer},
+};
+use super::{Sealed, Sink, SinkError};
+use crate::{
+    dataflow::{After, RecordRef},
+    kafka::KafkaError,
+    progress::{Ownership, Progress, Recovery, Store, StoreError, Superseded, TopicBounds},
+    row::{ColumnId, Joined, Value, json},
+    source::{DeadLetter, Vector},
+    spec::{ShardId, Spec, ViewId, ViewKind, plan::View},
+    time::{Epoch, Frontier},
+};
+
+/// Topics and their partitions, as a start found them.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    /// The events: name, identity, partitions.
+    pub events: Topic,
+    /// The reference log; `None` for a dataflow without lookups.
+    pub reference: Option<Topic>,
+    /// By `ViewId`: what shows a view; `None` for counts, which are not written.
+    pub views: Vec<Option<Topic>>,
+    /// Where dead letters go.
+    pub dead_letters: Topic,
+    /// Where progress is kept.
+    pub progress: String,
+}
+
+/// A topic, as a start found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub id: String,
+    /// Number of its partitions.
+    pub partitions: u32,
+}
+
+/// What a worker writes, and under which start.
+#[derive(Clone, Debug)]
+pub struct Hand {
+    /// The start.
+    pub generation: u64,
+    /// The worker's shards.
+    pub ownership: Ownership,
+    /// What the start found to be written.
+    pub recovery: Arc<Recovery>,
+}
+
+/// Why the outputs in Kafka cannot be written on.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaSinkError {
+    /// The brokers refuse it.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// What is there cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another start is in force.
+    #[error(transparent)]
+    Superseded(#[from] Superseded),
+    /// The lead record is not what this start wrote.
+    #[error("the lead record of this start is gone; was topic \"{topic}\" deleted or changed?")]
+    NoLead {
+        /// The topic.
+        topic: String,
+    },
+    /// Somebody else wrote what only this worker writes.
+    #[error(
+        "shard {shard} is written up to epoch {found}, and this worker wrote up to {before} or \
+         {after}; does another program write topic \"{topic}\"?"
+    )]
+    Foreign {
+        /// The shard.
+        shard: u16,
+        /// What its progress says.
+        found: Epoch,
+        /// What it said before the last transaction.
+        before: Epoch,
+        /// What the last transaction would say.
+        after: Epoch,
+        /// The topic of the progress.
+        topic: String,
+    },
+    /// The run is to stop, and the brokers do not answer.
+    #[error("stopped while the brokers did not answer")]
+    Stopped,
+}
+
+/// One worker's hand in the outputs.
+pub struct KafkaSink {
+    spec: Arc<Spec>,
+    topics: Arc<Topics>,
+    hand: Hand,
+    /// The views that show every record.
+    enriched: Arc<[ViewId]>,
+    /// By `ViewId`, what a key begins with: the names of the columns.
+    keys: Vec<KeyForm>,
+    /// What is sealed and not handed to the committer.
+    batch: Batch,
+    /// What is to be the progress of the next transaction.
+    newest: Option<Newest>,
+    /// What was committed last, or what the start found of all shards.
+    committed: Epoch,
+    committer: Committer,
+    key_bytes: Vec<u8>,
+    updates: u64,
+}
+
+/// How things stand after the newest sealed epoch.
+struct Newest {
+    epoch: Epoch,
+    vector: Vector,
+    settled: u64,
+}
+
+/// How the keys of a view's records look.
+enum KeyForm {
+    /// The text of one column.
+    Plain(ColumnId),
+    /// An object of columns.
+    Object(Vec<(Vec<u8>, ColumnId)>),
+    /// Its records are not written.
+    None,
+}
+
+impl KafkaSink {
+    /// Takes over a worker's shards: fences who wrote them, and proves that they are where the
+    /// start found them.
+    ///
+    /// # Errors
+    /// When they are not, or brokers refuse.
+    pub fn take_over(
+        store: Store,
+        spec: &Arc<Spec>,
+        topics: &Arc<Topics>,
+        hand: Hand,
+        is_to_stop: impl Fn() -> bool + Send + 'static,
+        wake: impl Fn() + Send + 'static,
+    ) -> Result<KafkaSink, KafkaSinkError> {
+        let is_enriched = |(place, view): (usize, &View)| {
+            matches!(view.kind, ViewKind::Enriched).then_some(ViewId(place as u16))
+        };
+        let committer = Committer::start(
+            store,
+            spec,
+            Arc::clone(topics),
+            hand.clone(),
+            Box::new(is_to_stop),
+            Box::new(wake),
+        )?;
+        let own = (0..spec.shards).filter(|shard| hand.ownership.has(ShardId(*shard)));
+        let committed = own.map(|shard| hand.recovery.epochs[usize::from(shard)]).min();
+        Ok(KafkaSink {
+            enriched: spec.views.iter().enumerate().filter_map(is_enriched).collect(),
+            keys: spec.views.iter().map(|view| KeyForm::of(spec, view)).collect(),
+            spec: Arc::clone(spec),
+            topics: Arc::clone(topics),
+            hand,
+            batch: Batch::default(),
+            newest: None,
+            committed: committed.unwrap_or(0),
+            committer,
+            key_bytes: Vec::new(),
+            updates: 0,
+        })
+    }
+
+    /// How many records were handed over since this was asked last.
+    pub fn take_updates(&mut self) -> u64 {
+        std::mem::take(&mut self.updates)
+    }
+
+    /// The epoch up to which everything of this worker's shards is committed.
+    pub fn committed(&self) -> Epoch {
+        self.committed
+    }
+
+    /// How many records and bytes wait to be committed, those that are being committed included.
+    pub fn uncommitted(&self) -> (u64, u64) {
+        let (records, bytes) = self.committer.busy_with();
+        (records + self.batch.records(), bytes + self.batch.bytes())
+    }
+
+    /// Whether a commit is under way.
+    pub fn is_busy(&self) -> bool {
+        self.committer.is_busy()
+    }
+
+    /// Whether records are sealed that are in no transaction yet.
+    pub fn has_records(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
+    /// Whether an epoch is sealed whose progress is in no transaction yet.
+    pub fn has_progress(&self) -> bool {
+        self.newest.is_some()
+    }
+
+    /// Begins to commit what is sealed, unless a commit is under way.
+    ///
+    /// # Errors
+    /// When an earlier commit failed for good.
+    pub fn commit(&mut self) -> Result<(), SinkError> {
+        self.look()?;
+        if self.committer.is_busy() {
+            return Ok(());
+        }
+        let Some(Newest { epoch, vector, settled }) = self.newest.take() else { return Ok(()) };
+        let Topics { events, reference, .. } = &*self.topics;
+        let progress = Progress {
+            generation: self.hand.generation,
+            ownership: self.hand.ownership,
+            epoch,
+            settled,
+            events: TopicBounds::events(&events.name, &events.id, events.partitions, &vector),
+            reference: reference
+                .as_ref()
+                .map(|topic| TopicBounds::reference(&topic.name, &topic.id, &vector)),
+        };
+        let spare = self.committer.spare();
+        let mut batch = std::mem::replace(&mut self.batch, spare);
+        batch.finish(progress);
+        self.committer.begin(batch);
+        Ok(())
+    }
+
+    /// Looks whether a commit came to its end.
+    ///
+    /// # Errors
+    /// When it failed for good.
+    pub fn look(&mut self) -> Result<(), SinkError> {
+        if let Some(Committed { epoch }) = self.committer.ended()? {
+            self.committed = epoch;
+        }
+        Ok(())
+    }
+
+    /// Whether a shard holds an epoch already.
+    fn holds(&self, shard: ShardId, epoch: Epoch) -> bool {
+        epoch <= self.hand.recovery.epochs[usize::from(shard.0)]
+    }
+
+    fn record(&mut self, epoch: Epoch, view: ViewId, shard: ShardId, record: &RecordRef<'_>) {
+        let KafkaSink { spec, topics, keys, batch, .. } = self;
+        let place = usize::from(view.0);
+        let Some(topic) = &topics.views[place] else { return };
+        let partition = u32::from(shard.0) % topic.partitions;
+        let event = record.event();
+        batch.record(
+            epoch,
+            place,
+            partition,
+            |out| keys[place].write(spec, event, out),
+            |out| {
+                record.json(out);
+            },
+        );
+        self.updates += 1;
+    }
+
+    fn dead_letter(&mut self, epoch: Epoch, letter: &DeadLetter) {
+        let partition = letter.place.partition.0 % self.topics.dead_letters.partitions;
+        self.batch.dead_letter(epoch, partition, letter);
+        self.updates += 1;
+    }
+}
+
+impl Sink for KafkaSink {
+    fn write(&mut self, sealed: Sealed<'_>) -> Result<(), SinkError> {
+        let Sealed { epoch, records, dead_letters, after, .. } = sealed;
+        let spec = Arc::clone(&self.spec);
+        let enriched = Arc::clone(&self.enriched);
+        for change in records.changes(epoch) {
+            let shard = spec.shard_of_event(change.after.event(), &mut self.key_bytes);
+            if self.holds(shard, epoch) {
+                continue;
+            }
+            for view in change.views(&enriched) {
+                self.record(epoch, *view, shard, &change.after);
+            }
+        }
+        for letter in dead_letters {
+            let shard = ShardId((letter.place.partition.0 % u32::from(spec.shards)) as u16);
+            if !self.holds(shard, epoch) {
+                self.dead_letter(epoch, letter);
+            }
+        }
+        if let Some(After { vector, settled, .. }) = after
+            && epoch > self.committed
+        {
+            self.newest = Some(Newest { epoch, vector: vector.clone(), settled });
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, _frontier: Frontier) -> Result<(), SinkError> {
+        self.look()
+    }
+}
+
+impl KeyForm {
+    fn of(spec: &Spec, view: &View) -> KeyForm {
+        match &view.kind {
+            ViewKind::Enriched => KeyForm::Plain(spec.events.key),
+            ViewKind::Latest { key, .. } => {
+                let label = |(place, column): (usize, &ColumnId)| {
+                    let mut label = vec![if place == 0 { b'{' } else { b',' }];
+                    let name = &spec.events.columns[usize::from(column.0)].name;
+                    json::write_text(&mut label, name);
+                    label.push(b':');
+                    (label, *column)
+                };
+                KeyForm::Object(key.iter().enumerate().map(label).collect())
+            }
+            ViewKind::Counts { .. } => KeyForm::None,
+        }
+    }
+
+    fn write(&self, spec: &Spec, event: &[u8], out: &mut Vec<u8>) {
+        let value = |column| spec.events.layout.get(event, column);
+        match self {
+            KeyForm::Plain(column) => match value(*column) {
+                Some(Value::Text(text)) => out.extend_from_slice(text.as_bytes()),
+                Some(value) => {
+                    let begin = out.len();
+                    json::write_value(out, value);
+                    if out[begin] == b'"' {
+                        out.remove(begin);
+                        out.pop();
+                    }
+                }
+                None => {}
+            },
+            KeyForm::Object(columns) => {
+                for (label, column) in columns {
+                    out.extend_from_slice(label);
+                    match value(*column) {
+                        Some(value) => json::write_value(out, value),
+                        None => out.extend_from_slice(b"null"),
+                    }
+                }
+                out.push(b'}');
+            }
+            KeyForm::None => {}
+        }
+    }
+}
+
+/// The topics that a dataflow writes, by what people call them.
+pub fn output_topics(spec: &Spec) -> BTreeMap<String, Option<ViewId>> {
+    let views = spec.views.iter().enumerate();
+    let written = views.filter(|(_, view)| !matches!(view.kind, ViewKind::Counts { .. }));
+    let name = |view: &str| format!("{}_{view}", spec.name);
+    let mut topics: BTreeMap<_, _> =
+        written.map(|(place, view)| (name(&view.name), Some(ViewId(place as u16)))).collect();
+    topics.insert(name("dead_letters"), None);
+    topics
+}

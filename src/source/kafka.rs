@@ -1,0 +1,243 @@
+//! Partitions of a topic of events.
+//!
+//! Shape: a partition's records in, from an offset on, up to a bound where there is one.
+//!
+//! Invariants: a bound is reached when the record before it was handed out, one at or past it
+//! came, or the end is known to be there; no record past it is handed out before the bound is
+//! lifted. The record that an earlier run read last before a bound must be there again: another
+//! one, or none, shows that the topic was emptied and filled anew (P8).
+//!
+//! Not here: what the bytes mean (`decode`).
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Bound, Last, Limit, PartitionId, Reached, Record, Source, SourceError};
+use crate::kafka::{Next, PartitionReader, Taken};
+
+/// A partition of a topic of events.
+pub struct KafkaSource {
+    partition: PartitionId,
+    records: Bounded,
+}
+
+/// A partition's records, up to a bound where there is one.
+pub(crate) struct Bounded {
+    reader: PartitionReader,
+    /// A record that was fetched and lies past the bound.
+    ahead: Option<Owned>,
+    bound: Bound,
+    stop: Option<Bound>,
+    /// Whether the stop was reached.
+    is_reached: bool,
+    /// Whether the record before a stop may be gone: compaction removes it.
+    is_compacted: bool,
+    /// Whether everything that is committed was handed out, when this was looked at last.
+    is_at_end: bool,
+}
+
+struct Owned {
+    offset: u64,
+    time_ms: i64,
+    key: Option<Box<[u8]>>,
+    value: Option<Box<[u8]>>,
+}
+
+/// A record of a topic, as it is handed out.
+pub(crate) struct Handed<'r> {
+    pub(crate) offset: u64,
+    pub(crate) time_ms: i64,
+    pub(crate) key: Option<&'r [u8]>,
+    pub(crate) value: Option<&'r [u8]>,
+}
+
+impl Bounded {
+    pub(crate) fn new(reader: PartitionReader, from: u64, is_compacted: bool) -> Bounded {
+        let bound = Bound::from(from);
+        Bounded {
+            reader,
+            ahead: None,
+            bound,
+            stop: None,
+            is_reached: false,
+            is_compacted,
+            is_at_end: false,
+        }
+    }
+
+    /// Reads up to a bound from now on; `None` lifts it.
+    pub(crate) fn stop_at(&mut self, stop: Option<Bound>) {
+        self.is_reached = stop.is_some_and(|stop| stop.offset <= self.bound.offset);
+        self.stop = stop;
+    }
+
+    /// Whether the stop was reached.
+    pub(crate) fn is_at_stop(&self) -> bool {
+        self.is_reached
+    }
+
+    /// Whether everything that is committed was handed out.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.is_at_end
+    }
+
+    /// Up to where it was read.
+    pub(crate) fn bound(&self) -> Bound {
+        self.bound
+    }
+
+    /// Hands out records; returns how many, their bytes, and whether there may be more already.
+    pub(crate) fn read(
+        &mut self,
+        limit: Limit,
+        take: &mut dyn FnMut(Handed<'_>),
+    ) -> Result<(u64, u64, bool), SourceError> {
+        let (mut records, mut bytes) = (0, 0);
+        while records < limit.records && bytes < limit.bytes {
+            if self.is_reached {
+                return Ok((records, bytes, false));
+            }
+            let Bounded { reader, ahead, bound, stop, is_at_end, .. } = self;
+            let found = match ahead.take() {
+                Some(ahead) => Found::Ahead(ahead),
+                None => match reader.look()? {
+                    Next::Record(taken) => Found::New(taken),
+                    Next::Nothing => return Ok((records, bytes, false)),
+                    Next::End => {
+                        *is_at_end = true;
+                        // Of a bound that was read once before, the end cannot lie before it.
+                        if stop.is_some() {
+                            self.reach()?;
+                        }
+                        return Ok((records, bytes, false));
+                    }
+                },
+            };
+            *is_at_end = false;
+            let handed = found.handed();
+            if stop.is_some_and(|stop| handed.offset >= stop.offset) {
+                let owned = found.into_owned();
+                self.ahead = Some(owned);
+                self.reach()?;
+                return Ok((records, bytes, true));
+            }
+            let last = last_of(&handed);
+            records += 1;
+            bytes +=
+                (handed.value.map_or(0, <[u8]>::len) + handed.key.map_or(0, <[u8]>::len)) as u64;
+            take(handed);
+            let next = last.offset + 1;
+            *bound = Bound { offset: next, last: Some(last) };
+            if let Some(stop) = *stop
+                && stop.last.is_some_and(|known| known.offset == last.offset)
+            {
+                if stop.last != Some(last) {
+                    return Err(self.other());
+                }
+                if next >= stop.offset {
+                    self.is_reached = true;
+                }
+            }
+        }
+        Ok((records, bytes, true))
+    }
+
+    /// The stop is reached without the record before it having come just now.
+    fn reach(&mut self) -> Result<(), SourceError> {
+        let Some(stop) = self.stop else { return Ok(()) };
+        let is_seen =
+            stop.last.is_none() || stop.last.map(|l| l.offset) == self.bound.last.map(|l| l.offset);
+        if !is_seen && !self.is_compacted {
+            return Err(self.other());
+        }
+        self.bound.offset = self.bound.offset.max(stop.offset);
+        self.is_reached = true;
+        Ok(())
+    }
+
+    fn other(&self) -> SourceError {
+        let stop = self.stop.expect("only what stands before a stop is known");
+        SourceError::OtherTopic {
+            topic: self.reader.topic().to_owned(),
+            partition: self.reader.partition(),
+            offset: stop.last.map_or(stop.offset, |last| last.offset),
+        }
+    }
+}
+
+enum Found<'m> {
+    New(Taken<'m>),
+    Ahead(Owned),
+}
+
+impl Found<'_> {
+    fn handed(&self) -> Handed<'_> {
+        match self {
+            Found::New(taken) => Handed {
+                offset: taken.offset(),
+                time_ms: taken.time_ms(),
+                key: taken.key(),
+                value: taken.value(),
+            },
+            Found::Ahead(Owned { offset, time_ms, key, value }) => Handed {
+                offset: *offset,
+                time_ms: *time_ms,
+                key: key.as_deref(),
+                value: value.as_deref(),
+            },
+        }
+    }
+
+    fn into_owned(self) -> Owned {
+        match self {
+            Found::Ahead(owned) => owned,
+            Found::New(taken) => Owned {
+                offset: taken.offset(),
+                time_ms: taken.time_ms(),
+                key: taken.key().map(Box::from),
+                value: taken.value().map(Box::from),
+            },
+        }
+    }
+}
+
+fn last_of(record: &Handed<'_>) -> Last {
+    let mut hasher = Xxh3::new();
+    hasher.update(record.key.unwrap_or_default());
+    hasher.update(record.value.unwrap_or_default());
+    Last { offset: record.offset, time_ms: record.time_ms, hash: hasher.digest() }
+}
+
+impl KafkaSource {
+    /// A partition that is read from an offset on.
+    pub fn new(partition: PartitionId, reader: PartitionReader, from: u64) -> KafkaSource {
+        KafkaSource { partition, records: Bounded::new(reader, from, false) }
+    }
+}
+
+impl Source for KafkaSource {
+    fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    fn read(
+        &mut self,
+        limit: Limit,
+        take: &mut dyn FnMut(Record<'_>),
+    ) -> Result<Reached, SourceError> {
+        let read = self.records.read(limit, &mut |Handed { offset, time_ms, key, value }| {
+            // A record without a value is no event, and becomes a dead letter of no bytes.
+            let bytes = value.unwrap_or_default();
+            take(Record { offset, key, time_ms: Some(time_ms), bytes });
+        });
+        let (records, bytes, more) = read?;
+        Ok(Reached { bound: self.records.bound(), records, bytes, more, ended: false })
+    }
+
+    fn stop_at(&mut self, stop: Option<Bound>) {
+        self.records.stop_at(stop);
+    }
+
+    fn is_at_stop(&self) -> bool {
+        self.records.is_at_stop()
+    }
+}
