@@ -1,0 +1,435 @@
+//! A game: a university whose clicks and changes flow into Kafka while an engine runs over it, and
+//! what must stand in the outputs at the end.
+//!
+//! The outputs are read by a reader of committed records that shares nothing with the engine, and
+//! held against the executable specification (`tests/oracle`).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    message::Headers,
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::stack::{Stack, project};
+
+const EVENT_PARTITIONS: u32 = 6;
+
+/// A game that is on.
+pub struct Game {
+    stack: &'static Stack,
+    folder: TempDir,
+    name: String,
+    spec: PathBuf,
+    feed: Child,
+    producer: Option<JoinHandle<()>>,
+    produced: Arc<AtomicBool>,
+}
+
+/// A record as a reader sees it.
+pub struct Seen {
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    pub headers: BTreeMap<String, String>,
+}
+
+/// A run of the engine: one process, or several.
+pub struct Run {
+    pub processes: Vec<Child>,
+    log: PathBuf,
+}
+
+fn tributary(arguments: &[&str], log: &Path) -> Child {
+    let open = || File::options().create(true).append(true).open(log).expect("a log");
+    Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .args(arguments)
+        .current_dir(project("."))
+        .stdin(Stdio::null())
+        .stdout(open())
+        .stderr(open())
+        .spawn()
+        .expect("the program can be started")
+}
+
+fn done(mut child: Child, what: &str, log: &Path) {
+    let status = child.wait().expect("it was started");
+    let said = || fs::read_to_string(log).unwrap_or_default();
+    assert!(status.success(), "{what}: {status}\n{}", said());
+}
+
+/// Waits until something is so.
+pub fn wait_for(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < patience, "waited {patience:?} for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary folders are UTF-8")
+}
+
+impl Game {
+    /// Makes a university and its topics; its clicks and changes flow for so long.
+    pub fn begin(seed: u64, events: u64, lasts: Duration) -> Game {
+        let stack = Stack::get();
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = format!("game_{seed}");
+        let spec = folder.path().join("spec.toml");
+        let plain = fs::read_to_string(project("dataflows/attendance.toml")).expect("a spec");
+        let named = plain.replace("name = \"attendance\"", &format!("name = \"{name}\""));
+        fs::write(&spec, named).expect("a spec can be written");
+        let log = folder.path().join("log");
+        let input = folder.path().join("in");
+        let sizes = [events.to_string(), seed.to_string()];
+        let people = ["--students", "300", "--teachers", "20", "--changes", "300"];
+        let arguments = ["generate", text(&input), "--events", &sizes[0], "--seed", &sizes[1]];
+        done(tributary(&[&arguments[..], &people].concat(), &log), "generate", &log);
+        let at = ["--kafka", &stack.brokers];
+        let partitions = EVENT_PARTITIONS.to_string();
+        let init = ["init", text(&spec), "--event-partitions", &partitions];
+        done(tributary(&[&init[..], &at].concat(), &log), "init", &log);
+        let changes = folder.path().join("changes.ndjson");
+        fs::write(&changes, "").expect("a file");
+        let documents = input.join("people.ndjson");
+        let feed = ["feed", text(&spec), "--documents", text(&documents), "--changes"];
+        let feed = tributary(&[&feed[..], &[text(&changes)], &at].concat(), &log);
+        let produced = Arc::new(AtomicBool::new(false));
+        let producer = produce(&name, &input, changes, lasts, Arc::clone(&produced));
+        Game { stack, folder, name, spec, feed, producer: Some(producer), produced }
+    }
+
+    /// Whether all clicks and changes have been made.
+    pub fn is_produced(&self) -> bool {
+        self.produced.load(Ordering::Relaxed)
+    }
+
+    /// Starts the engine: so many processes of so many workers.
+    pub fn start(&self, processes: usize, workers: usize, options: &[&str]) -> Run {
+        let log = self.folder.path().join("log");
+        let workers = workers.to_string();
+        let at = ["run", text(&self.spec), "--kafka", &self.stack.brokers, "--workers", &workers];
+        let hosts = self.folder.path().join("hosts");
+        let held: Vec<_> = (0..processes)
+            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"))
+            .collect();
+        let address =
+            |held: &std::net::TcpListener| format!("{}\n", held.local_addr().expect("it is bound"));
+        fs::write(&hosts, held.iter().map(address).collect::<String>()).expect("a file");
+        drop(held);
+        let of = processes.to_string();
+        let process = |number: usize| {
+            let number = number.to_string();
+            let place = ["--processes", &of, "--process", &number, "--hosts", text(&hosts)];
+            let place: &[&str] = if processes > 1 { &place } else { &[] };
+            tributary(&[&at[..], options, place].concat(), &log)
+        };
+        Run { processes: (0..processes).map(process).collect(), log }
+    }
+
+    /// All committed records of a topic, by partition in order.
+    pub fn read(&self, topic: &str) -> Vec<Seen> {
+        read(&self.stack.brokers, &format!("{}_{topic}", self.name))
+    }
+
+    /// Waits until the outputs are those of all that was produced, and nothing more comes.
+    pub fn settle(&mut self) {
+        self.producer.take().expect("a game is settled once").join().expect("it produces");
+        let ends = |topic: &str, isolation| ends(&self.stack.brokers, topic, isolation);
+        let (events, reference) =
+            (format!("{}_events", self.name), format!("{}_reference", self.name));
+        let wanted = [ends(&events, "read_committed"), ends(&reference, "read_committed")].concat();
+        wait_for("all to be held and nothing to be owed", Duration::from_secs(120), || {
+            let mut latest = HashMap::new();
+            for record in self.read("progress") {
+                latest.insert(record.key, record.value);
+            }
+            let newest = latest
+                .values()
+                .map(|value| serde_json::from_slice::<Value>(value).expect("progress is JSON"));
+            let newest: Vec<Value> = newest.collect();
+            let generation = newest.iter().map(|record| record["generation"].as_u64()).max();
+            let current: Vec<&Value> = newest
+                .iter()
+                .filter(|record| Some(record["generation"].as_u64()) == generation)
+                .collect();
+            let workers = current.first().and_then(|record| record["of"].as_u64()).unwrap_or(0);
+            let is_whole = |record: &&Value| {
+                let bounds = |part: &str| {
+                    let bounds = record[part]["bounds"].as_array().cloned().unwrap_or_default();
+                    bounds.iter().map(|bound| bound[0].as_u64().unwrap_or(0)).collect::<Vec<_>>()
+                };
+                let held = [bounds("events"), bounds("reference")].concat();
+                // The last offset may be that of a marker, which no reader comes to hold.
+                let is_held = held.iter().zip(&wanted).all(|(held, end)| held + 1 >= *end);
+                let settled = record["settled"].as_u64().unwrap_or(0);
+                is_held && settled >= *held.last().unwrap_or(&0)
+            };
+            workers > 0 && current.len() as u64 == workers && current.iter().all(is_whole)
+        });
+    }
+
+    /// Holds the outputs against the specification; returns how many records were read.
+    pub fn judge(&mut self) -> usize {
+        let input = self.folder.path().join("in");
+        let (want, got) = (self.folder.path().join("want"), self.folder.path().join("got"));
+        fs::create_dir_all(&got).expect("a folder");
+        let oracle = [text(&project("tests/oracle/oracle.py")).to_owned(), text(&input).to_owned()];
+        let oracle = Command::new("python3").args(oracle).arg(&want).output().expect("python3");
+        assert!(oracle.status.success(), "{}", String::from_utf8_lossy(&oracle.stderr));
+        let mut records = 0;
+        for (view, key) in
+            [("enriched", "ID"), ("latest", "JOURNAL_ID,STUDENT_ID,LESSON_ID,LESSON_DATE")]
+        {
+            let seen = self.read(view);
+            records += seen.len();
+            let mut newest: BTreeMap<&[u8], &Seen> = BTreeMap::new();
+            let mut epochs: HashMap<(&[u8], &str), usize> = HashMap::new();
+            for record in &seen {
+                *epochs.entry((&record.key, &record.headers["epoch"])).or_default() += 1;
+                newest.insert(&record.key, record);
+            }
+            let twice = epochs.iter().find(|(_, times)| **times > 1);
+            assert!(twice.is_none(), "{view}: a key stands twice in an epoch: {twice:?}");
+            let path = got.join(format!("{view}.ndjson"));
+            let mut file = File::create(&path).expect("a file");
+            for record in newest.values() {
+                file.write_all(&[&record.value[..], b"\n"].concat()).expect("it can be written");
+            }
+            let compared = Command::new("python3")
+                .arg(project("tests/oracle/compare.py"))
+                .args([&want.join(format!("{view}.ndjson")), &path])
+                .args(["--key", key])
+                .output()
+                .expect("python3");
+            let said = String::from_utf8_lossy(&compared.stdout);
+            assert!(compared.status.success(), "{view}: {said}");
+            assert!(!newest.is_empty(), "{view}: an empty view shows nothing");
+        }
+        let letters = self.read("dead_letters");
+        let place =
+            |letter: &Seen| (letter.headers["partition"].clone(), letter.headers["offset"].clone());
+        let places: std::collections::BTreeSet<_> = letters.iter().map(place).collect();
+        assert_eq!(places.len(), letters.len(), "a dead letter stands twice");
+        let wanted = fs::read_to_string(want.join("dead_letters.txt")).expect("the oracle says it");
+        let lines = fs::read(input.join("events.ndjson")).expect("the clicks");
+        let lines: Vec<&[u8]> = lines.split(|byte| *byte == b'\n').collect();
+        let mut wanted: Vec<&[u8]> = wanted
+            .split_whitespace()
+            .map(|number| lines[number.parse::<usize>().expect("a number")])
+            .collect();
+        let mut found: Vec<&[u8]> = letters.iter().map(|letter| &letter.value[..]).collect();
+        wanted.sort();
+        found.sort();
+        assert!(wanted == found, "{} dead letters, {} wanted", found.len(), wanted.len());
+        records
+    }
+}
+
+impl Drop for Game {
+    fn drop(&mut self) {
+        let _ = self.feed.kill();
+        let _ = self.feed.wait();
+    }
+}
+
+impl Run {
+    /// Whether some process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.processes.iter_mut().any(|p| p.try_wait().expect("it was started").is_some())
+    }
+
+    /// Sends a signal to one process.
+    pub fn signal(&self, process: usize, signal: Signal) {
+        let id = Pid::from_raw(self.processes[process].id() as i32);
+        kill(id, signal).expect("it runs");
+    }
+
+    /// Kills one process; the others must end by themselves, with exit code 1.
+    pub fn crash(mut self, process: usize) {
+        self.signal(process, Signal::SIGKILL);
+        for (number, code) in self.wait() {
+            assert!(number == process || code == Some(1), "{}", self.said());
+        }
+    }
+
+    /// Asks it to end; it must do so without a fault.
+    pub fn end(mut self) {
+        self.signal(self.processes.len() - 1, Signal::SIGTERM);
+        for (_, code) in self.wait() {
+            assert_eq!(code, Some(0), "{}", self.said());
+        }
+    }
+
+    /// Waits for all processes; returns their exit codes.
+    pub fn wait(&mut self) -> Vec<(usize, Option<i32>)> {
+        let mut codes = Vec::new();
+        for (number, process) in self.processes.iter_mut().enumerate() {
+            let begin = Instant::now();
+            let status = loop {
+                if let Some(status) = process.try_wait().expect("it was started") {
+                    break status;
+                }
+                if begin.elapsed() > Duration::from_secs(40) {
+                    let said = fs::read_to_string(&self.log).unwrap_or_default();
+                    panic!("process {number} has not ended within 40 s; what was said:\n{said}");
+                }
+                thread::sleep(Duration::from_millis(20));
+            };
+            codes.push((number, status.code()));
+        }
+        codes
+    }
+
+    /// What all runs of the game said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// Makes the clicks and the changes, each in its place among the clicks.
+fn produce(
+    name: &str,
+    input: &Path,
+    changes: PathBuf,
+    lasts: Duration,
+    produced: Arc<AtomicBool>,
+) -> JoinHandle<()> {
+    let topic = format!("{name}_events");
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &Stack::get().brokers)
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "5")
+        .create()
+        .expect("a producer");
+    let events = fs::read(input.join("events.ndjson")).expect("the clicks");
+    let keys = fs::read(input.join("keys.txt")).expect("their keys");
+    let waiting = fs::read_to_string(input.join("changes.ndjson")).expect("the changes");
+    thread::spawn(move || {
+        let mut file = File::options().append(true).open(changes).expect("the file of changes");
+        let waiting: Vec<&str> = waiting.lines().collect();
+        let events: Vec<&[u8]> = events.split(|byte| *byte == b'\n').collect();
+        let events = &events[..events.len() - 1];
+        let (begin, mut changed) = (Instant::now(), 0);
+        for (number, (event, key)) in events.iter().zip(keys.split(|b| *b == b'\n')).enumerate() {
+            let partition = xxhash_rust::xxh3::xxh3_64(key) % u64::from(EVENT_PARTITIONS);
+            let mut record =
+                BaseRecord::to(&topic).partition(partition as i32).key(key).payload(*event);
+
+            while let Err((_, again)) = producer.send(record) {
+                producer.poll(Duration::from_millis(5));
+                record = again;
+            }
+            if number % 100 == 0 {
+                producer.poll(Duration::ZERO);
+                let due = waiting.len() * number / events.len();
+                for change in &waiting[changed..due] {
+                    writeln!(file, "{change}").expect("it can be written");
+                }
+                changed = due;
+                let at = lasts.mul_f64(number as f64 / events.len() as f64);
+                thread::sleep(at.saturating_sub(begin.elapsed()));
+            }
+        }
+        producer.flush(Duration::from_secs(60)).expect("the broker takes them");
+        for change in &waiting[changed..] {
+            writeln!(file, "{change}").expect("it can be written");
+        }
+        drop(file);
+        produced.store(true, Ordering::Relaxed);
+    })
+}
+
+fn reader(brokers: &str, isolation: &str) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "reader")
+        .set("isolation.level", isolation)
+        .set("enable.partition.eof", "true")
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("a reader")
+}
+
+fn partitions(reader: &BaseConsumer, topic: &str) -> Vec<i32> {
+    let patience = Duration::from_secs(10);
+    let found = reader.fetch_metadata(Some(topic), patience).expect("the broker answers");
+    found.topics()[0].partitions().iter().map(|partition| partition.id()).collect()
+}
+
+/// Where the partitions of a topic end.
+fn ends(brokers: &str, topic: &str, isolation: &str) -> Vec<u64> {
+    let reader = reader(brokers, isolation);
+    let end = |partition| {
+        let extent = reader.fetch_watermarks(topic, partition, Duration::from_secs(10));
+        extent.expect("the broker answers").1 as u64
+    };
+    partitions(&reader, topic).into_iter().map(end).collect()
+}
+
+/// All committed records of a topic.
+pub fn read(brokers: &str, topic: &str) -> Vec<Seen> {
+    let reader = reader(brokers, "read_committed");
+    let mut wanted = TopicPartitionList::new();
+    let partitions = partitions(&reader, topic);
+    for partition in &partitions {
+        wanted.add_partition_offset(topic, *partition, Offset::Beginning).expect("a partition");
+    }
+    reader.assign(&wanted).expect("they can be read");
+    let (mut seen, mut open) = (Vec::new(), partitions.len());
+    let begin = Instant::now();
+    while open > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{topic} is not read within a minute");
+        match reader.poll(Duration::from_millis(100)) {
+            None => {}
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            // The reader overcomes a broker that goes and comes.
+            Some(Err(_)) => {}
+            Some(Ok(message)) => {
+                let headers = message.headers().map(|headers| {
+                    let text = |value: Option<&[u8]>| {
+                        String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+                    };
+                    headers.iter().map(|h| (h.key.to_owned(), text(h.value))).collect()
+                });
+                seen.push(Seen {
+                    key: message.key().unwrap_or_default().to_vec(),
+                    value: message.payload().unwrap_or_default().to_vec(),
+                    headers: headers.unwrap_or_default(),
+                });
+            }
+        }
+    }
+    seen
+}

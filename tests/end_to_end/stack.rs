@@ -1,0 +1,64 @@
+//! A real Kafka for the tests: started once, ended with the process that runs them, however that
+//! ends.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Mutex, OnceLock},
+};
+
+/// A path within the project.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The brokers of all tests.
+pub struct Stack {
+    /// Addresses.
+    pub brokers: String,
+    control: Mutex<Control>,
+    _folder: tempfile::TempDir,
+}
+
+struct Control {
+    /// Ends the brokers when it is closed.
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    _child: Child,
+}
+
+impl Stack {
+    /// The brokers; started by who asks first.
+    pub fn get() -> &'static Stack {
+        static STACK: OnceLock<Stack> = OnceLock::new();
+        STACK.get_or_init(|| {
+            let folder = tempfile::tempdir().expect("a folder for the brokers");
+            let mut child = Command::new("python3")
+                .arg(project("tests/stack/kafka.py"))
+                .arg("run")
+                .arg(folder.path().join("kafka"))
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("python3 is there");
+            let commands = child.stdin.take().expect("it was asked for");
+            let mut answers = BufReader::new(child.stdout.take().expect("it was asked for"));
+            let mut line = String::new();
+            answers.read_line(&mut line).expect("the brokers say where they are");
+            let brokers = line.trim().strip_prefix("BOOTSTRAP=");
+            let brokers = brokers.expect("the brokers start; what they said stands above");
+            let control = Mutex::new(Control { commands, answers, _child: child });
+            Stack { brokers: brokers.to_owned(), control, _folder: folder }
+        })
+    }
+
+    /// Has something done to a broker: `kill 1`, `start 1`.
+    pub fn command(&self, command: &str) {
+        let mut control = self.control.lock().expect("no test panics in here");
+        writeln!(control.commands, "{command}").expect("the brokers listen");
+        let mut answer = String::new();
+        control.answers.read_line(&mut answer).expect("the brokers answer");
+        assert_eq!(answer.trim(), "ok", "{command}");
+    }
+}

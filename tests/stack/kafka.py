@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""A real Kafka on free loopback ports: Apache's own jars, KRaft, one broker or three.
+
+    tests/stack/kafka.py up DIR [--brokers 3] [--set num.partitions=6 ...]   start; says where it listens
+    tests/stack/kafka.py down DIR                                            end it; what it holds stays in DIR
+    tests/stack/kafka.py run DIR [...]                                       the same until standard input ends
+
+`run` is for tests: each line on standard input is a command, answered by one line: `stop N` (SIGTERM), `kill N` (SIGKILL),
+`pause N` (SIGSTOP), `resume N`, `start N`, for broker N from 1. When standard input ends, however the test ended, so do the brokers.
+
+Needs Java 17 or newer (JAVA_HOME, else PATH) and Maven, which brings the jars once, 46 MB, into TRIBUTARY_CACHE (else
+~/.cache/tributary). A broker takes 0.4 to 0.8 GB of memory and 4 s to start.
+"""
+import argparse, contextlib, fcntl, os, pathlib, re, shutil, signal, socket, subprocess, sys, time, uuid, base64
+
+VERSION = "3.9.1"
+START_SECONDS_MAX = 60
+STOP_SECONDS_MAX = 20
+
+POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>local</groupId><artifactId>kafka-jars</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-reload4j</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+"""
+
+# What a broker of the tests differs in from one of the world: one copy where there is one broker, and no waiting for groups.
+PROPERTIES = """\
+process.roles=broker,controller
+node.id={node}
+controller.quorum.voters={voters}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={data}
+offsets.topic.replication.factor={copies}
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={copies_min}
+transaction.state.log.num.partitions=3
+default.replication.factor={copies}
+min.insync.replicas={copies_min}
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+"""
+
+LOGGING = """\
+log4j.rootLogger=WARN, stdout
+log4j.logger.kafka.server.KafkaRaftServer=INFO
+log4j.appender.stdout=org.apache.log4j.ConsoleAppender
+log4j.appender.stdout.layout=org.apache.log4j.PatternLayout
+log4j.appender.stdout.layout.ConversionPattern=[%d] %p %m (%c)%n
+"""
+
+
+def cache():
+    home = os.environ.get("TRIBUTARY_CACHE") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tributary"
+    return pathlib.Path(home)
+
+
+def java():
+    """The command, once it is known to be new enough."""
+    home = os.environ.get("JAVA_HOME")
+    command = str(pathlib.Path(home) / "bin" / "java") if home else "java"
+    if not shutil.which(command):
+        sys.exit(f"{command} is missing: install Java 17 or newer (openjdk-17-jre-headless), or set JAVA_HOME")
+    said = subprocess.run([command, "-version"], capture_output=True, text=True).stderr
+    version = re.search(r'version "(\d+)', said)
+    if not version or int(version[1]) < 17:
+        sys.exit(f"{command} is older than 17: Kafka {VERSION} needs Java 17 or newer; set JAVA_HOME")
+    return command
+
+
+def jars():
+    """Where the jars are; brings them there once, whoever else does so at the same time."""
+    libs = cache() / f"kafka-{VERSION}"
+    if libs.is_dir():
+        return libs
+    if not shutil.which("mvn"):
+        sys.exit("mvn is missing: install Maven (maven), which brings Kafka's jars")
+    libs.parent.mkdir(parents=True, exist_ok=True)
+    with open(libs.parent / "kafka.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not libs.is_dir():
+            print(f"bringing the jars of Kafka {VERSION} to {libs}", file=sys.stderr)
+            coming = libs.with_name(libs.name + ".coming")
+            shutil.rmtree(coming, ignore_errors=True)
+            coming.mkdir()
+            (coming / "pom.xml").write_text(POM)
+            copy = ["mvn", "-q", "-B", "-ntp", "-f", str(coming / "pom.xml"), "dependency:copy-dependencies"]
+            options = [f"-DoutputDirectory={coming}", "-DincludeScope=runtime"]
+            if subprocess.run(copy + options, stdout=subprocess.DEVNULL).returncode:
+                sys.exit("Maven could not bring Kafka's jars; its words stand above: is Maven Central reachable?")
+            coming.rename(libs)
+    return libs
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+class Cluster:
+    """The brokers whose settings and data are in a folder."""
+
+    def __init__(self, folder, heap):
+        self.folder, self.heap, self.children = pathlib.Path(folder).resolve(), heap, {}
+
+    def nodes(self):
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
+
+    def configure(self, brokers, settings):
+        """Writes the settings, unless the folder has some already."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.nodes():
+            return
+        ports = free_ports(2 * brokers)
+        voters = ",".join(f"{n + 1}@127.0.0.1:{ports[2 * n + 1]}" for n in range(brokers))
+        identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        (self.folder / "log4j.properties").write_text(LOGGING)
+        for n in range(brokers):
+            node = self.folder / str(n + 1)
+            node.mkdir()
+            named = dict(node=n + 1, voters=voters, port=ports[2 * n], controller_port=ports[2 * n + 1], data=node / "data")
+            text = PROPERTIES.format(**named, copies=brokers, copies_min=brokers // 2 + brokers % 2)
+            (node / "server.properties").write_text(text + "".join(f"{line}\n" for line in settings))
+            self.java(node, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(node / "server.properties"))
+
+    def command(self, node, main, *arguments):
+        memory = [f"-Xms{self.heap}", f"-Xmx{self.heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
+        logging = f"-Dlog4j.configuration=file:{self.folder / 'log4j.properties'}"
+        return [java(), *memory, "-Djava.awt.headless=true", logging, "-cp", f"{jars()}/*", main, *arguments]
+
+    def java(self, node, main, *arguments):
+        done = subprocess.run(self.command(node, main, *arguments), capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{main} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+    def port(self, node):
+        text = (self.folder / str(node) / "server.properties").read_text()
+        return int(re.search(r"^advertised.listeners=.*127\.0\.0\.1:(\d+)$", text, re.M)[1])
+
+    def bootstrap(self):
+        return ",".join(f"127.0.0.1:{self.port(node)}" for node in self.nodes())
+
+    def begin(self, node):
+        """Starts a broker, and comes back at once."""
+        folder = self.folder / str(node)
+        with open(folder / "server.log", "wb") as log:
+            command = self.command(node, "kafka.Kafka", str(folder / "server.properties"))
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        self.children[node] = child
+        (folder / "pid").write_text(str(child.pid))
+
+    def await_start(self, node):
+        log = self.folder / str(node) / "server.log"
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while time.monotonic() < deadline:
+            if "Kafka Server started" in log.read_text(errors="replace"):
+                return
+            if self.children[node].poll() is not None:
+                break
+            time.sleep(0.02)
+        sys.exit(f"broker {node} did not start; the end of {log}:\n{log.read_text(errors='replace')[-3000:]}")
+
+    def start(self, nodes):
+        for node in nodes:
+            self.begin(node)
+        for node in nodes:
+            self.await_start(node)
+
+    def send(self, node, number):
+        """Signals the broker that this folder's file names, if it still is that broker."""
+        pid = int((self.folder / str(node) / "pid").read_text())
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if str(self.folder).encode() in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, number)
+                return pid
+        return None
+
+    def stop(self, node, number=signal.SIGTERM):
+        pid = self.send(node, number)
+        deadline = time.monotonic() + STOP_SECONDS_MAX
+        while pid and time.monotonic() < deadline:
+            child = self.children.get(node)
+            if child.poll() is not None if child else not pathlib.Path(f"/proc/{pid}").exists():
+                return
+            time.sleep(0.02)
+        self.send(node, signal.SIGKILL)
+        if node in self.children:
+            self.children[node].wait()
+
+    def obey(self, line):
+        """Does what a line of standard input asks for; returns the answer."""
+        match line.split():
+            case ["stop", node]:
+                self.stop(int(node))
+            case ["kill", node]:
+                self.stop(int(node), signal.SIGKILL)
+            case ["pause", node]:
+                self.send(int(node), signal.SIGSTOP)
+            case ["resume", node]:
+                self.send(int(node), signal.SIGCONT)
+            case ["start", node]:
+                self.start([int(node)])
+            case _:
+                return f"unknown: {line.strip()!r}; commands: stop, kill, pause, resume, start, each with a broker's number"
+        return "ok"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("command", choices=["up", "down", "run"])
+    p.add_argument("dir", help="folder of its settings and data")
+    p.add_argument("--brokers", type=int, choices=[1, 3], default=1)
+    p.add_argument("--heap", default="512m", help="memory of each broker's heap")
+    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the brokers, of a new folder")
+    a = p.parse_args()
+    cluster = Cluster(a.dir, a.heap)
+    if a.command == "down":
+        if not cluster.folder.is_dir() or not cluster.nodes():
+            sys.exit(f"{cluster.folder} holds no brokers")
+        for node in cluster.nodes():
+            cluster.stop(node)
+        return
+    cluster.configure(a.brokers, a.set)
+    cluster.start(cluster.nodes())
+    print(f"BOOTSTRAP={cluster.bootstrap()}", flush=True)
+    if a.command == "run":
+        try:
+            for line in sys.stdin:
+                print(cluster.obey(line), flush=True)
+        finally:
+            for node in cluster.nodes():
+                cluster.send(node, signal.SIGCONT)
+                cluster.stop(node)
+
+
+if __name__ == "__main__":
+    main()
