@@ -15,6 +15,7 @@ mod place;
 mod run;
 mod schema;
 mod show;
+mod supervise;
 mod watch;
 
 use std::{error::Error, process::ExitCode};
@@ -94,6 +95,8 @@ enum Failure {
     Failed(Box<dyn Error>),
     /// Another start of the dataflow has taken over.
     Superseded(Box<dyn Error>),
+    /// A child ended so, and has said why.
+    Child(u8),
     /// Its arguments contradict each other or the files.
     Arguments(String),
     /// The spec cannot be read, or is wrong.
@@ -127,6 +130,7 @@ impl Failure {
                 tell_with_causes(&*error);
                 ExitCode::from(4)
             }
+            Failure::Child(code) => ExitCode::from(code),
             Failure::Arguments(what) => {
                 tell(&format!("error: {what}"));
                 ExitCode::from(2)

@@ -15,7 +15,9 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyl
 use super::{
     Failure,
     place::PlaceOptions,
-    print, show, tell,
+    print, show,
+    supervise::supervise,
+    tell,
     watch::{Watch, tell_connecting},
 };
 use crate::{
@@ -149,6 +151,11 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE", conflicts_with = "once")]
     metrics: Option<PathBuf>,
 
+    /// Start again what ends for a passing reason, as when another process of its cluster is lost;
+    /// for places where nobody else does so.
+    #[arg(long, conflicts_with = "once")]
+    supervise: bool,
+
     /// Show some rows of each view at the end.
     #[arg(long, num_args = 0..=1, default_missing_value = "5", value_name = "ROWS",
           requires = "once")]
@@ -165,6 +172,9 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(mut self) -> Result<(), Failure> {
+        if self.supervise {
+            return supervise();
+        }
         let spec = Arc::new(Spec::load(&self.spec)?);
         let cluster = self.cluster()?;
         if let Some(Cluster { hosts, process, .. }) = &cluster {

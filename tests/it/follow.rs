@@ -12,6 +12,11 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use crate::support::{Running, ask_to_end, path, spawn, tributary, wait_for};
 
 /// A university in a folder, and the arguments that follow it.
@@ -258,4 +263,37 @@ fn reader_that_goes_away_ends_the_run_with_a_word() {
     assert!(line.starts_with("{\"sealed\":0,\"events\":[0],\"documents\":"), "{line}");
     assert_eq!(engine.wait().code(), Some(1));
     assert!(engine.said().contains("cannot write on to update log"), "{}", engine.said());
+}
+
+/// The processes that a supervisor says it has started.
+fn started(engine: &Running) -> Vec<i32> {
+    let said = engine.said();
+    let numbers = said.split("started process=").skip(1);
+    numbers.map(|rest| rest.split_whitespace().next().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn supervised_run_is_started_again_and_ends_when_it_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut arguments = university(folder.path(), "100");
+    let out = folder.path().join("out");
+    arguments.extend(["--supervise", "--out", path(&out)].map(str::to_owned));
+    let mut engine = spawn(&arguments, Stdio::null());
+    let log = out.join("updates.ndjson");
+    wait_for("the first to seal", || fs::read_to_string(&log).is_ok_and(|text| !text.is_empty()));
+    let first = started(&engine)[0];
+    kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+    wait_for("another to be started", || started(&engine).len() == 2);
+    wait_for("it to seal", || fs::read_to_string(&log).is_ok_and(|text| text.contains("sealed")));
+    ask_to_end(&engine.child);
+    assert_eq!(engine.wait().code(), Some(0), "{}", engine.said());
+    assert!(engine.said().contains("ended as asked"), "{}", engine.said());
+}
+
+#[test]
+fn supervised_run_that_cannot_succeed_is_not_started_again() {
+    let arguments = ["run", "no-such-spec.toml", "--supervise", "--events", "a", "--out", "b"];
+    let mut engine = spawn(&arguments.map(str::to_owned), Stdio::null());
+    assert_eq!(engine.wait().code(), Some(3));
+    assert_eq!(started(&engine).len(), 1, "{}", engine.said());
 }
