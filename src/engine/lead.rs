@@ -10,12 +10,15 @@
 //!
 //! Not here: the writers of this start (`sink::kafka`), which look at the lead record again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{info, warn};
 
-use super::loss::{Begins, Extents};
+use super::{
+    TopicPlan, UnfitTopics,
+    loss::{Begins, Extents, outdated},
+};
 use crate::{
     kafka::{Kafka, KafkaError, TopicState, WriteError, Writer},
     progress::{
@@ -71,6 +74,9 @@ pub enum StartError {
         /// Which.
         topics: String,
     },
+    /// Topics have settings on which the promises cannot rest.
+    #[error(transparent)]
+    Unfit(#[from] UnfitTopics),
     /// It differs from the starts before.
     #[error("this start does not fit what stands in the outputs: {0}")]
     Different(#[from] Difference),
@@ -163,7 +169,7 @@ pub(super) fn follow(
     let Ok(Word { generation, begins }) = serde_json::from_slice(word) else {
         return Err(StartError::Rival);
     };
-    let topics = Arc::new(look(kafka, spec, names)?);
+    let topics = Arc::new(look(kafka, spec, names)?.0);
     let mut recovery = Store::new(kafka.clone(), &spec.name).recovery(spec.shards)?;
     begins.apply(&mut recovery);
     Ok(Start { generation, topics, recovery: Arc::new(recovery), begins })
@@ -181,7 +187,7 @@ pub fn lead(
     accept: Accept,
 ) -> Result<Start, StartError> {
     let store = Store::new(kafka.clone(), &spec.name);
-    let topics = look(kafka, spec, names)?;
+    let (topics, lag_ms) = look(kafka, spec, names)?;
     let lead_id = Store::lead_id(&spec.name);
     let (mut writer, before, mut ours) = loop {
         let mut writer = kafka.writer(&lead_id)?;
@@ -200,7 +206,12 @@ pub fn lead(
     let mut recovery = store.recovery(spec.shards)?;
     // Asked after the progress is known: what was read is there, unless it is lost.
     let extents = Extents::ask(kafka, &topics)?;
-    let begins = extents.begins(&topics, before.as_ref(), &recovery, accept.loss)?;
+    let mut begins = extents.begins(&topics, before.as_ref(), &recovery, accept.loss)?;
+    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64);
+    begins.outdated = outdated(kafka, &topics, &recovery, lag_ms, now)?;
+    if begins.outdated.is_some() {
+        warn!("the reference log may be compacted beyond what is owed: sends every record again");
+    }
     begins.apply(&mut recovery);
     info!(
         epoch = recovery.last_epoch(),
@@ -229,8 +240,9 @@ pub fn lead(
     Ok(Start { generation: ours.generation, topics, recovery, begins })
 }
 
-/// The topics of a dataflow, as they are.
-fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Topics, StartError> {
+/// The topics of a dataflow, as they are, and for how long the reference log is left alone by
+/// compaction, in ms.
+fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<(Topics, i64), StartError> {
     let outputs = output_topics(spec);
     let (lead, progress) = (Store::lead_topic(&spec.name), Store::progress_topic(&spec.name));
     let needs_reference = !spec.lookups.is_empty();
@@ -248,6 +260,13 @@ fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Topics, StartError>
     if !missing.is_empty() {
         return Err(StartError::NoTopics { topics: missing.join(", ") });
     }
+    // Their numbers of partitions are held against the lead record, not against a plan.
+    let plan = TopicPlan::of(spec, names, 1, 1);
+    let states: Vec<TopicState> = found.values().cloned().collect();
+    let unfit = plan.unfit(&states);
+    if !unfit.is_empty() {
+        return Err(UnfitTopics(unfit).into());
+    }
     let topic = |name: &String| {
         let TopicState { name, id, partitions, .. } = found[name].clone();
         Topic { name, id, partitions }
@@ -260,13 +279,17 @@ fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Topics, StartError>
             None => dead_letters = Some(topic(name)),
         }
     }
-    Ok(Topics {
+    let lag = reference
+        .as_ref()
+        .and_then(|name| found[name].settings.get("min.compaction.lag.ms")?.parse().ok());
+    let topics = Topics {
         events: topic(&names.events),
         reference: reference.as_ref().map(topic),
         views,
         dead_letters: dead_letters.expect("every dataflow has dead letters"),
         progress,
-    })
+    };
+    Ok((topics, lag.unwrap_or(0)))
 }
 
 /// The lead record of this start.

@@ -45,6 +45,9 @@ pub(super) struct Begins {
     pub(super) reference: u64,
     /// What is read as if it was new, whatever was read of it.
     anew: Vec<Input>,
+    /// Where the reference log ends, where it can no longer be read as it was: then the documents
+    /// are taken as they are there from the first epoch on, and every record is sent again.
+    pub(super) outdated: Option<u64>,
 }
 
 /// The first offset that each partition has and the one that it gives next, in the order of `read`.
@@ -112,9 +115,40 @@ impl Begins {
                 };
                 vector.insert(*input, Bound::from(begin));
             }
+            if let Some(end) = self.outdated {
+                vector.insert(Input::Reference, Bound::from(end));
+            }
         }
     }
 }
+
+/// Whether the reference log may have been compacted since the shards owed nothing: what a document
+/// said then, and what it said before it was as it is now, may both be gone. Returns where the log
+/// ends, if so.
+///
+/// Compaction leaves alone what is younger than the topic's `min.compaction.lag.ms`; a day of it is
+/// kept in hand.
+pub(super) fn outdated(
+    kafka: &Kafka,
+    topics: &Topics,
+    recovery: &Recovery,
+    lag_ms: i64,
+    now_ms: i64,
+) -> Result<Option<u64>, KafkaError> {
+    let (Some(topic), Some(settled)) = (&topics.reference, recovery.settled.iter().min()) else {
+        return Ok(None);
+    };
+    if recovery.is_empty() {
+        return Ok(None);
+    }
+    let first = kafka.time_at(&topic.name, 0, *settled)?;
+    match first.is_some_and(|time| time < now_ms - (lag_ms - DAY_MS).max(0)) {
+        true => Ok(Some(kafka.extent(&topic.name, 0)?.1)),
+        false => Ok(None),
+    }
+}
+
+const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// What is lost of a partition whose state is made from `from` on and that was read up to
 /// `was_read`; and whether what is there now is to be read as if it was new.

@@ -124,8 +124,13 @@ impl TopicPlan {
         add(
             &names.events,
             events,
-            vec![append_time.clone()],
-            &[("max.message.bytes", event_bytes.to_string()), ("retention.ms", "-1".to_owned())],
+            // Whoever makes the events may have reasons for other settings.
+            vec![],
+            &[
+                ("message.timestamp.type", "LogAppendTime".to_owned()),
+                ("max.message.bytes", event_bytes.to_string()),
+                ("retention.ms", "-1".to_owned()),
+            ],
         );
         if !spec.lookups.is_empty() {
             let lag = Need {

@@ -182,6 +182,11 @@ impl Kafka {
         Kafka { properties, name: format!("tributary-{name}") }
     }
 
+    /// What brokers call this client, and the group of its readers.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Settings for a client: `usual` where the place says nothing else; `ours` last, since nobody
     /// may change them.
     fn settings(&self, usual: &[(&str, &str)], ours: &[(&str, &str)]) -> ClientConfig {

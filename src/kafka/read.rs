@@ -73,6 +73,8 @@ pub struct SmallRecord {
     pub key: Vec<u8>,
     /// Its value; `None` says that the key is gone.
     pub value: Option<Vec<u8>>,
+    /// When it was written, in ms since 1970; 0 where nobody says.
+    pub time_ms: i64,
 }
 
 impl Taken<'_> {
@@ -99,13 +101,12 @@ impl Taken<'_> {
 
 impl Kafka {
     /// Reads partitions from the given offsets on; `wake` is called when one that had nothing has
-    /// something. `group` is the name under which offsets are committed, for tools that show lag.
+    /// something.
     ///
     /// # Errors
     /// When the client cannot be made.
     pub fn read(
         &self,
-        group: &str,
         from: &[(String, u32, u64)],
         wake: impl Fn() + Clone + Send + Sync + 'static,
     ) -> Result<(Readers, Vec<PartitionReader>), KafkaError> {
@@ -117,7 +118,7 @@ impl Kafka {
         let consumer: BaseConsumer<Watch> = self.make(
             &usual,
             &[
-                ("group.id", group),
+                ("group.id", self.name()),
                 ("isolation.level", "read_committed"),
                 ("auto.offset.reset", "error"),
                 ("enable.auto.commit", "false"),
@@ -150,7 +151,7 @@ impl Kafka {
     /// # Errors
     /// When it is not there or cannot be read, or a transaction stays open beyond all patience.
     pub fn read_to_end(&self, topic: &str, partition: u32) -> Result<SmallTopic, KafkaError> {
-        self.read_some(topic, partition, usize::MAX)
+        self.read_some(topic, partition, 0, usize::MAX)
     }
 
     /// Whether a partition holds a committed record, transactions that are open now included, once
@@ -160,14 +161,30 @@ impl Kafka {
     /// As `read_to_end`.
     pub fn holds_records(&self, topic: &str, partition: u32) -> Result<bool, KafkaError> {
         let (begin, end) = self.extent(topic, partition)?;
-        Ok(begin < end && !self.read_some(topic, partition, 1)?.0.is_empty())
+        Ok(begin < end && !self.read_some(topic, partition, 0, 1)?.0.is_empty())
     }
 
-    /// Reads a partition to its end, or to so many records.
+    /// When the first record that a partition has at or past an offset was written, in ms since
+    /// 1970; `None` where it has none.
+    ///
+    /// # Errors
+    /// As `read_to_end`.
+    pub fn time_at(
+        &self,
+        topic: &str,
+        partition: u32,
+        offset: u64,
+    ) -> Result<Option<i64>, KafkaError> {
+        let first = self.read_some(topic, partition, offset, 1)?;
+        Ok(first.0.first().map(|record| record.time_ms))
+    }
+
+    /// Reads a partition from an offset on to its end, or to so many records.
     fn read_some(
         &self,
         topic: &str,
         partition: u32,
+        from: u64,
         most: usize,
     ) -> Result<SmallTopic, KafkaError> {
         let tried = || format!("read topic \"{topic}\" to its end");
@@ -180,7 +197,7 @@ impl Kafka {
         let committed: BaseConsumer<Watch> = self.make(
             &[],
             &[
-                ("group.id", "tributary"),
+                ("group.id", self.name()),
                 ("isolation.level", "read_committed"),
                 ("auto.offset.reset", "error"),
                 ("enable.auto.commit", "false"),
@@ -203,7 +220,8 @@ impl Kafka {
             thread::sleep(BETWEEN_LOOKS);
         };
         let mut wanted = TopicPartitionList::new();
-        wanted.add_partition_offset(topic, place, Offset::Offset(begin)).map_err(failed)?;
+        let from = Offset::Offset(begin.max(from as i64).min(written));
+        wanted.add_partition_offset(topic, place, from).map_err(failed)?;
         committed.assign(&wanted).map_err(failed)?;
         let (mut records, deadline) = (Vec::new(), Instant::now() + ANSWER_PATIENCE);
         loop {
@@ -212,6 +230,7 @@ impl Kafka {
                     offset: message.offset() as u64,
                     key: message.key().unwrap_or_default().to_vec(),
                     value: message.payload().map(<[u8]>::to_vec),
+                    time_ms: message.timestamp().to_millis().unwrap_or(0),
                 }),
                 Some(Err(ClientError::PartitionEOF(_))) => return Ok(SmallTopic(records)),
                 Some(Err(error)) if !passes(&error) => return Err(failed(error)),

@@ -7,4 +7,5 @@
 mod crashes;
 mod docs;
 mod game;
+mod loss;
 mod stack;

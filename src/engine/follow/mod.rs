@@ -417,7 +417,7 @@ impl Ends {
             record_from: of_own(&recovery.epochs).unwrap_or(0) + 1,
             chain_end: (!recovery.is_empty()).then(|| recovery.last_epoch()),
             owed_from: of_own(&recovery.settled).unwrap_or(0),
-            everything: false,
+            everything: start.begins.outdated.is_some(),
         });
         let hand = Hand { generation: start.generation, ownership, recovery };
         let stop = Arc::clone(&shared.stop);
@@ -440,7 +440,7 @@ impl Ends {
         let reads_reference = reads(worker, spec, FIRST);
         let reference = start.topics.reference.as_ref().filter(|_| reads_reference);
         from.extend(reference.map(|topic| (topic.name.clone(), 0, start.begins.reference)));
-        let read = run.kafka.read(&spec.name, &from, wake);
+        let read = run.kafka.read(&from, wake);
         let (readers, mut queues) = read.map_err(crate::source::SourceError::from)?;
         let reference = reference.map(|_| {
             let queue = queues.pop().expect("it was asked for last");
