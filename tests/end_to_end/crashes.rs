@@ -43,7 +43,8 @@ fn crashes_change_nothing() {
     let mut dice = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut below = |end: u64| dice.next_u64() % end;
     // The clicks are to flow through all of it.
-    let mut game = Game::begin(seed, events, Duration::from_secs(6 * crashes));
+    let stack = Stack::own();
+    let mut game = Game::begin(stack, seed, events, Duration::from_secs(6 * crashes));
     let mut happened: BTreeMap<Fault, u64> = BTreeMap::new();
     let shapes = [(1, 1), (1, 2), (2, 1), (1, 4), (2, 2)];
     for crash in 0..crashes {
@@ -75,8 +76,8 @@ fn crashes_change_nothing() {
             Fault::Kill => run.crash(victim),
             Fault::End => run.end(),
             Fault::Broker => {
-                Stack::get().command("kill 1");
-                Stack::get().command("start 1");
+                stack.command("kill 1");
+                stack.command("start 1");
                 std::thread::sleep(Duration::from_millis(below(3_000)));
                 run.crash(victim);
             }

@@ -93,8 +93,7 @@ fn text(path: &Path) -> &str {
 
 impl Game {
     /// Makes a university and its topics; its clicks and changes flow for so long.
-    pub fn begin(seed: u64, events: u64, lasts: Duration) -> Game {
-        let stack = Stack::get();
+    pub fn begin(stack: &'static Stack, seed: u64, events: u64, lasts: Duration) -> Game {
         let folder = tempfile::tempdir().expect("a folder");
         let name = format!("game_{seed}");
         let spec = folder.path().join("spec.toml");
@@ -117,7 +116,7 @@ impl Game {
         let feed = ["feed", text(&spec), "--documents", text(&documents), "--changes"];
         let feed = tributary(&[&feed[..], &[text(&changes)], &at].concat(), &log);
         let produced = Arc::new(AtomicBool::new(false));
-        let producer = produce(&name, &input, changes, lasts, Arc::clone(&produced));
+        let producer = produce(stack, &name, &input, changes, lasts, Arc::clone(&produced));
         Game { stack, folder, name, spec, feed, producer: Some(producer), produced }
     }
 
@@ -320,6 +319,7 @@ impl Drop for Run {
 
 /// Makes the clicks and the changes, each in its place among the clicks.
 fn produce(
+    stack: &Stack,
     name: &str,
     input: &Path,
     changes: PathBuf,
@@ -328,7 +328,7 @@ fn produce(
 ) -> JoinHandle<()> {
     let topic = format!("{name}_events");
     let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &Stack::get().brokers)
+        .set("bootstrap.servers", &stack.brokers)
         .set("enable.idempotence", "true")
         .set("linger.ms", "5")
         .create()

@@ -1,5 +1,4 @@
-//! A real Kafka for the tests: started once, ended with the process that runs them, however that
-//! ends.
+//! A real Kafka for the tests, ended with the process that runs them, however that ends.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -13,12 +12,11 @@ pub fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The brokers of all tests.
+/// Brokers.
 pub struct Stack {
     /// Addresses.
     pub brokers: String,
     control: Mutex<Control>,
-    _folder: tempfile::TempDir,
 }
 
 struct Control {
@@ -29,28 +27,36 @@ struct Control {
 }
 
 impl Stack {
-    /// The brokers; started by who asks first.
+    /// The brokers that tests share, which nobody harms; started by who asks first.
     pub fn get() -> &'static Stack {
         static STACK: OnceLock<Stack> = OnceLock::new();
-        STACK.get_or_init(|| {
-            let folder = tempfile::tempdir().expect("a folder for the brokers");
-            let mut child = Command::new("python3")
-                .arg(project("tests/stack/kafka.py"))
-                .arg("run")
-                .arg(folder.path().join("kafka"))
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("python3 is there");
-            let commands = child.stdin.take().expect("it was asked for");
-            let mut answers = BufReader::new(child.stdout.take().expect("it was asked for"));
-            let mut line = String::new();
-            answers.read_line(&mut line).expect("the brokers say where they are");
-            let brokers = line.trim().strip_prefix("BOOTSTRAP=");
-            let brokers = brokers.expect("the brokers start; what they said stands above");
-            let control = Mutex::new(Control { commands, answers, _child: child });
-            Stack { brokers: brokers.to_owned(), control, _folder: folder }
-        })
+        STACK.get_or_init(Stack::start)
+    }
+
+    /// Brokers of one test, to do with as it likes.
+    pub fn own() -> &'static Stack {
+        Box::leak(Box::new(Stack::start()))
+    }
+
+    fn start() -> Stack {
+        let folder = tempfile::tempdir().expect("a folder for the brokers");
+        let mut child = Command::new("python3")
+            .arg(project("tests/stack/kafka.py"))
+            .arg("run")
+            .arg(folder.keep())
+            .arg("--forget")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 is there");
+        let commands = child.stdin.take().expect("it was asked for");
+        let mut answers = BufReader::new(child.stdout.take().expect("it was asked for"));
+        let mut line = String::new();
+        answers.read_line(&mut line).expect("the brokers say where they are");
+        let brokers = line.trim().strip_prefix("BOOTSTRAP=");
+        let brokers = brokers.expect("the brokers start; what they said stands above");
+        let control = Mutex::new(Control { commands, answers, _child: child });
+        Stack { brokers: brokers.to_owned(), control }
     }
 
     /// Has something done to a broker: `kill 1`, `start 1`.

@@ -220,6 +220,7 @@ def main():
     p.add_argument("dir", help="folder of its settings and data")
     p.add_argument("--brokers", type=int, choices=[1, 3], default=1)
     p.add_argument("--heap", default="512m", help="memory of each broker's heap")
+    p.add_argument("--forget", action="store_true", help="with run: remove DIR at the end")
     p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the brokers, of a new folder")
     a = p.parse_args()
     cluster = Cluster(a.dir, a.heap)
@@ -240,6 +241,8 @@ def main():
             for node in cluster.nodes():
                 cluster.send(node, signal.SIGCONT)
                 cluster.stop(node)
+            if a.forget:
+                shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
