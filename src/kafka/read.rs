@@ -17,7 +17,7 @@ use std::{
 
 use rdkafka::{
     Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer, base_consumer::PartitionQueue},
+    consumer::{BaseConsumer, CommitMode, Consumer, base_consumer::PartitionQueue},
     error::{KafkaError as ClientError, RDKafkaErrorCode as Code},
     message::BorrowedMessage,
 };
@@ -299,6 +299,20 @@ impl Readers {
             }
         }
         Ok(())
+    }
+}
+
+impl Readers {
+    /// Tells the brokers up to where partitions are read, for tools that show lag; whether they
+    /// take it is of no consequence here.
+    pub fn say_offsets(&self, offsets: impl Iterator<Item = (String, u32, u64)>) {
+        let mut said = TopicPartitionList::new();
+        for (topic, partition, offset) in offsets {
+            let offset = Offset::Offset(offset as i64);
+            let added = said.add_partition_offset(&topic, partition as i32, offset);
+            added.expect("an offset of a record is one");
+        }
+        let _ = self.consumer.commit(&said, CommitMode::Async);
     }
 }
 

@@ -101,8 +101,12 @@ impl Bounded {
                 Some(ahead) => Found::Ahead(ahead),
                 None => match reader.look()? {
                     Next::Record(taken) => Found::New(taken),
-                    Next::Nothing => return Ok((records, bytes, false)),
-                    Next::End => {
+                    // The end that was seen before still stands: all bounds of an earlier run lie
+                    // before it, though what came last before them may be compacted away.
+                    Next::Nothing if stop.is_none() || !*is_at_end => {
+                        return Ok((records, bytes, false));
+                    }
+                    Next::Nothing | Next::End => {
                         *is_at_end = true;
                         // Of a bound that was read once before, the end cannot lie before it.
                         if stop.is_some() {

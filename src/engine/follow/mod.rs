@@ -348,6 +348,10 @@ impl<'a> Follower<'a> {
         Ok(more)
     }
 
+    fn events_topic(&self) -> Option<String> {
+        Some(self.shared.start.as_ref()?.topics.events.name.clone())
+    }
+
     fn epoch_lines(&self) -> u64 {
         self.shared.job.epoch_lines
     }
@@ -377,7 +381,15 @@ impl<'a> Follower<'a> {
             self.unsealed.pop_front();
         }
         self.tell();
-        Ok(self.output.keep_up(false)?)
+        if let (true, Some(readers)) = (self.output.keep_up(false)?, &self.readers) {
+            let held = self.output.held();
+            let offset = |partition: &Partition| {
+                let bound = held.get(&Input::Events(partition.id()))?;
+                Some((self.events_topic()?, partition.id().0, bound.offset))
+            };
+            readers.say_offsets(self.partitions.iter().filter_map(offset));
+        }
+        Ok(())
     }
 
     fn tell(&mut self) {

@@ -6,7 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::sink::{KafkaSink, Sink, SinkError, update_log::WorkerLog};
+use crate::{
+    sink::{KafkaSink, Sink, SinkError, update_log::WorkerLog},
+    source::Vector,
+};
 
 /// How often it is said how far things are, where nothing changes.
 const BETWEEN_QUIET_WORDS: Duration = Duration::from_secs(1);
@@ -38,6 +41,10 @@ pub(super) struct Commits {
     /// The shortest time from one commit to the next.
     interval: Duration,
     begun: Instant,
+    /// When it is told next up to where the inputs are held.
+    next_word: Instant,
+    /// What was told last.
+    told: Vector,
     /// Since when records wait that are in no transaction yet, and those in the one under way.
     waiting_since: Option<Instant>,
     under_way_since: Option<Instant>,
@@ -50,7 +57,10 @@ impl Output {
 
     pub(super) fn kafka(sink: KafkaSink, interval: Duration) -> Output {
         let begun = Instant::now();
-        let commits = Commits { interval, begun, waiting_since: None, under_way_since: None };
+        let next_word = begun + BETWEEN_QUIET_WORDS;
+        let (waiting_since, under_way_since) = (None, None);
+        let told = Vector::new();
+        let commits = Commits { interval, begun, next_word, told, waiting_since, under_way_since };
         Output::Kafka(Box::new(sink), commits)
     }
 
@@ -70,8 +80,8 @@ impl Output {
     }
 
     /// Says how far things are where it is time for that; commits what is sealed, where it is due
-    /// or `is_end`.
-    pub(super) fn keep_up(&mut self, is_end: bool) -> Result<(), SinkError> {
+    /// or `is_end`. Returns whether it is time to tell up to where the inputs are held.
+    pub(super) fn keep_up(&mut self, is_end: bool) -> Result<bool, SinkError> {
         let now = Instant::now();
         match self {
             // Whoever reads the logs of several processes is to learn that nothing more comes to
@@ -100,9 +110,23 @@ impl Output {
                     commits.under_way_since = commits.waiting_since.take().or(Some(now));
                     sink.commit()?;
                 }
+                if now >= commits.next_word && *sink.held() != commits.told {
+                    commits.next_word = now + BETWEEN_QUIET_WORDS;
+                    commits.told.clone_from(sink.held());
+                    return Ok(true);
+                }
             }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Up to where the inputs are held by what is committed.
+    pub(super) fn held(&self) -> &Vector {
+        static NOTHING: Vector = Vector::new();
+        match self {
+            Output::Log(..) => &NOTHING,
+            Output::Kafka(sink, _) => sink.held(),
+        }
     }
 
     /// Whether nothing more may be read for now: too much waits here.

@@ -126,6 +126,9 @@ pub struct KafkaSink {
     newest: Option<Newest>,
     /// What was committed last, or what the start found of all shards.
     committed: Epoch,
+    /// The inputs that the transaction under way holds, and those that the last one held.
+    under_way: Vector,
+    held: Vector,
     committer: Committer,
     key_bytes: Vec<u8>,
     updates: u64,
@@ -184,6 +187,8 @@ impl KafkaSink {
             batch: Batch::default(),
             newest: None,
             committed: committed.unwrap_or(0),
+            under_way: Vector::new(),
+            held: Vector::new(),
             committer,
             key_bytes: Vec::new(),
             updates: 0,
@@ -195,9 +200,9 @@ impl KafkaSink {
         std::mem::take(&mut self.updates)
     }
 
-    /// The epoch up to which everything of this worker's shards is committed.
-    pub fn committed(&self) -> Epoch {
-        self.committed
+    /// Up to where the inputs are held by what is committed; empty before the first commit.
+    pub fn held(&self) -> &Vector {
+        &self.held
     }
 
     /// How many records and bytes wait to be committed, those that are being committed included.
@@ -245,6 +250,7 @@ impl KafkaSink {
         let spare = self.committer.spare();
         let mut batch = std::mem::replace(&mut self.batch, spare);
         batch.finish(progress);
+        self.under_way = vector;
         self.committer.begin(batch);
         Ok(())
     }
@@ -256,6 +262,7 @@ impl KafkaSink {
     pub fn look(&mut self) -> Result<(), SinkError> {
         if let Some(Committed { epoch }) = self.committer.ended()? {
             self.committed = epoch;
+            self.held = std::mem::take(&mut self.under_way);
         }
         Ok(())
     }
