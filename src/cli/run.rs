@@ -29,7 +29,7 @@ use crate::{
     spec::Spec,
 };
 
-/// Run a dataflow over files: to their end, or as they grow.
+/// Run a dataflow over files, to their end or as they grow, or over Kafka.
 ///
 /// With --once it reads the files to their end, then writes a file a view into the output folder,
 /// named after it (enriched.ndjson, latest.ndjson, ...), one JSON object a row, sorted by the
@@ -44,6 +44,10 @@ use crate::{
 /// "events", "documents", "changes", "waiting"}: all changes up to that epoch stand above it, it
 /// holds that many lines of each file, and so many records still wait for corrections. SIGTERM or
 /// Ctrl-C ends it cleanly. A start reads the files from their begin and begins the log anew.
+///
+/// With --kafka or --config it reads events and the reference log from topics and writes every
+/// change to topics, exactly once; make them with `tributary init`, fill the log with `tributary
+/// feed`. A later start takes over from this one, which then ends with exit code 4.
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// The dataflow's TOML file.

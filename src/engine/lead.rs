@@ -121,6 +121,15 @@ pub enum StartError {
         /// How many offsets of a partition were read.
         lost: u64,
     },
+    /// A topic is not the one that the start found.
+    #[error(
+        "topic \"{topic}\" was deleted and made again, or was given other partitions, while it was \
+         in use; start again: the start says what that means and what to do"
+    )]
+    Changed {
+        /// The topic.
+        topic: String,
+    },
     /// Somebody wrote where nothing was written by this dataflow.
     #[error(
         "topic \"{topic}\" holds records, and no progress says of which epoch; epochs must not go \

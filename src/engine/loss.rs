@@ -250,12 +250,8 @@ fn look(kafka: &Kafka, topics: &Topics) -> Result<Option<StartError>, StoreError
         let Some((_, id, partitions)) = now else {
             return Ok(Some(StartError::NoTopics { topics: format!("\"{}\"", topic.name) }));
         };
-        if *id != topic.id {
-            return Ok(Some(StartError::OtherTopic { topic: topic.name.clone(), lost: 0 }));
-        }
-        if *partitions != topic.partitions {
-            let (topic, before) = (topic.name.clone(), topic.partitions);
-            return Ok(Some(StartError::Partitions { topic, before, now: *partitions }));
+        if (id, *partitions) != (&topic.id, topic.partitions) {
+            return Ok(Some(StartError::Changed { topic: topic.name.clone() }));
         }
     }
     Ok(None)

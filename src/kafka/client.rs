@@ -23,6 +23,8 @@ use rdkafka::{
     producer::{DeliveryResult, ProducerContext},
 };
 
+use tracing::info;
+
 use crate::config::Properties;
 
 /// How long brokers may take to answer, at a start and whenever something is asked of them.
@@ -54,14 +56,6 @@ pub enum KafkaError {
         remedy: &'static str,
         /// What the client or the broker said.
         source: Cause,
-    },
-    /// A topic that must be there is not.
-    #[error("topic \"{topic}\" is not there; {remedy}")]
-    NoTopic {
-        /// The topic.
-        topic: String,
-        /// What to do.
-        remedy: &'static str,
     },
 }
 
@@ -228,6 +222,7 @@ impl Kafka {
     pub fn connect(&self) -> Result<(), KafkaError> {
         let probe: BaseConsumer<Watch> = self.make(&[], &[])?;
         let deadline = Instant::now() + ANSWER_PATIENCE;
+        let mut is_told = false;
         loop {
             let error = match probe.fetch_metadata(None, BETWEEN_LOOKS) {
                 Ok(_) => return Ok(()),
@@ -242,6 +237,9 @@ impl Kafka {
             if is_refused || Instant::now() > deadline {
                 let tried = "reach the brokers of Kafka".to_owned();
                 return Err(KafkaError::failed(tried, &error, Some(probe.context())));
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                info!(at_most_s = ANSWER_PATIENCE.as_secs(), "waits for the brokers");
             }
         }
     }
