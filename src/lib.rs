@@ -28,6 +28,15 @@
 //! - [`engine`]: the loop that reads, stamps, steps and hands on;
 //! - [`cli`]: the program; [`generate`]: a university and its clicks, to try all this on.
 
+/// A place at which tests have the process die (feature `failpoints`; the environment variable
+/// `FAILPOINTS` says where: `commit-before=3*off->panic`). Nothing where the feature is off.
+macro_rules! failpoint {
+    ($name:literal) => {
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!($name);
+    };
+}
+
 pub mod cli;
 pub mod config;
 pub mod dataflow;

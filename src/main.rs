@@ -11,5 +11,7 @@ use tributary::cli::Cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _reads_the_environment = fail::FailScenario::setup();
     Cli::parse().run()
 }

@@ -338,6 +338,7 @@ fn next(
 
 fn write(writer: &mut Writer, dataflow: &str, lead: &Lead) -> Result<(), WriteError> {
     let (topic, value) = (Store::lead_topic(dataflow), lead.to_json());
+    failpoint!("lead-before");
     writer.write(|send| {
         send(crate::kafka::Outgoing {
             topic: &topic,
@@ -346,7 +347,9 @@ fn write(writer: &mut Writer, dataflow: &str, lead: &Lead) -> Result<(), WriteEr
             value: Some(&value),
             headers: &[("dataflow", dataflow.as_bytes())],
         })
-    })
+    })?;
+    failpoint!("lead-after");
+    Ok(())
 }
 
 /// Fences every writer that any start had, and ends what they had open.

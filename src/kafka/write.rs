@@ -114,10 +114,14 @@ impl Kafka {
                 ("message.max.bytes", MESSAGE_BYTES_MAX),
             ],
         )?;
+        failpoint!("fence-before");
         let deadline = Instant::now() + ANSWER_PATIENCE;
         loop {
             let error = match producer.init_transactions(BETWEEN_TRIES * 20) {
-                Ok(()) => return Ok(Writer { id: id.to_owned(), producer }),
+                Ok(()) => {
+                    failpoint!("fence-after");
+                    return Ok(Writer { id: id.to_owned(), producer });
+                }
                 Err(error) => error,
             };
             drain(&producer);
@@ -156,15 +160,22 @@ impl Writer {
         drain(&self.producer);
         self.producer.context().forget();
         self.producer.begin_transaction().map_err(|error| self.failed(&error))?;
-        each(&mut |record| self.send(record, deadline))?;
+        each(&mut |record| {
+            failpoint!("produce-before");
+            self.send(record, deadline)?;
+            failpoint!("produce-after");
+            Ok(())
+        })?;
         // The library's own wait for what is in flight goes in steps of 100 ms.
         while self.producer.in_flight_count() > 0 {
             self.producer.poll(Duration::from_millis(1));
             self.look(deadline)?;
         }
         self.look(deadline)?;
+        failpoint!("commit-before");
         let left = deadline.saturating_duration_since(Instant::now());
         self.producer.commit_transaction(left).map_err(|error| self.failed(&error))?;
+        failpoint!("commit-after");
         drain(&self.producer);
         match self.producer.context().is_certain() {
             true => Ok(()),

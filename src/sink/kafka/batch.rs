@@ -175,12 +175,15 @@ impl Batch {
             })?;
         }
         let progress = self.progress.as_ref().expect("only finished batches are written");
+        failpoint!("progress-before");
         take(Outgoing {
             topic: &topics.progress,
             partition: 0,
             key: Some(progress.key().as_bytes()),
             value: Some(&progress.to_json()),
             headers: &[("dataflow", dataflow)],
-        })
+        })?;
+        failpoint!("progress-after");
+        Ok(())
     }
 }
