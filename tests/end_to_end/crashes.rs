@@ -1,7 +1,11 @@
 //! Crashes: whatever is killed, stopped or started at whatever moment, the outputs are those of the
-//! specification at the end, and on the way no key stood twice in an epoch.
+//! specification at the end and at epochs on the way, and no key stood twice in an epoch.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    os::unix::process::ExitStatusExt,
+    time::{Duration, Instant},
+};
 
 use nix::sys::signal::Signal;
 use rand_xoshiro::{
@@ -10,7 +14,7 @@ use rand_xoshiro::{
 };
 
 use crate::{
-    game::{Game, wait_for},
+    game::{Game, Plan, wait_for},
     stack::Stack,
 };
 
@@ -26,9 +30,39 @@ enum Fault {
     Broker,
     /// SIGTERM.
     End,
+    /// A process dies at a named step, on one of the first so many times that it comes there.
+    Step(&'static str, u64),
 }
 
 const FAULTS: [Fault; 4] = [Fault::Kill, Fault::Zombie, Fault::Broker, Fault::End];
+
+/// The steps at which a process can be made to die, where it is built so. The first six belong to a
+/// start, and process 0 alone does all of them.
+const STEPS: [Fault; 12] = [
+    Fault::Step("lead-before", 1),
+    Fault::Step("lead-after", 1),
+    Fault::Step("fence-before", 2),
+    Fault::Step("fence-after", 2),
+    Fault::Step("read-back-before", 4),
+    Fault::Step("read-back-after", 4),
+    Fault::Step("produce-before", 300),
+    Fault::Step("produce-after", 300),
+    Fault::Step("progress-before", 6),
+    Fault::Step("progress-after", 6),
+    Fault::Step("commit-before", 6),
+    Fault::Step("commit-after", 6),
+];
+const OF_A_START: [&str; 6] = [
+    "lead-before",
+    "lead-after",
+    "fence-before",
+    "fence-after",
+    "read-back-before",
+    "read-back-after",
+];
+
+/// How long a step may be waited for.
+const STEP_PATIENCE: Duration = Duration::from_secs(60);
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).ok().map_or(usual, |text| text.parse().expect("a number"))
@@ -39,26 +73,66 @@ fn crashes_change_nothing() {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
     let seed = number("SEED", now % 1_000_000);
     println!("SEED={seed}");
-    let (events, crashes) = (number("EVENTS", 10_000), number("CRASHES", 4));
+    let mut faults = FAULTS.to_vec();
+    if cfg!(feature = "failpoints") {
+        faults.extend(STEPS);
+    }
+    let crashes = number("CRASHES", faults.len() as u64);
     let mut dice = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut below = |end: u64| dice.next_u64() % end;
-    // The clicks are to flow through all of it.
-    let stack = Stack::own();
-    let mut game = Game::begin(stack, seed, events, Duration::from_secs(6 * crashes));
+    // What is compacted cannot be judged.
+    let stack = Stack::with(&["--set", "log.cleaner.enable=false"]);
+    let plan = Plan {
+        seed,
+        events: number("EVENTS", 10_000),
+        // The clicks are to flow through all of it.
+        lasts: Duration::from_secs(8 * crashes),
+        storms: (crashes / 4) as u32,
+    };
+    let mut game = Game::begin(stack, plan);
     let mut happened: BTreeMap<Fault, u64> = BTreeMap::new();
+    let mut amid_corrections = 0;
     let shapes = [(1, 1), (1, 2), (2, 1), (1, 4), (2, 2)];
     for crash in 0..crashes {
         let (processes, workers) = shapes[below(shapes.len() as u64) as usize];
         let spread = [["--atomic-max", "0"], ["--atomic-max", "20000"]][below(2) as usize];
         let fuel = ["1", "20", "250"][below(3) as usize];
         let options = [&spread[..], &["--fuel", fuel]].concat();
+        // Each kind once, then as it comes.
+        let fault = match faults.get(crash as usize) {
+            Some(fault) => *fault,
+            None => faults[below(faults.len() as u64) as usize],
+        };
+        let victim = match fault {
+            Fault::Step(name, _) if OF_A_START.contains(&name) => 0,
+            _ => below(processes as u64) as usize,
+        };
+        game.flow_up_to((crash + 1) as f64 / (crashes + 1) as f64);
+        println!("{crash}: {fault:?} of {processes} processes of {workers} workers, {options:?}");
+        if let Fault::Step(name, times) = fault {
+            let failpoint = format!("{name}={}*off->panic", below(times));
+            let mut run =
+                game.start_to_die(processes, workers, &options, Some((victim, &failpoint)));
+            let begin = Instant::now();
+            let died = loop {
+                if let Some(status) = run.processes[victim].try_wait().expect("it was started") {
+                    break status;
+                }
+                assert!(begin.elapsed() < STEP_PATIENCE, "{failpoint} was not reached");
+                std::thread::sleep(Duration::from_millis(10));
+            };
+            let said = run.said();
+            assert_eq!(died.signal(), Some(Signal::SIGABRT as i32), "{failpoint}: {said}");
+            assert!(said.contains(&format!("failpoint {name} panic")), "{failpoint}: {said}");
+            for (process, code) in run.wait() {
+                assert!(process == victim || code == Some(1), "{process}: {code:?}");
+            }
+            *happened.entry(fault).or_default() += 1;
+            amid_corrections += u64::from(game.is_amid_corrections());
+            continue;
+        }
         let mut run = game.start(processes, workers, &options);
         let committed = game.read("progress").len();
-        // Each kind once, then as it comes.
-        let fault = match FAULTS.get(crash as usize) {
-            Some(fault) => *fault,
-            None => FAULTS[below(FAULTS.len() as u64) as usize],
-        };
         // One that has written is a zombie; of the others some crash wherever they are with their
         // start.
         if fault == Fault::Zombie || below(3) > 0 {
@@ -69,8 +143,6 @@ fn crashes_change_nothing() {
         }
         std::thread::sleep(Duration::from_millis(below(2_000)));
         assert!(!run.has_ended(), "{}", run.said());
-        let victim = below(processes as u64) as usize;
-        println!("{crash}: {fault:?} of {processes} processes of {workers} workers, {options:?}");
         *happened.entry(fault).or_default() += 1;
         match fault {
             Fault::Kill => run.crash(victim),
@@ -96,12 +168,16 @@ fn crashes_change_nothing() {
                 assert!(said.contains("has taken over from this one"), "{said}");
                 rival.crash(0);
             }
+            Fault::Step(..) => unreachable!("it was played above"),
         }
+        amid_corrections += u64::from(game.is_amid_corrections());
     }
-    assert!(FAULTS.iter().all(|fault| happened.contains_key(fault)), "{happened:?}");
+    let is_whole = crashes >= faults.len() as u64;
+    assert!(!is_whole || faults.iter().all(|fault| happened.contains_key(fault)), "{happened:?}");
+    assert!(amid_corrections > 0 || crashes < 8, "no crash came while corrections were owed");
     let last = game.start(1, 2, &["--atomic-max", "0", "--fuel", "50"]);
     game.settle();
     last.end();
     let records = game.judge();
-    println!("{happened:?}; {records} records stand in the topics");
+    println!("{happened:?}; {amid_corrections} while corrections were owed; {records} records");
 }

@@ -5,14 +5,14 @@
 //! held against the executable specification (`tests/oracle`).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -38,17 +38,42 @@ const EVENT_PARTITIONS: u32 = 6;
 
 /// A game that is on.
 pub struct Game {
-    stack: &'static Stack,
-    folder: TempDir,
+    pub stack: &'static Stack,
+    pub folder: TempDir,
+    pub spec: PathBuf,
+    pub plan: Plan,
     name: String,
-    spec: PathBuf,
+    /// How the engine reaches the brokers.
+    engine_at: String,
     feed: Child,
     producer: Option<JoinHandle<()>>,
-    produced: Arc<AtomicBool>,
+    pace: Arc<Pace>,
+}
+
+/// How the clicks flow.
+#[derive(Default)]
+struct Pace {
+    /// Beyond so many of them they come one by one.
+    most: AtomicU64,
+    /// Whether the rest comes at once.
+    is_hurry: AtomicBool,
+    is_done: AtomicBool,
+}
+
+/// What a game is played with.
+pub struct Plan {
+    pub seed: u64,
+    pub events: u64,
+    /// How long clicks and changes flow, unless the game is settled before.
+    pub lasts: Duration,
+    /// How often all students change, back and forth.
+    pub storms: u32,
 }
 
 /// A record as a reader sees it.
 pub struct Seen {
+    pub partition: u32,
+    pub offset: u64,
     pub key: Vec<u8>,
     pub value: Vec<u8>,
     pub headers: BTreeMap<String, String>,
@@ -60,16 +85,16 @@ pub struct Run {
     log: PathBuf,
 }
 
-fn tributary(arguments: &[&str], log: &Path) -> Child {
+fn command(arguments: &[&str], log: &Path) -> Command {
     let open = || File::options().create(true).append(true).open(log).expect("a log");
-    Command::new(env!("CARGO_BIN_EXE_tributary"))
-        .args(arguments)
-        .current_dir(project("."))
-        .stdin(Stdio::null())
-        .stdout(open())
-        .stderr(open())
-        .spawn()
-        .expect("the program can be started")
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
+    command.args(arguments).current_dir(project(".")).stdin(Stdio::null());
+    command.stdout(open()).stderr(open());
+    command
+}
+
+fn tributary(arguments: &[&str], log: &Path) -> Child {
+    command(arguments, log).spawn().expect("the program can be started")
 }
 
 fn done(mut child: Child, what: &str, log: &Path) {
@@ -92,8 +117,9 @@ fn text(path: &Path) -> &str {
 }
 
 impl Game {
-    /// Makes a university and its topics; its clicks and changes flow for so long.
-    pub fn begin(stack: &'static Stack, seed: u64, events: u64, lasts: Duration) -> Game {
+    /// Makes a university and its topics, and lets its clicks and changes flow.
+    pub fn begin(stack: &'static Stack, plan: Plan) -> Game {
+        let Plan { seed, events, .. } = plan;
         let folder = tempfile::tempdir().expect("a folder");
         let name = format!("game_{seed}");
         let spec = folder.path().join("spec.toml");
@@ -106,6 +132,7 @@ impl Game {
         let people = ["--students", "300", "--teachers", "20", "--changes", "300"];
         let arguments = ["generate", text(&input), "--events", &sizes[0], "--seed", &sizes[1]];
         done(tributary(&[&arguments[..], &people].concat(), &log), "generate", &log);
+        let changes_due = changes_due(&input, &plan);
         let at = ["--kafka", &stack.brokers];
         let partitions = EVENT_PARTITIONS.to_string();
         let init = ["init", text(&spec), "--event-partitions", &partitions];
@@ -115,21 +142,44 @@ impl Game {
         let documents = input.join("people.ndjson");
         let feed = ["feed", text(&spec), "--documents", text(&documents), "--changes"];
         let feed = tributary(&[&feed[..], &[text(&changes)], &at].concat(), &log);
-        let produced = Arc::new(AtomicBool::new(false));
-        let producer = produce(stack, &name, &input, changes, lasts, Arc::clone(&produced));
-        Game { stack, folder, name, spec, feed, producer: Some(producer), produced }
+        let pace = Arc::new(Pace { most: AtomicU64::new(u64::MAX), ..Pace::default() });
+        let flow = Flow { lasts: plan.lasts, changes_due, pace: Arc::clone(&pace) };
+        let producer = Some(produce(stack, &name, &input, changes, flow));
+        let engine_at = stack.brokers.clone();
+        Game { stack, folder, spec, plan, name, engine_at, feed, producer, pace }
+    }
+
+    /// The engine is to reach the brokers there from now on.
+    pub fn engine_at(&mut self, address: &str) {
+        address.clone_into(&mut self.engine_at);
     }
 
     /// Whether all clicks and changes have been made.
     pub fn is_produced(&self) -> bool {
-        self.produced.load(Ordering::Relaxed)
+        self.pace.is_done.load(Ordering::Relaxed)
+    }
+
+    /// Beyond this share of the clicks they come one by one, so that some are left for later.
+    pub fn flow_up_to(&self, share: f64) {
+        self.pace.most.store((self.plan.events as f64 * share) as u64, Ordering::Relaxed);
     }
 
     /// Starts the engine: so many processes of so many workers.
     pub fn start(&self, processes: usize, workers: usize, options: &[&str]) -> Run {
+        self.start_to_die(processes, workers, options, None)
+    }
+
+    /// Starts the engine, with a process that is to die at a failpoint.
+    pub fn start_to_die(
+        &self,
+        processes: usize,
+        workers: usize,
+        options: &[&str],
+        failpoint: Option<(usize, &str)>,
+    ) -> Run {
         let log = self.folder.path().join("log");
         let workers = workers.to_string();
-        let at = ["run", text(&self.spec), "--kafka", &self.stack.brokers, "--workers", &workers];
+        let at = ["run", text(&self.spec), "--kafka", &self.engine_at, "--workers", &workers];
         let hosts = self.folder.path().join("hosts");
         let held: Vec<_> = (0..processes)
             .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"))
@@ -139,11 +189,15 @@ impl Game {
         fs::write(&hosts, held.iter().map(address).collect::<String>()).expect("a file");
         drop(held);
         let of = processes.to_string();
-        let process = |number: usize| {
-            let number = number.to_string();
+        let process = |process: usize| {
+            let number = process.to_string();
             let place = ["--processes", &of, "--process", &number, "--hosts", text(&hosts)];
             let place: &[&str] = if processes > 1 { &place } else { &[] };
-            tributary(&[&at[..], options, place].concat(), &log)
+            let mut command = command(&[&at[..], options, place].concat(), &log);
+            if let Some((_, failpoint)) = failpoint.filter(|(victim, _)| *victim == process) {
+                command.env("FAILPOINTS", failpoint);
+            }
+            command.spawn().expect("the program can be started")
         };
         Run { processes: (0..processes).map(process).collect(), log }
     }
@@ -155,6 +209,7 @@ impl Game {
 
     /// Waits until the outputs are those of all that was produced, and nothing more comes.
     pub fn settle(&mut self) {
+        self.pace.is_hurry.store(true, Ordering::Relaxed);
         self.producer.take().expect("a game is settled once").join().expect("it produces");
         let ends = |topic: &str, isolation| ends(&self.stack.brokers, topic, isolation);
         let (events, reference) =
@@ -190,8 +245,63 @@ impl Game {
         });
     }
 
+    /// Whether corrections were owed when the last progress was written.
+    pub fn is_amid_corrections(&self) -> bool {
+        let last = self.read("progress").pop();
+        last.is_some_and(|record| {
+            let record: Value = serde_json::from_slice(&record.value).expect("progress is JSON");
+            record["settled"].as_u64() < record["reference"]["bounds"][0][0].as_u64()
+        })
+    }
+
     /// Holds the outputs against the specification; returns how many records were read.
     pub fn judge(&mut self) -> usize {
+        self.judge_ends();
+        self.judge_words();
+        println!("{}", self.judge_epochs(10));
+        self.judge_views()
+    }
+
+    /// No transaction stays open.
+    fn judge_ends(&self) {
+        for topic in ["enriched", "latest", "dead_letters", "progress", "lead", "reference"] {
+            let end =
+                |isolation| ends(&self.stack.brokers, &format!("{}_{topic}", self.name), isolation);
+            let (stable, written) = (end("read_committed"), end("read_uncommitted"));
+            assert_eq!(stable, written, "{topic}: a transaction is open");
+        }
+    }
+
+    /// No surname and no day of birth in what is said or in headers (P11).
+    fn judge_words(&self) {
+        let mut words = BTreeSet::new();
+        for line in
+            fs::read_to_string(self.folder.path().join("in/people.ndjson")).expect("people").lines()
+        {
+            let person: Value = serde_json::from_str(line).expect("people are JSON");
+            let word = |name: &str| person["_source"]["PERSONAL"][name].as_str().map(str::to_owned);
+            words.extend(word("lastname").filter(|name| name.chars().count() > 3));
+            let days = word("birthdate").map(|date| date.chars().take(10).collect::<String>());
+            words.extend(days.filter(|day| day.len() == 10));
+        }
+        assert!(words.len() > 100, "{} words to look for", words.len());
+        let mut said = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        for path in fs::read_dir(self.folder.path().join("metrics")).into_iter().flatten() {
+            said += &fs::read_to_string(path.expect("a file").path()).expect("metrics are text");
+        }
+        for topic in ["enriched", "latest", "dead_letters"] {
+            let mut headers = BTreeSet::new();
+            for record in self.read(topic) {
+                headers.extend(record.headers.into_iter().filter(|(name, _)| name != "epoch"));
+            }
+            said.extend(headers.into_iter().map(|(name, value)| format!("{name}={value}\n")));
+        }
+        let told = words.iter().find(|word| said.contains(*word));
+        assert!(told.is_none(), "{told:?} stands in a log, a metric or a header");
+    }
+
+    /// Holds the views and the dead letters as they stand at the end against the specification.
+    fn judge_views(&mut self) -> usize {
         let input = self.folder.path().join("in");
         let (want, got) = (self.folder.path().join("want"), self.folder.path().join("got"));
         fs::create_dir_all(&got).expect("a folder");
@@ -230,7 +340,7 @@ impl Game {
         let letters = self.read("dead_letters");
         let place =
             |letter: &Seen| (letter.headers["partition"].clone(), letter.headers["offset"].clone());
-        let places: std::collections::BTreeSet<_> = letters.iter().map(place).collect();
+        let places: BTreeSet<_> = letters.iter().map(place).collect();
         assert_eq!(places.len(), letters.len(), "a dead letter stands twice");
         let wanted = fs::read_to_string(want.join("dead_letters.txt")).expect("the oracle says it");
         let lines = fs::read(input.join("events.ndjson")).expect("the clicks");
@@ -317,15 +427,61 @@ impl Drop for Run {
     }
 }
 
+/// What flows besides the clicks, and for how long.
+struct Flow {
+    lasts: Duration,
+    changes_due: Vec<(u64, String)>,
+    pace: Arc<Pace>,
+}
+
+/// The changes, each with the number of the click before which it happens; the file of changes
+/// then holds them all, in their order.
+fn changes_due(input: &Path, plan: &Plan) -> Vec<(u64, String)> {
+    let path = input.join("changes.ndjson");
+    let made = fs::read_to_string(&path).expect("the changes");
+    let count = made.lines().count() as u64;
+    let place =
+        |(place, line): (usize, &str)| (place as u64 * plan.events / count.max(1), line.to_owned());
+    let mut due: Vec<(u64, String)> = made.lines().enumerate().map(place).collect();
+    let people = fs::read_to_string(input.join("people.ndjson")).expect("the people");
+    let people: Vec<Value> =
+        people.lines().map(|line| serde_json::from_str(line).expect("people are JSON")).collect();
+    // All students change, change back, and change again, so fast that the first is not written
+    // when the next comes.
+    let clicks_a_second = plan.events as f64 / plan.lasts.as_secs_f64();
+    for storm in 0..plan.storms {
+        let begin = plan.events * u64::from(storm + 1) / u64::from(plan.storms + 1);
+        for wave in 0..3 {
+            let at = begin + (f64::from(wave) * 0.7 * clicks_a_second) as u64;
+            for person in &people {
+                let mut source = person["_source"].clone();
+                if source["PERSONAL"]["type"] != "student" {
+                    continue;
+                }
+                if wave != 1 {
+                    source["PERSONAL"]["name"] = format!("S-{storm}").into();
+                }
+                let (op, id) = ("index", &person["_id"]);
+                let line = serde_json::json!({ "op": op, "_id": id, "_source": source });
+                due.push((at, line.to_string()));
+            }
+        }
+    }
+    due.sort_by_key(|(at, _)| *at);
+    let lines: String = due.iter().map(|(_, line)| format!("{line}\n")).collect();
+    fs::write(&path, lines).expect("the changes can be written");
+    due
+}
+
 /// Makes the clicks and the changes, each in its place among the clicks.
 fn produce(
     stack: &Stack,
     name: &str,
     input: &Path,
     changes: PathBuf,
-    lasts: Duration,
-    produced: Arc<AtomicBool>,
+    flow: Flow,
 ) -> JoinHandle<()> {
+    let Flow { lasts, changes_due, pace } = flow;
     let topic = format!("{name}_events");
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &stack.brokers)
@@ -335,13 +491,12 @@ fn produce(
         .expect("a producer");
     let events = fs::read(input.join("events.ndjson")).expect("the clicks");
     let keys = fs::read(input.join("keys.txt")).expect("their keys");
-    let waiting = fs::read_to_string(input.join("changes.ndjson")).expect("the changes");
     thread::spawn(move || {
         let mut file = File::options().append(true).open(changes).expect("the file of changes");
-        let waiting: Vec<&str> = waiting.lines().collect();
+        let mut waiting = changes_due.iter().peekable();
         let events: Vec<&[u8]> = events.split(|byte| *byte == b'\n').collect();
         let events = &events[..events.len() - 1];
-        let (begin, mut changed) = (Instant::now(), 0);
+        let begin = Instant::now();
         for (number, (event, key)) in events.iter().zip(keys.split(|b| *b == b'\n')).enumerate() {
             let partition = xxhash_rust::xxh3::xxh3_64(key) % u64::from(EVENT_PARTITIONS);
             let mut record =
@@ -351,23 +506,27 @@ fn produce(
                 producer.poll(Duration::from_millis(5));
                 record = again;
             }
-            if number % 100 == 0 {
+            let is_hurry = pace.is_hurry.load(Ordering::Relaxed);
+            if number as u64 >= pace.most.load(Ordering::Relaxed) && !is_hurry {
+                producer.poll(Duration::from_millis(50));
+            }
+            if number % 20 == 0 {
                 producer.poll(Duration::ZERO);
-                let due = waiting.len() * number / events.len();
-                for change in &waiting[changed..due] {
+                while let Some((_, change)) = waiting.next_if(|(due, _)| *due <= number as u64) {
                     writeln!(file, "{change}").expect("it can be written");
                 }
-                changed = due;
                 let at = lasts.mul_f64(number as f64 / events.len() as f64);
-                thread::sleep(at.saturating_sub(begin.elapsed()));
+                if !is_hurry {
+                    thread::sleep(at.saturating_sub(begin.elapsed()));
+                }
             }
         }
         producer.flush(Duration::from_secs(60)).expect("the broker takes them");
-        for change in &waiting[changed..] {
+        for (_, change) in waiting {
             writeln!(file, "{change}").expect("it can be written");
         }
         drop(file);
-        produced.store(true, Ordering::Relaxed);
+        pace.is_done.store(true, Ordering::Relaxed);
     })
 }
 
@@ -392,13 +551,20 @@ fn partitions(reader: &BaseConsumer, topic: &str) -> Vec<i32> {
 fn ends(brokers: &str, topic: &str, isolation: &str) -> Vec<u64> {
     let reader = reader(brokers, isolation);
     let end = |partition| {
-        let extent = reader.fetch_watermarks(topic, partition, Duration::from_secs(10));
-        extent.expect("the broker answers").1 as u64
+        let (begin, patience) = (Instant::now(), Duration::from_secs(10));
+        loop {
+            match reader.fetch_watermarks(topic, partition, patience) {
+                Ok((_, end)) => return end as u64,
+                // A broker that has just begun leads nothing yet.
+                Err(error) => assert!(begin.elapsed() < patience, "{topic}: {error}"),
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
     };
     partitions(&reader, topic).into_iter().map(end).collect()
 }
 
-/// All committed records of a topic.
+/// All records of a topic that were committed when this was called, some later ones among them.
 pub fn read(brokers: &str, topic: &str) -> Vec<Seen> {
     let reader = reader(brokers, "read_committed");
     let mut wanted = TopicPartitionList::new();
@@ -406,17 +572,25 @@ pub fn read(brokers: &str, topic: &str) -> Vec<Seen> {
     for partition in &partitions {
         wanted.add_partition_offset(topic, *partition, Offset::Beginning).expect("a partition");
     }
+    // Where others go on writing, the end that the library tells of may never come.
+    let mut open: BTreeMap<i32, u64> =
+        partitions.into_iter().zip(ends(brokers, topic, "read_committed")).collect();
+    open.retain(|_, end| *end > 0);
     reader.assign(&wanted).expect("they can be read");
-    let (mut seen, mut open) = (Vec::new(), partitions.len());
+    let mut seen = Vec::new();
     let begin = Instant::now();
-    while open > 0 {
+    while !open.is_empty() {
         assert!(begin.elapsed() < Duration::from_secs(60), "{topic} is not read within a minute");
         match reader.poll(Duration::from_millis(100)) {
             None => {}
-            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
             // The reader overcomes a broker that goes and comes.
             Some(Err(_)) => {}
             Some(Ok(message)) => {
+                let next = message.offset() as u64 + 1;
+                if open.get(&message.partition()).is_some_and(|end| next >= *end) {
+                    open.remove(&message.partition());
+                }
                 let headers = message.headers().map(|headers| {
                     let text = |value: Option<&[u8]>| {
                         String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
@@ -424,6 +598,8 @@ pub fn read(brokers: &str, topic: &str) -> Vec<Seen> {
                     headers.iter().map(|h| (h.key.to_owned(), text(h.value))).collect()
                 });
                 seen.push(Seen {
+                    partition: message.partition() as u32,
+                    offset: message.offset() as u64,
                     key: message.key().unwrap_or_default().to_vec(),
                     value: message.payload().unwrap_or_default().to_vec(),
                     headers: headers.unwrap_or_default(),

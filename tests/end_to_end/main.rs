@@ -1,11 +1,15 @@
 //! End to end: the engine as a program against real brokers, with everything that goes wrong.
 //!
-//! `cargo test --release --test end_to_end` plays a sample. The whole game, with 200,000 events and
-//! 40 crashes: `EVENTS=200000 CRASHES=40 cargo test --release --test end_to_end crashes`. A run
-//! prints its seed; `SEED=n` draws the same faults again.
+//! `cargo test --release --test end_to_end` plays a sample; with `--features failpoints` processes
+//! also die at each named step. The whole game:
+//! `EVENTS=200000 CRASHES=44 cargo test --release --features failpoints --test end_to_end crashes`.
+//! A run prints its seed; `SEED=n` draws the same faults again.
 
 mod crashes;
 mod docs;
+mod doubt;
 mod game;
+mod history;
 mod loss;
+mod proxy;
 mod stack;

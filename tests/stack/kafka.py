@@ -8,6 +8,10 @@
 `run` is for tests: each line on standard input is a command, answered by one line: `stop N` (SIGTERM), `kill N` (SIGKILL),
 `pause N` (SIGSTOP), `resume N`, `start N`, for broker N from 1. When standard input ends, however the test ended, so do the brokers.
 
+A new folder's one broker may have listeners beside the plain one: `--listener PROXIED:PLAINTEXT:9999` is told to its clients as port
+9999, where a proxy of the test listens; `--listener SECURE:SASL_SSL` needs settings and users (`--set`, `--scram NAME:PASSWORD`).
+Each is said as a line `NAME=ADDRESS` behind the first.
+
 Needs Java 17 or newer (JAVA_HOME, else PATH) and Maven, which brings the jars once, 46 MB, into TRIBUTARY_CACHE (else
 ~/.cache/tributary). A broker takes 0.4 to 0.8 GB of memory and 4 s to start.
 """
@@ -32,8 +36,9 @@ PROPERTIES = """\
 process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{more_listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{more_advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{more_protocols}
 controller.listener.names=CONTROLLER
 log.dirs={data}
 offsets.topic.replication.factor={copies}
@@ -111,16 +116,27 @@ class Cluster:
 
     def __init__(self, folder, heap):
         self.folder, self.heap, self.children = pathlib.Path(folder).resolve(), heap, {}
+        self.listeners = []  # (name, address) of those beside the plain one
 
     def nodes(self):
         return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
 
-    def configure(self, brokers, settings):
+    def configure(self, brokers, settings, listeners=(), users=()):
         """Writes the settings, unless the folder has some already."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.nodes():
             return
-        ports = free_ports(2 * brokers)
+        if listeners and brokers > 1:
+            sys.exit("--listener is for one broker")
+        ports = free_ports(2 * brokers + len(listeners))
+        more = dict(more_listeners="", more_advertised="", more_protocols="")
+        for place, listener in enumerate(listeners):
+            name, protocol, *told = listener.split(":")
+            port = ports[2 * brokers + place]
+            self.listeners.append((name, f"127.0.0.1:{port}"))
+            more["more_listeners"] += f",{name}://127.0.0.1:{port}"
+            more["more_advertised"] += f",{name}://127.0.0.1:{told[0] if told else port}"
+            more["more_protocols"] += f",{name}:{protocol}"
         voters = ",".join(f"{n + 1}@127.0.0.1:{ports[2 * n + 1]}" for n in range(brokers))
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         (self.folder / "log4j.properties").write_text(LOGGING)
@@ -128,9 +144,10 @@ class Cluster:
             node = self.folder / str(n + 1)
             node.mkdir()
             named = dict(node=n + 1, voters=voters, port=ports[2 * n], controller_port=ports[2 * n + 1], data=node / "data")
-            text = PROPERTIES.format(**named, copies=brokers, copies_min=brokers // 2 + brokers % 2)
+            text = PROPERTIES.format(**named, **more, copies=brokers, copies_min=brokers // 2 + brokers % 2)
             (node / "server.properties").write_text(text + "".join(f"{line}\n" for line in settings))
-            self.java(node, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(node / "server.properties"))
+            made = [word for name, _, secret in users for word in ("-S", f"SCRAM-SHA-512=[name={name},password={secret}]")]
+            self.java(node, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(node / "server.properties"), *made)
 
     def command(self, node, main, *arguments):
         memory = [f"-Xms{self.heap}", f"-Xmx{self.heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
@@ -144,7 +161,7 @@ class Cluster:
 
     def port(self, node):
         text = (self.folder / str(node) / "server.properties").read_text()
-        return int(re.search(r"^advertised.listeners=.*127\.0\.0\.1:(\d+)$", text, re.M)[1])
+        return int(re.search(r"^advertised.listeners=PLAINTEXT://127\.0\.0\.1:(\d+)", text, re.M)[1])
 
     def bootstrap(self):
         return ",".join(f"127.0.0.1:{self.port(node)}" for node in self.nodes())
@@ -222,6 +239,8 @@ def main():
     p.add_argument("--heap", default="512m", help="memory of each broker's heap")
     p.add_argument("--forget", action="store_true", help="with run: remove DIR at the end")
     p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the brokers, of a new folder")
+    p.add_argument("--listener", action="append", default=[], metavar="NAME:PROTOCOL[:PORT]", help="a further listener, of a new folder")
+    p.add_argument("--scram", action="append", default=[], metavar="NAME:PASSWORD", help="a user, of a new folder")
     a = p.parse_args()
     cluster = Cluster(a.dir, a.heap)
     if a.command == "down":
@@ -230,9 +249,9 @@ def main():
         for node in cluster.nodes():
             cluster.stop(node)
         return
-    cluster.configure(a.brokers, a.set)
+    cluster.configure(a.brokers, a.set, a.listener, [user.partition(":") for user in a.scram])
     cluster.start(cluster.nodes())
-    print(f"BOOTSTRAP={cluster.bootstrap()}", flush=True)
+    print(f"BOOTSTRAP={cluster.bootstrap()}", *(f"{name}={address}" for name, address in cluster.listeners), sep="\n", flush=True)
     if a.command == "run":
         try:
             for line in sys.stdin:

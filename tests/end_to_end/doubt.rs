@@ -1,0 +1,74 @@
+//! Transactions in doubt: what happens to the end of one on its way is never a reason for a record
+//! to be lost or to stand twice.
+
+use std::time::Duration;
+
+use crate::{
+    game::{Game, Plan, wait_for},
+    proxy::{Proxy, Trick},
+    stack::Stack,
+};
+
+/// What is logged when a writer was made anew and has found out.
+const RESOLVED: &str = "resolved a transaction in doubt";
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn ends_of_transactions_that_are_late_lost_or_cut_change_nothing() {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
+    let seed = now % 1_000_000;
+    println!("seed {seed}");
+    let proxy = Proxy::start();
+    let told = format!("PROXIED:PLAINTEXT:{}", proxy.port);
+    let stack = Stack::with(&["--listener", &told, "--set", "log.cleaner.enable=false"]);
+    proxy.stands_for(stack.listener("PROXIED"));
+    let plan = Plan { seed, events: 10_000, lasts: Duration::from_secs(120), storms: 1 };
+    let mut game = Game::begin(stack, plan);
+    game.engine_at(&format!("127.0.0.1:{}", proxy.port));
+    let options = ["--atomic-max", "0", "--fuel", "20"];
+    // The lead record is a transaction too.
+    proxy.play(Some(Trick::CutAfter));
+    let mut run = game.start(1, 2, &options);
+    wait_for("the end of the lead's transaction to be cut", PATIENCE, || {
+        assert!(!run.has_ended(), "{}", run.said());
+        proxy.played(Trick::CutAfter) > 0
+    });
+    proxy.play(None);
+    wait_for("the start to be led", PATIENCE, || {
+        assert!(!run.has_ended(), "{}", run.said());
+        !game.read("progress").is_empty()
+    });
+    for trick in [
+        Trick::Delay,
+        Trick::Repeat,
+        Trick::CutBefore,
+        Trick::CutAfter,
+        Trick::Late,
+        Trick::Swallow,
+        Trick::Late,
+    ] {
+        let (played, resolved) = (proxy.played(trick), run.said().matches(RESOLVED).count());
+        proxy.play(Some(trick));
+        wait_for(&format!("{trick:?} to be played"), PATIENCE, || {
+            assert!(!run.has_ended() && !game.is_produced(), "{}", run.said());
+            proxy.played(trick) > played
+        });
+        proxy.play(None);
+        if !matches!(trick, Trick::Delay | Trick::Repeat) {
+            wait_for(&format!("a writer to be made anew after {trick:?}"), PATIENCE, || {
+                assert!(!run.has_ended(), "{}", run.said());
+                run.said().matches(RESOLVED).count() > resolved
+            });
+        }
+        let progress = game.read("progress").len();
+        wait_for("something to be committed", PATIENCE, || {
+            assert!(!run.has_ended(), "{}", run.said());
+            game.read("progress").len() > progress || game.is_produced()
+        });
+    }
+    game.settle();
+    run.end();
+    let records = game.judge();
+    println!("{records} records");
+}

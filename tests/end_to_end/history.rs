@@ -1,0 +1,82 @@
+//! What stood in the topics at sealed epochs, held against the specification run on the inputs up to
+//! the recorded vectors (`tests/oracle/sealed.py`).
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{BufWriter, Write},
+    process::Command,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, value::RawValue};
+use tributary::{
+    row::{self, Key},
+    spec::Spec,
+};
+
+use crate::{
+    game::{Game, Seen},
+    stack::project,
+};
+
+impl Game {
+    /// Judges so many sealed epochs, drawn by the game's seed; returns what the judge says.
+    pub fn judge_epochs(&self, epochs: u32) -> String {
+        let folder = self.folder.path().join("history");
+        fs::create_dir_all(&folder).expect("a folder");
+        let file = |name: &str| {
+            let file = File::create(folder.join(format!("{name}.ndjson"))).expect("a file");
+            BufWriter::new(file)
+        };
+        let mut events = file("events");
+        for Seen { partition, offset, value, .. } in self.read("events") {
+            let value = BASE64_STANDARD.encode(value);
+            writeln!(events, r#"{{"p":{partition},"o":{offset},"v":"{value}"}}"#).expect("a file");
+        }
+        let mut reference = file("reference");
+        for Seen { offset, key, value, .. } in self.read("reference") {
+            let key: Value = String::from_utf8(key).expect("keys of the log are text").into();
+            let said: Value = serde_json::from_slice(&value).unwrap_or(Value::Null);
+            let document = &said["document"];
+            writeln!(reference, r#"{{"o":{offset},"k":{key},"v":{document}}}"#).expect("a file");
+        }
+        let mut progress = file("progress");
+        for Seen { value, .. } in self.read("progress") {
+            progress.write_all(&[&value[..], b"\n"].concat()).expect("a file");
+        }
+        let spec = Spec::load(&self.spec).expect("the spec is sound");
+        for view in ["enriched", "latest"] {
+            let mut records = file(view);
+            let mut epochs: HashMap<u16, u64> = HashMap::new();
+            for Seen { value, headers, .. } in self.read(view) {
+                let record: &RawValue = serde_json::from_slice(&value).expect("records are JSON");
+                let columns: Value = serde_json::from_str(record.get()).expect("they are JSON");
+                let student = columns["STUDENT_ID"].as_u64().expect("each has a student");
+                let shard = spec.shard_of(&Key::of([Some(row::Value::Integer(student.into()))])).0;
+                let epoch: u64 = headers["epoch"].parse().expect("an epoch is a number");
+                let last = epochs.insert(shard, epoch).unwrap_or(0);
+                assert!(last <= epoch, "{view}: shard {shard} goes from epoch {last} to {epoch}");
+                writeln!(records, r#"{{"s":{shard},"e":{epoch},"v":{record}}}"#).expect("a file");
+            }
+        }
+        let mut letters = file("dead_letters");
+        for Seen { headers, .. } in self.read("dead_letters") {
+            let [partition, offset, epoch] = ["partition", "offset", "epoch"].map(|h| &headers[h]);
+            writeln!(letters, r#"{{"p":{partition},"o":{offset},"e":{epoch}}}"#).expect("a file");
+        }
+        for mut file in [events, reference, progress, letters] {
+            file.flush().expect("a file");
+        }
+        let judged = Command::new("python3")
+            .arg(project("tests/oracle/sealed.py"))
+            .arg(&folder)
+            .args(["--epochs", &epochs.to_string(), "--seed", &self.plan.seed.to_string()])
+            .output()
+            .expect("python3");
+        let [said, failed] =
+            [judged.stdout, judged.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        assert!(judged.status.success(), "{said}{failed}");
+        said.trim().to_owned()
+    }
+}

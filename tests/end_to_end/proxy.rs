@@ -1,0 +1,166 @@
+//! A proxy between the engine and a broker that does to the ends of transactions what networks and
+//! busy brokers do: holds, swallows and repeats answers, and cuts connections.
+
+use std::{
+    collections::HashMap,
+    io::{self, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+/// The request that ends a transaction, in Kafka's protocol.
+const END_TXN: i16 = 26;
+
+/// What is done to the next end of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trick {
+    /// The answer comes late.
+    Delay,
+    /// The answer comes twice.
+    Repeat,
+    /// The answer never comes.
+    Swallow,
+    /// The connection breaks before the broker hears of it.
+    CutBefore,
+    /// The connection breaks after the broker has done it, before the answer.
+    CutAfter,
+    /// The connection breaks, and the broker hears of it later: when, if nobody prevents that, the
+    /// next transaction is open.
+    Late,
+}
+
+/// How late what is late comes.
+const LATE: Duration = Duration::from_millis(700);
+
+/// A proxy that listens on a port of its own.
+pub struct Proxy {
+    pub port: u16,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Where the broker listens.
+    broker: String,
+    trick: Option<Trick>,
+    played: HashMap<Trick, u64>,
+}
+
+impl State {
+    fn draw(&mut self) -> Option<Trick> {
+        let trick = self.trick?;
+        *self.played.entry(trick).or_default() += 1;
+        Some(trick)
+    }
+}
+
+impl Proxy {
+    /// Listens; for whom, is said later.
+    pub fn start() -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let shared = Arc::clone(&shared);
+                // A broker that is not there hangs up, as it would itself.
+                thread::spawn(move || drop(pass(client, &shared)));
+            }
+        });
+        Proxy { port, state }
+    }
+
+    pub fn stands_for(&self, broker: &str) {
+        broker.clone_into(&mut self.state.lock().expect("nobody panics").broker);
+    }
+
+    /// Plays a trick on every end of a transaction from now on; `None` plays none.
+    pub fn play(&self, trick: Option<Trick>) {
+        self.state.lock().expect("nobody panics").trick = trick;
+    }
+
+    /// How often a trick was played.
+    pub fn played(&self, trick: Trick) -> u64 {
+        *self.state.lock().expect("nobody panics").played.get(&trick).unwrap_or(&0)
+    }
+}
+
+/// A message with its length before it.
+fn frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    from.read_exact(&mut frame)?;
+    let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
+    frame.resize(4 + length, 0);
+    from.read_exact(&mut frame[4..])?;
+    Ok(frame)
+}
+
+/// Passes requests on, and by another thread answers.
+fn pass(mut client: TcpStream, state: &Arc<Mutex<State>>) -> io::Result<()> {
+    let address = state.lock().expect("nobody panics").broker.clone();
+    let mut broker = TcpStream::connect(&address)?;
+    client.set_nodelay(true)?;
+    broker.set_nodelay(true)?;
+    // By correlation id, what is to be done to an answer.
+    let tricks = Arc::new(Mutex::new(HashMap::<[u8; 4], Trick>::new()));
+    let answering = {
+        let (broker, client) = (broker.try_clone()?, client.try_clone()?);
+        let tricks = Arc::clone(&tricks);
+        thread::spawn(move || {
+            let hang_up = [broker.try_clone(), client.try_clone()];
+            let _ = answer(broker, client, &tricks);
+            hang_up.into_iter().flatten().for_each(|end| drop(end.shutdown(Shutdown::Both)));
+        })
+    };
+    while let Ok(request) = frame(&mut client) {
+        let is_end = i16::from_be_bytes([request[4], request[5]]) == END_TXN;
+        let trick = if is_end { state.lock().expect("nobody panics").draw() } else { None };
+        match trick {
+            Some(Trick::CutBefore) => break,
+            Some(Trick::Late) => {
+                thread::spawn(move || {
+                    thread::sleep(LATE);
+                    let mut late = TcpStream::connect(&address)?;
+                    late.write_all(&request)?;
+                    frame(&mut late)
+                });
+                break;
+            }
+            Some(trick) => {
+                let id = [request[8], request[9], request[10], request[11]];
+                tricks.lock().expect("nobody panics").insert(id, trick);
+            }
+            None => {}
+        }
+        if broker.write_all(&request).is_err() {
+            break;
+        }
+    }
+    let _ = (client.shutdown(Shutdown::Both), broker.shutdown(Shutdown::Both));
+    let _ = answering.join();
+    Ok(())
+}
+
+/// Passes answers on until one ends it.
+fn answer(
+    mut broker: TcpStream,
+    mut client: TcpStream,
+    tricks: &Mutex<HashMap<[u8; 4], Trick>>,
+) -> io::Result<()> {
+    loop {
+        let answer = frame(&mut broker)?;
+        let id = [answer[4], answer[5], answer[6], answer[7]];
+        let trick = tricks.lock().expect("nobody panics").remove(&id);
+        match trick {
+            Some(Trick::CutAfter) => return Ok(()),
+            Some(Trick::Swallow) => continue,
+            Some(Trick::Delay) => thread::sleep(LATE),
+            Some(Trick::Repeat) => client.write_all(&answer)?,
+            Some(Trick::CutBefore | Trick::Late) | None => {}
+        }
+        client.write_all(&answer)?;
+    }
+}
