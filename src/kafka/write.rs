@@ -37,6 +37,10 @@ const TRANSACTION_PATIENCE: Duration = Duration::from_secs(8);
 /// Between tries to be let in while an earlier transaction of the same id comes to its end.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
+/// Between looks at what is in flight. The client's own wait does not end early, and its last
+/// millisecond is a loop that keeps a core busy.
+const BETWEEN_POLLS: Duration = Duration::from_micros(200);
+
 /// Largest request, and with it the largest record: brokers and topics have limits of their own,
 /// which are lower.
 const MESSAGE_BYTES_MAX: &str = "67108864";
@@ -135,9 +139,11 @@ impl Kafka {
     }
 }
 
-/// Takes what the client has to say, until it has nothing more.
+/// Takes what the client has to say, until it has nothing more and nothing is in flight.
 fn drain(producer: &BaseProducer<Watch>) {
+    producer.poll(Duration::ZERO);
     while producer.in_flight_count() > 0 {
+        thread::sleep(BETWEEN_POLLS);
         producer.poll(Duration::ZERO);
     }
 }
@@ -166,10 +172,9 @@ impl Writer {
             failpoint!("produce-after");
             Ok(())
         })?;
-        // The library's own wait for what is in flight goes in steps of 100 ms.
+        self.producer.poll(Duration::ZERO);
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_millis(1));
-            self.look(deadline)?;
+            self.wait(deadline)?;
         }
         self.look(deadline)?;
         failpoint!("commit-before");
@@ -199,11 +204,17 @@ impl Writer {
                 let tried = format!("write to topic \"{topic}\"");
                 return Err(KafkaError::failed(tried, &error, None).into());
             }
-            self.producer.poll(Duration::from_millis(1));
-            self.look(deadline)?;
+            self.wait(deadline)?;
             record = refused;
         }
         Ok(())
+    }
+
+    /// Lets a moment pass for what is in flight.
+    fn wait(&self, deadline: Instant) -> Result<(), WriteError> {
+        thread::sleep(BETWEEN_POLLS);
+        self.producer.poll(Duration::ZERO);
+        self.look(deadline)
     }
 
     /// Whether a record was refused, or it has taken too long.
