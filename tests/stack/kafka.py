@@ -194,8 +194,8 @@ class Cluster:
 
     def send(self, node, number):
         """Signals the broker that this folder's file names, if it still is that broker."""
-        pid = int((self.folder / str(node) / "pid").read_text())
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            pid = int((self.folder / str(node) / "pid").read_text())
             if str(self.folder).encode() in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, number)
                 return pid
@@ -250,18 +250,23 @@ def main():
             cluster.stop(node)
         return
     cluster.configure(a.brokers, a.set, a.listener, [user.partition(":") for user in a.scram])
-    cluster.start(cluster.nodes())
-    print(f"BOOTSTRAP={cluster.bootstrap()}", *(f"{name}={address}" for name, address in cluster.listeners), sep="\n", flush=True)
-    if a.command == "run":
-        try:
-            for line in sys.stdin:
-                print(cluster.obey(line), flush=True)
-        finally:
-            for node in cluster.nodes():
-                cluster.send(node, signal.SIGCONT)
-                cluster.stop(node)
-            if a.forget:
-                shutil.rmtree(cluster.folder, ignore_errors=True)
+    where = lambda: [f"BOOTSTRAP={cluster.bootstrap()}", *(f"{name}={address}" for name, address in cluster.listeners)]
+    if a.command == "up":
+        cluster.start(cluster.nodes())
+        print(*where(), sep="\n", flush=True)
+        return
+    try:
+        cluster.start(cluster.nodes())
+        print(*where(), sep="\n", flush=True)
+        for line in sys.stdin:
+            print(cluster.obey(line), flush=True)
+    finally:
+        # Whoever asked for it may be gone before it has started.
+        for node in cluster.nodes():
+            cluster.send(node, signal.SIGCONT)
+            cluster.stop(node)
+        if a.forget:
+            shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
