@@ -142,6 +142,11 @@ impl FusedFlow {
         self.state.borrow()
     }
 
+    /// Whether rows whose corrections are spread are to wait.
+    pub(super) fn rest(&self, is_resting: bool) {
+        self.state.borrow_mut().rest(is_resting);
+    }
+
     /// Hands sealed epochs to a sink, with the dead letters that were read in each.
     pub(super) fn hand_on(
         &mut self,

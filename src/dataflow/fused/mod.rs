@@ -6,7 +6,8 @@
 //! Invariants: an epoch is worked off once it is complete, and epochs in their order, so the state
 //! after an epoch is what the inputs up to it say, however fast the workers step. Fresh events come
 //! first. Once more rows need corrections than `atomic_max`, in one epoch or in some near it, all
-//! are spread: each epoch corrects as many as its fuel allows. Epochs come from the inputs alone:
+//! are spread: each epoch corrects as many as its fuel allows, none while the sink has enough
+//! (`State::rest`). Epochs come from the inputs alone:
 //! whoever cuts them sees in the `State` whether rows wait, and calls (`Outbox::call`) for more.
 //!
 //! Not here: what is known to be right (`dataflow::stock`, in plain differential operators; the
@@ -143,7 +144,7 @@ impl Spreading {
         }
         self.is_on |= self.corrected.saturating_add(waiting) > spread.atomic_max;
         // The last rows of many are spread too: whoever waits would notice them as well.
-        state.correct(if self.is_on { spread.fuel } else { u64::MAX });
+        state.correct(if self.is_on { turn(state, spread) } else { u64::MAX });
         let corrected = waiting - state.waiting_rows();
         if corrected > 0 {
             self.corrected += corrected;
@@ -151,6 +152,11 @@ impl Spreading {
         }
         self.is_on &= state.waiting_rows() > 0;
     }
+}
+
+/// How many rows are corrected in an epoch while they are spread.
+fn turn(state: &State, spread: Spread) -> u64 {
+    if state.is_resting() { 0 } else { spread.fuel }
 }
 
 /// Brings the state to the end of an epoch, but for rows that wait beyond it.
@@ -175,5 +181,5 @@ fn work_off(
         return state.correct(u64::MAX);
     }
     spreading.correct(state, epoch, spread);
-    state.resend(spread.fuel);
+    state.resend(turn(state, spread));
 }

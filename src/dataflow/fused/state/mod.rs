@@ -90,6 +90,8 @@ pub struct State {
     /// The greatest epoch of which something came.
     newest: Epoch,
     ending: bool,
+    /// Whether rows whose corrections are spread, or that are sent again, have no turn.
+    is_resting: bool,
     key_bytes: Vec<u8>,
 }
 
@@ -204,6 +206,7 @@ impl State {
             reference_before: 0,
             newest: 0,
             ending: false,
+            is_resting: false,
             key_bytes: Vec::new(),
             spec: Arc::clone(spec),
         }
@@ -373,6 +376,16 @@ impl State {
         let waiting = self.waiting.front().map(|waiting| waiting.since);
         let owed = self.resends.owed_from().into_iter().chain(waiting).min();
         owed.unwrap_or_else(|| self.reference_bound())
+    }
+
+    /// Whether rows whose corrections are spread, or that are sent again, are to wait: the sink has
+    /// enough, and fresh events would come behind them.
+    pub fn rest(&mut self, is_resting: bool) {
+        self.is_resting = is_resting;
+    }
+
+    pub(super) fn is_resting(&self) -> bool {
+        self.is_resting
     }
 
     /// How many rows wait for corrections.

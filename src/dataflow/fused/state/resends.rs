@@ -53,7 +53,9 @@ pub struct Resume {
 #[derive(Default)]
 pub(super) struct Resends {
     resume: Resume,
+    /// In the order in which they were first touched: one that is touched again keeps its place.
     keys: VecDeque<Touched>,
+    queued: HashSet<(LookupId, Key)>,
     /// The last row of the first of them that was handed out; or, where everything is owed, of all.
     last: Option<RowId>,
     is_everything_sent: bool,
@@ -90,7 +92,10 @@ impl Resends {
     }
 
     pub(super) fn touch(&mut self, touched: Touched) {
-        if touched.offset >= self.resume.owed_from && !self.resume.everything {
+        if touched.offset < self.resume.owed_from || self.resume.everything {
+            return;
+        }
+        if self.queued.insert((touched.lookup, touched.key.clone())) {
             self.keys.push_back(touched);
         }
     }
@@ -139,7 +144,8 @@ impl Resends {
         match self.last {
             Some(row) => Next::Row(row),
             None => {
-                self.keys.pop_front();
+                let sent = self.keys.pop_front().expect("its rows were just walked");
+                self.queued.remove(&(sent.lookup, sent.key));
                 Next::KeyEnded
             }
         }
