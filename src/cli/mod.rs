@@ -7,6 +7,7 @@
 //! is refused, 4 another start has taken over; an error is told with all its causes and a remedy.
 
 mod check;
+mod dead_letters;
 mod explain;
 mod feed;
 mod generate;
@@ -15,6 +16,7 @@ mod place;
 mod run;
 mod schema;
 mod show;
+mod status;
 mod supervise;
 mod watch;
 
@@ -51,6 +53,8 @@ enum Command {
     Run(run::Run),
     Init(init::Init),
     Feed(feed::Feed),
+    Status(status::Status),
+    DeadLetters(dead_letters::DeadLetters),
     Check(check::Check),
     Explain(explain::Explain),
     Schema(schema::Schema),
@@ -65,6 +69,8 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Init(init) => init.run(),
             Command::Feed(feed) => feed.run(),
+            Command::Status(status) => status.run(),
+            Command::DeadLetters(letters) => letters.run(),
             Command::Check(check) => check.run(),
             Command::Explain(explain) => explain.run(),
             Command::Schema(schema) => schema.run(),

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fmt::Write,
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,9 +26,11 @@ use crate::{
         self, Accept, Cluster, Connecting, Following, Job, KafkaRun, Outcome, PROCESSES_MAX, Place,
         Progress, Spread, WORKERS_MAX, Work, cluster::read_hosts,
     },
+    http,
     sink::{UpdateLog, update_log::UPDATES},
     spec::Spec,
 };
+use tracing::info;
 
 /// Run a dataflow over files, to their end or as they grow, or over Kafka.
 ///
@@ -140,9 +143,10 @@ pub(super) struct Run {
 
     /// Where at most so many records (a worker) need corrections, in one epoch or in some within a
     /// second of each other, they are corrected at once, else --fuel an epoch, and fresh events
-    /// come first.
-    #[arg(long, value_name = "N", default_value_t = 20_000, conflicts_with = "once")]
-    atomic_max: u64,
+    /// come first. Without it 20,000, over Kafka 2,000: what is corrected at once is written at
+    /// once, and fresh events wait for that.
+    #[arg(long, value_name = "N", conflicts_with = "once")]
+    atomic_max: Option<u64>,
 
     /// Records (a worker) that an epoch corrects where more wait than --atomic-max.
     #[arg(long, value_name = "N", default_value_t = 250, conflicts_with = "once",
@@ -154,6 +158,15 @@ pub(super) struct Run {
     /// own, whose name begins with part-PROCESS-.
     #[arg(long, value_name = "FILE", conflicts_with = "once")]
     metrics: Option<PathBuf>,
+
+    /// Serve /livez, /readyz and /metrics there, for example 127.0.0.1:9464. Where other machines
+    /// can ask, --http-token is needed.
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "once")]
+    http: Option<SocketAddr>,
+
+    /// A file with the token that who asks for metrics over HTTP must show.
+    #[arg(long, value_name = "FILE", requires = "http")]
+    http_token: Option<PathBuf>,
 
     /// Start again what ends for a passing reason, as when another process of its cluster is lost;
     /// for places where nobody else does so.
@@ -173,6 +186,10 @@ pub(super) struct Run {
     #[arg(long, short, conflicts_with = "show")]
     quiet: bool,
 }
+
+/// How many corrections are made at once, where nothing else is asked for.
+const ATOMIC_MAX: u64 = 20_000;
+const ATOMIC_MAX_OF_KAFKA: u64 = 2_000;
 
 impl Run {
     pub(super) fn run(mut self) -> Result<(), Failure> {
@@ -249,17 +266,31 @@ impl Run {
         to: &str,
     ) -> Result<(), Failure> {
         let workers = usize::from(self.workers);
+        let atomic_max = match place {
+            Place::Files(_) => ATOMIC_MAX,
+            Place::Kafka(_) => ATOMIC_MAX_OF_KAFKA,
+        };
         let watch = Watch::start(self.quiet, self.metrics.clone(), workers)?;
+        if let Some(address) = self.http {
+            let served = http::serve(address, self.http_token(address)?, watch.metrics());
+            info!(address = %served.map_err(Failure::failed)?, "serves HTTP");
+        }
         let work = Work::Follow(Following {
             place,
             tick: Duration::from_millis(self.tick),
-            spread: Spread { atomic_max: self.atomic_max, fuel: self.fuel },
+            spread: Spread { atomic_max: self.atomic_max.unwrap_or(atomic_max), fuel: self.fuel },
             end: watch.end(),
             metrics: watch.metrics(),
         });
         let outcome = engine::run(self.job(spec, cluster, work), watch.progress());
         let updates = watch.finish();
-        let outcome = outcome.map_err(Failure::engine)?;
+        let outcome = match outcome {
+            Err(error) if error.is_end_before_begin() => {
+                tell(&error.to_string());
+                return Ok(());
+            }
+            outcome => outcome.map_err(Failure::engine)?,
+        };
         if !self.quiet {
             let Outcome { lines, reference, epochs, .. } = outcome;
             tell(&format!(
@@ -276,6 +307,24 @@ impl Run {
             ));
         }
         Ok(())
+    }
+
+    /// The token that who asks over HTTP must show.
+    fn http_token(&self, address: SocketAddr) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.http_token else {
+            if address.ip().is_loopback() {
+                return Ok(None);
+            }
+            let what = format!("--http {address} is open to other machines; give --http-token");
+            return Err(Failure::Arguments(what));
+        };
+        let token = std::fs::read_to_string(path).map_err(|error| {
+            Failure::Arguments(format!("cannot read --http-token \"{}\": {error}", path.display()))
+        })?;
+        match token.trim() {
+            "" => Err(Failure::Arguments(format!("--http-token \"{}\" is empty", path.display()))),
+            token => Ok(Some(token.to_owned())),
+        }
     }
 
     /// This process's place in a cluster, where it is in one.

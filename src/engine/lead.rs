@@ -251,7 +251,7 @@ pub fn lead(
 
 /// The topics of a dataflow, as they are, and for how long the reference log is left alone by
 /// compaction, in ms.
-fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<(Topics, i64), StartError> {
+pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<(Topics, i64), StartError> {
     let outputs = output_topics(spec);
     let (lead, progress) = (Store::lead_topic(&spec.name), Store::progress_topic(&spec.name));
     let needs_reference = !spec.lookups.is_empty();

@@ -18,7 +18,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::lead::StartError;
+use super::{Metrics, lead::StartError};
 use crate::{
     kafka::{Kafka, KafkaError},
     progress::{Lead, Recovery, Store, StoreError, Superseded},
@@ -51,7 +51,7 @@ pub(super) struct Begins {
 }
 
 /// The first offset that each partition has and the one that it gives next, in the order of `read`.
-pub(super) struct Extents(Vec<(u64, u64)>);
+pub(super) struct Extents(pub(super) Vec<(u64, u64)>);
 
 fn read(topics: &Topics) -> impl Iterator<Item = Read<'_>> {
     let events = (0..topics.events.partitions).map(|partition| Read {
@@ -199,6 +199,7 @@ impl Guard {
         store: Store,
         generation: u64,
         topics: &Arc<Topics>,
+        metrics: Arc<Metrics>,
         stop: impl Fn() + Send + 'static,
     ) -> Guard {
         let found = Arc::new(Mutex::new(None));
@@ -208,6 +209,10 @@ impl Guard {
             let mut lead_end = 0;
             while over.recv_timeout(BETWEEN_LOOKS) == Err(mpsc::RecvTimeoutError::Timeout) {
                 // Brokers that do not answer are noticed by who reads and writes.
+                if let Ok(Extents(extents)) = Extents::ask(store.kafka(), &topics) {
+                    let inputs = read(&topics).zip(extents);
+                    inputs.for_each(|(read, (_, end))| metrics.ends(read.input, end));
+                }
                 let found = look(store.kafka(), &topics).and_then(|found| match found {
                     None => superseded(&store, generation, &mut lead_end),
                     found => Ok(found),

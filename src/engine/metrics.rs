@@ -1,14 +1,28 @@
-//! Metrics: how a run over growing files does, in numbers.
+//! Metrics: how a run that follows its inputs does, in numbers.
 //!
-//! Shape: what workers say of themselves in; the text format of OpenMetrics out.
+//! Shape: what workers say of themselves in; the text format of OpenMetrics out, and whether the
+//! run is ready.
 //!
 //! Invariants: no label and no value comes from the data (P11); saying something costs a store.
+//! Each metric stands in docs/metrics.md.
 
-use std::sync::atomic::AtomicU64;
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
+use crate::source::Input;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::Registry,
 };
 
@@ -24,6 +38,38 @@ pub struct Metrics {
     waiting: Family<ByWorker, Gauge>,
     unsealed: Family<ByWorker, Gauge>,
     sealed: Gauge<u64, AtomicU64>,
+    owes: Family<ByWorker, Gauge>,
+    ready: Family<ByWorker, Gauge>,
+    committed: Family<ByWorker, Gauge<u64, AtomicU64>>,
+    uncommitted: Family<ByWorker, Gauge<u64, AtomicU64>>,
+    commits: Histogram,
+    doubts: Counter,
+    held: Family<ByInput, Gauge<u64, AtomicU64>>,
+    lag: Family<ByInput, Gauge<u64, AtomicU64>>,
+    generation: Gauge<u64, AtomicU64>,
+    resident: Gauge<u64, AtomicU64>,
+    /// When this process began to count, and how long after that each worker was seen last, in ms.
+    begun: Instant,
+    seen: Vec<AtomicU64>,
+    /// How many workers there are, once the run has begun.
+    workers: OnceLock<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByInput {
+    input: String,
+}
+
+impl From<Input> for ByInput {
+    fn from(input: Input) -> ByInput {
+        let input = match input {
+            Input::Events(partition) => format!("events-{}", partition.0),
+            Input::Documents => "documents".to_owned(),
+            Input::Changes => "changes".to_owned(),
+            Input::Reference => "reference".to_owned(),
+        };
+        ByInput { input }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,7 +92,14 @@ pub(super) struct WorkerMetrics {
     pub waiting: Gauge,
     pub unsealed: Gauge,
     pub sealed: Gauge<u64, AtomicU64>,
+    pub owes: Gauge,
+    pub ready: Gauge,
+    pub committed: Gauge<u64, AtomicU64>,
+    pub uncommitted: Gauge<u64, AtomicU64>,
+    pub commits: Histogram,
+    pub doubts: Counter,
     dead_letters: Family<ByReason, Counter>,
+    held: Family<ByInput, Gauge<u64, AtomicU64>>,
 }
 
 impl Default for Metrics {
@@ -78,6 +131,56 @@ impl Default for Metrics {
              stands while nothing comes",
             sealed.clone(),
         );
+        let (owes, ready) = (Family::default(), Family::default());
+        registry.register(
+            "owes",
+            "Whether records that an earlier run may owe are still to be sent again, 0 or 1",
+            owes.clone(),
+        );
+        registry.register(
+            "ready",
+            "Whether the worker has read again what an earlier run held, 0 or 1",
+            ready.clone(),
+        );
+        let (committed, uncommitted) = (Family::default(), Family::default());
+        registry.register(
+            "committed_epoch",
+            "The epoch up to which the worker has committed all, by its nature milliseconds since \
+             1970",
+            committed.clone(),
+        );
+        registry.register(
+            "uncommitted_records",
+            "Records that are sealed and not known to be committed",
+            uncommitted.clone(),
+        );
+        let commits = Histogram::new(exponential_buckets(0.002, 2.0, 12));
+        let doubts = Counter::default();
+        registry.register(
+            "commit_seconds",
+            "How long transactions took, from their begin to the broker's word",
+            commits.clone(),
+        );
+        registry.register(
+            "doubtful_transactions",
+            "Transactions whose end was not known and had to be asked for",
+            doubts.clone(),
+        );
+        let (held, lag) = (Family::default(), Family::default());
+        registry.register(
+            "held_offset",
+            "Up to where an input is held by what is committed",
+            held.clone(),
+        );
+        registry.register(
+            "lag",
+            "Offsets between what is held of an input and its end, looked at every 5 s; a \
+             transaction's end is an offset too, so 1 may stay",
+            lag.clone(),
+        );
+        let (generation, resident) = (Gauge::default(), Gauge::default());
+        registry.register("generation", "Which start of the dataflow this is", generation.clone());
+        registry.register("resident_bytes", "Memory that this process holds", resident.clone());
         Metrics {
             registry,
             lines,
@@ -88,6 +191,19 @@ impl Default for Metrics {
             waiting,
             unsealed,
             sealed,
+            owes,
+            ready,
+            committed,
+            uncommitted,
+            commits,
+            doubts,
+            held,
+            lag,
+            generation,
+            resident,
+            begun: Instant::now(),
+            seen: (0..super::WORKERS_MAX).map(|_| AtomicU64::new(0)).collect(),
+            workers: OnceLock::new(),
         }
     }
 }
@@ -95,6 +211,7 @@ impl Default for Metrics {
 impl Metrics {
     /// All numbers, as a scraper reads them.
     pub fn text(&self) -> String {
+        self.resident.set(resident_bytes());
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("writing to memory");
         out
@@ -116,6 +233,48 @@ impl Metrics {
         (0..workers).map(of).sum()
     }
 
+    /// So many workers begin.
+    pub(super) fn begin(&self, workers: usize) {
+        self.workers.get_or_init(|| workers);
+    }
+
+    /// A run over Kafka was led.
+    pub(super) fn led(&self, generation: u64) {
+        self.generation.set(generation);
+    }
+
+    /// Where an input ends.
+    pub(super) fn ends(&self, input: Input, end: u64) {
+        let by = ByInput::from(input);
+        // Of inputs that another process reads it says nothing.
+        if let Some(held) = self.held.get(&by).map(|held| held.get()) {
+            self.lag.get_or_create(&by).set(end.saturating_sub(held));
+        }
+    }
+
+    /// Whether everything that an earlier run held was read again, so that what comes is new.
+    pub fn is_ready(&self) -> bool {
+        let is_ready = |worker| self.ready.get_or_create(&ByWorker { worker }).get() == 1;
+        self.workers.get().is_some_and(|workers| (0..*workers).all(is_ready))
+    }
+
+    /// A worker that has not been seen for so long, and for how long.
+    pub fn stuck(&self, patience: Duration) -> Option<(usize, Duration)> {
+        let now = self.begun.elapsed();
+        let since = |worker: usize| {
+            let seen = Duration::from_millis(self.seen[worker].load(Ordering::Relaxed));
+            (worker, now.saturating_sub(seen))
+        };
+        let workers = *self.workers.get()?;
+        (0..workers).map(since).find(|(_, since)| *since > patience)
+    }
+
+    /// A worker goes on.
+    pub(super) fn see(&self, worker: usize) {
+        let now = self.begun.elapsed().as_millis() as u64;
+        self.seen[worker].store(now, Ordering::Relaxed);
+    }
+
     /// The numbers of one worker, counted within its process.
     pub(super) fn worker(&self, worker: usize) -> WorkerMetrics {
         let by = ByWorker { worker };
@@ -127,14 +286,62 @@ impl Metrics {
             waiting: self.waiting.get_or_create(&by).clone(),
             unsealed: self.unsealed.get_or_create(&by).clone(),
             sealed: self.sealed.clone(),
+            owes: self.owes.get_or_create(&by).clone(),
+            ready: self.ready.get_or_create(&by).clone(),
+            committed: self.committed.get_or_create(&by).clone(),
+            uncommitted: self.uncommitted.get_or_create(&by).clone(),
+            commits: self.commits.clone(),
+            doubts: self.doubts.clone(),
             dead_letters: self.dead_letters.clone(),
+            held: self.held.clone(),
         }
     }
 }
 
+/// Memory that this process holds; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
+}
+
 impl WorkerMetrics {
+    /// Up to where an input is held.
+    pub(super) fn holds(&self, input: Input, offset: u64) {
+        self.held.get_or_create(&input.into()).set(offset);
+    }
+
     /// A line was no event.
     pub(super) fn dead_letter(&self, reason: &'static str) {
         self.dead_letters.get_or_create(&ByReason { reason }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_metric_stands_in_the_docs_and_every_documented_one_is_there() {
+        let metrics = Metrics::default();
+        // What nobody has said anything of is not shown.
+        let worker = metrics.worker(0);
+        worker.dead_letter("missing");
+        worker.holds(Input::Reference, 1);
+        metrics.ends(Input::Reference, 2);
+        let text = metrics.text();
+        let name = |line: &str| {
+            let rest = line.strip_prefix("# HELP tributary_")?;
+            rest.split(' ').next().map(str::to_owned)
+        };
+        let are: BTreeSet<String> = text.lines().filter_map(name).collect();
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+        let docs = fs::read_to_string(docs).expect("the page is there");
+        let rows = docs.split("| name |").nth(1).expect("it has a table").lines();
+        let row = |line: &str| line.strip_prefix("| `")?.split('`').next().map(str::to_owned);
+        let told: BTreeSet<String> = rows.filter_map(row).collect();
+        assert_eq!(are, told, "left: what there is, right: what docs/metrics.md tells");
     }
 }

@@ -17,9 +17,11 @@ mod feed;
 mod flow;
 mod follow;
 mod lead;
+mod letters;
 mod loss;
 pub mod metrics;
 mod once;
+mod status;
 mod topics;
 mod worker;
 
@@ -51,7 +53,9 @@ pub use crate::dataflow::Spread;
 pub use cluster::{Cluster, Connecting};
 pub use feed::{Fed, FeedError, FileFeed};
 pub use lead::{Accept, Names, Start, StartError};
+pub use letters::{Filter, Letter, Letters, LettersError, Repaired, Replayed, replayed_topic};
 pub use metrics::Metrics;
+pub use status::{InputStatus, Status, Writer as WriterStatus, status};
 pub use topics::{TopicPlan, UnfitTopics, make_topics};
 
 use cluster::{Connections, HandshakeError, Lost, Shape};
@@ -200,6 +204,11 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Whether it was asked to end before it had begun, and did so.
+    pub fn is_end_before_begin(&self) -> bool {
+        matches!(self, EngineError::Handshake(HandshakeError::Ended))
+    }
+
     /// Whether another start has taken over, so that this one must not be started again.
     pub fn is_superseded(&self) -> bool {
         matches!(
@@ -241,6 +250,9 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         Work::Follow(_) => None,
     };
     let (spec, workers) = (Arc::clone(&job.spec), job.workers);
+    if let Work::Follow(follow) = &job.work {
+        follow.metrics.begin(workers);
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let cluster = job.cluster.clone();
     let mut gathered = match &cluster {
@@ -258,11 +270,13 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         None => None,
     };
     let guard = match (&job.work, &start) {
-        (Work::Follow(Following { place: Place::Kafka(run), .. }), Some(start)) => {
+        (Work::Follow(follow @ Following { place: Place::Kafka(run), .. }), Some(start)) => {
             let stop = Arc::clone(&stop);
             let stop = move || stop.store(true, Ordering::Relaxed);
             let store = Store::new(run.kafka.clone(), &spec.name);
-            Some(loss::Guard::begin(store, start.generation, &start.topics, stop))
+            follow.metrics.led(start.generation);
+            let metrics = Arc::clone(&follow.metrics);
+            Some(loss::Guard::begin(store, start.generation, &start.topics, metrics, stop))
         }
         _ => None,
     };

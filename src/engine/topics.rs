@@ -5,7 +5,7 @@
 //!
 //! Invariants: each setting that is asked for here is one that a promise rests on, and says so.
 
-use super::Names;
+use super::{Names, replayed_topic};
 use crate::{
     kafka::{Kafka, KafkaError, NewTopic, TopicState},
     progress::Store,
@@ -173,7 +173,12 @@ impl TopicPlan {
             };
             add(&name, outputs, needs, more);
         }
-        for name in [Store::progress_topic(&spec.name), Store::lead_topic(&spec.name)] {
+        let own = [
+            Store::progress_topic(&spec.name),
+            Store::lead_topic(&spec.name),
+            replayed_topic(&spec.name),
+        ];
+        for name in own {
             add(&name, 1, vec![compact.clone()], std::slice::from_ref(&small_segments));
         }
         TopicPlan(plan)

@@ -69,8 +69,13 @@ pub struct Cause {
 
 impl Cause {
     pub(super) fn of(error: &ClientError) -> Cause {
-        let said = error.rdkafka_error_code().map(|code| format!("{code:?}: {code}"));
-        Cause { code: error.rdkafka_error_code(), said: said.unwrap_or_else(|| error.to_string()) }
+        let code = match error {
+            // The library does not count it among those that have one.
+            ClientError::AdminOp(code) => Some(*code),
+            error => error.rdkafka_error_code(),
+        };
+        let said = code.map(|code| format!("{code:?}: {code}"));
+        Cause { code, said: said.unwrap_or_else(|| error.to_string()) }
     }
 }
 

@@ -19,7 +19,7 @@ use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, base_consumer::PartitionQueue},
     error::{KafkaError as ClientError, RDKafkaErrorCode as Code},
-    message::BorrowedMessage,
+    message::{BorrowedMessage, Headers},
 };
 
 use super::client::{ANSWER_PATIENCE, Kafka, KafkaError, Watch};
@@ -91,6 +91,11 @@ impl Taken<'_> {
     /// Its key.
     pub fn key(&self) -> Option<&[u8]> {
         self.0.key()
+    }
+
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.0.headers()?.iter().find(|header| header.key == name)?.value
     }
 
     /// Its value; `None` says that the key is gone.
@@ -187,6 +192,31 @@ impl Kafka {
         from: u64,
         most: usize,
     ) -> Result<SmallTopic, KafkaError> {
+        let mut records = Vec::new();
+        self.scan(topic, partition, from, &mut |taken| {
+            records.push(SmallRecord {
+                offset: taken.offset(),
+                key: taken.key().unwrap_or_default().to_vec(),
+                value: taken.value().map(<[u8]>::to_vec),
+                time_ms: taken.time_ms(),
+            });
+            records.len() < most
+        })?;
+        Ok(SmallTopic(records))
+    }
+
+    /// Hands out the records of a partition from an offset on to its end, transactions that are
+    /// open now included, once they have ended; until `take` has enough.
+    ///
+    /// # Errors
+    /// As `read_to_end`.
+    pub fn scan(
+        &self,
+        topic: &str,
+        partition: u32,
+        from: u64,
+        take: &mut dyn FnMut(Taken<'_>) -> bool,
+    ) -> Result<(), KafkaError> {
         failpoint!("read-back-before");
         let tried = || format!("read topic \"{topic}\" to its end");
         let place = partition as i32;
@@ -224,31 +254,28 @@ impl Kafka {
         let from = Offset::Offset(begin.max(from as i64).min(written));
         wanted.add_partition_offset(topic, place, from).map_err(failed)?;
         committed.assign(&wanted).map_err(failed)?;
-        let (mut records, deadline) = (Vec::new(), Instant::now() + ANSWER_PATIENCE);
+        let mut deadline = Instant::now() + ANSWER_PATIENCE;
         loop {
             match committed.poll(BETWEEN_LOOKS) {
-                Some(Ok(message)) => records.push(SmallRecord {
-                    offset: message.offset() as u64,
-                    key: message.key().unwrap_or_default().to_vec(),
-                    value: message.payload().map(<[u8]>::to_vec),
-                    time_ms: message.timestamp().to_millis().unwrap_or(0),
-                }),
+                Some(Ok(message)) => {
+                    // Where others go on writing, the end that the library tells of may never come.
+                    let is_last = message.offset() + 1 >= written;
+                    if !take(Taken(message)) || is_last {
+                        break;
+                    }
+                    deadline = Instant::now() + ANSWER_PATIENCE;
+                }
                 Some(Err(ClientError::PartitionEOF(_))) => break,
                 Some(Err(error)) if !passes(&error) => return Err(failed(error)),
                 Some(Err(error)) if Instant::now() > deadline => return Err(failed(error)),
                 Some(Err(_)) | None => {}
             }
-            // Where others go on writing, the end that the library tells of may never come.
-            let is_passed = |last: &SmallRecord| last.offset as i64 + 1 >= written;
-            if records.len() >= most || records.last().is_some_and(is_passed) {
-                break;
-            }
-            if Instant::now() > deadline && records.is_empty() {
+            if Instant::now() > deadline {
                 return Err(failed(ClientError::MessageConsumption(Code::OperationTimedOut)));
             }
         }
         failpoint!("read-back-after");
-        Ok(SmallTopic(records))
+        Ok(())
     }
 
     /// The first offset that a partition still has and the one that it gives next, whoever wrote

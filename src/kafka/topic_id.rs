@@ -60,7 +60,7 @@ pub(super) fn identities(
         } else {
             let code = Code::from(native::rd_kafka_event_error(event));
             let found = if code == Code::NoError {
-                Ok(described(event))
+                described(event)
             } else {
                 Err(ClientError::AdminOp(code))
             };
@@ -78,7 +78,7 @@ pub(super) fn identities(
 ///
 /// # Safety
 /// `event` is an answer to `DescribeTopics` that was not freed.
-unsafe fn described(event: *mut native::rd_kafka_event_t) -> Vec<Identity> {
+unsafe fn described(event: *mut native::rd_kafka_event_t) -> Result<Vec<Identity>, ClientError> {
     // SAFETY: all that is read belongs to the event; texts are C strings that live as long as it.
     unsafe {
         let result = native::rd_kafka_event_DescribeTopics_result(event);
@@ -89,8 +89,10 @@ unsafe fn described(event: *mut native::rd_kafka_event_t) -> Vec<Identity> {
         for place in 0..count {
             let topic = *topics.add(place);
             let error = native::rd_kafka_TopicDescription_error(topic);
-            if Code::from(native::rd_kafka_error_code(error)) != Code::NoError {
-                continue;
+            match Code::from(native::rd_kafka_error_code(error)) {
+                Code::NoError => {}
+                Code::UnknownTopicOrPartition | Code::UnknownTopic => continue,
+                code => return Err(ClientError::AdminOp(code)),
             }
             let id = native::rd_kafka_TopicDescription_topic_id(topic);
             let mut partitions = 0;
@@ -101,6 +103,6 @@ unsafe fn described(event: *mut native::rd_kafka_event_t) -> Vec<Identity> {
                 partitions: partitions as u32,
             });
         }
-        found
+        Ok(found)
     }
 }

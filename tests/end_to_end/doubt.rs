@@ -25,7 +25,7 @@ fn ends_of_transactions_that_are_late_lost_or_cut_change_nothing() {
     proxy.stands_for(stack.listener("PROXIED"));
     let plan = Plan { seed, events: 10_000, lasts: Duration::from_secs(120), storms: 1 };
     let mut game = Game::begin(stack, plan);
-    game.engine_at(&format!("127.0.0.1:{}", proxy.port));
+    game.engine_at(["--kafka", &format!("127.0.0.1:{}", proxy.port)]);
     let options = ["--atomic-max", "0", "--fuel", "20"];
     // The lead record is a transaction too.
     proxy.play(Some(Trick::CutAfter));

@@ -44,7 +44,7 @@ pub struct Game {
     pub plan: Plan,
     name: String,
     /// How the engine reaches the brokers.
-    engine_at: String,
+    engine_at: [String; 2],
     feed: Child,
     producer: Option<JoinHandle<()>>,
     pace: Arc<Pace>,
@@ -145,13 +145,13 @@ impl Game {
         let pace = Arc::new(Pace { most: AtomicU64::new(u64::MAX), ..Pace::default() });
         let flow = Flow { lasts: plan.lasts, changes_due, pace: Arc::clone(&pace) };
         let producer = Some(produce(stack, &name, &input, changes, flow));
-        let engine_at = stack.brokers.clone();
+        let engine_at = ["--kafka".to_owned(), stack.brokers.clone()];
         Game { stack, folder, spec, plan, name, engine_at, feed, producer, pace }
     }
 
-    /// The engine is to reach the brokers there from now on.
-    pub fn engine_at(&mut self, address: &str) {
-        address.clone_into(&mut self.engine_at);
+    /// The engine is to reach the brokers so from now on.
+    pub fn engine_at(&mut self, place: [&str; 2]) {
+        self.engine_at = place.map(str::to_owned);
     }
 
     /// Whether all clicks and changes have been made.
@@ -179,7 +179,14 @@ impl Game {
     ) -> Run {
         let log = self.folder.path().join("log");
         let workers = workers.to_string();
-        let at = ["run", text(&self.spec), "--kafka", &self.engine_at, "--workers", &workers];
+        let at = [
+            "run",
+            text(&self.spec),
+            &self.engine_at[0],
+            &self.engine_at[1],
+            "--workers",
+            &workers,
+        ];
         let hosts = self.folder.path().join("hosts");
         let held: Vec<_> = (0..processes)
             .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"))

@@ -1,6 +1,10 @@
 //! Loss upstream: each kind stops a start with its name and count, and goes on when told (P8).
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    process::{Child, Command},
+    time::Duration,
+};
 
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -10,25 +14,25 @@ use rdkafka::{
 };
 
 use crate::{
-    game::{read, wait_for},
+    game::{Seen, read, wait_for},
     stack::{Stack, project},
 };
 
 /// A small dataflow with topics of its own, and no lookups.
-struct Small {
-    name: String,
-    folder: tempfile::TempDir,
+pub struct Small {
+    pub name: String,
+    pub folder: tempfile::TempDir,
     admin: AdminClient<DefaultClientContext>,
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 fn now<T>(future: impl Future<Output = T>) -> T {
     pollster::block_on(future)
 }
 
 impl Small {
-    fn new(name: &str) -> Small {
+    pub fn new(name: &str) -> Small {
         let folder = tempfile::tempdir().expect("a folder");
         let spec = format!(
             "name = \"{name}\"\nshards = 4\n\n[events]\nkey = \"ID\"\nshard_key = \"ID\"\n\
@@ -50,49 +54,65 @@ impl Small {
         format!("{}_events", self.name)
     }
 
-    /// Runs a command to its end.
-    fn tributary(&self, arguments: &[&str]) -> (Option<i32>, String) {
+    /// Runs a command to its end; returns what it says on both its outputs.
+    pub fn tributary(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let spec = self.folder.path().join("spec.toml");
         let done = Command::new(env!("CARGO_BIN_EXE_tributary"))
-            .arg(arguments[0])
+            .args(arguments[0].split(' '))
             .arg(spec)
             .args(["--kafka", &Stack::get().brokers])
             .args(&arguments[1..])
             .current_dir(project("."))
             .output()
             .expect("it can be started");
-        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+        let said = [done.stdout, done.stderr].concat();
+        (done.status.code(), String::from_utf8_lossy(&said).into_owned())
     }
 
-    /// Runs the engine until so many records stand in the view, then kills it.
-    fn run_until(&self, records: usize, options: &[&str]) {
-        let mut engine = Command::new(env!("CARGO_BIN_EXE_tributary"))
+    /// Starts the engine.
+    pub fn start(&self, options: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_tributary"))
             .arg("run")
             .arg(self.folder.path().join("spec.toml"))
             .args(["--kafka", &Stack::get().brokers])
             .args(options)
             .current_dir(project("."))
             .spawn()
-            .expect("it can be started");
-        let topic = format!("{}_all", self.name);
+            .expect("it can be started")
+    }
+
+    /// All committed records of one of its topics.
+    pub fn read(&self, topic: &str) -> Vec<Seen> {
+        read(&Stack::get().brokers, &format!("{}_{topic}", self.name))
+    }
+
+    /// Runs the engine until so many records stand in the view, then kills it.
+    pub fn run_until(&self, records: usize, options: &[&str]) {
+        let mut engine = self.start(options);
         wait_for("the records", PATIENCE, || {
             assert!(engine.try_wait().expect("it was started").is_none(), "it ended");
-            read(&Stack::get().brokers, &topic).len() >= records
+            self.read("all").len() >= records
         });
         engine.kill().expect("it runs");
         engine.wait().expect("it was started");
     }
 
     /// Writes events with these IDs to a partition.
-    fn produce(&self, partition: i32, ids: std::ops::Range<u32>) {
+    pub fn produce(&self, partition: i32, ids: std::ops::Range<u32>) {
+        let event =
+            |id| (id, format!("{{\"ID\":{id},\"AT\":\"2025-06-01 10:00:00\"}}").into_bytes());
+        self.send(partition, &ids.map(event).collect::<Vec<_>>());
+    }
+
+    /// Writes records, each with the number of its key, to a partition.
+    pub fn send(&self, partition: i32, records: &[(u32, Vec<u8>)]) {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &Stack::get().brokers)
             .create()
             .expect("a producer");
-        for id in ids {
-            let event = format!("{{\"ID\":{id},\"AT\":\"2025-06-01 10:00:00\"}}");
+        for (id, event) in records {
             let (key, topic) = (id.to_string(), self.events());
-            let record = BaseRecord::to(&topic).partition(partition).key(&key).payload(&event);
+            let record = BaseRecord::to(&topic).partition(partition).key(&key).payload(event);
             assert!(producer.send(record).is_ok(), "the queue is empty");
         }
         producer.flush(PATIENCE).expect("the broker takes them");

@@ -10,6 +10,8 @@ mod docs;
 mod doubt;
 mod game;
 mod history;
+mod letters;
 mod loss;
 mod proxy;
+mod secure;
 mod stack;

@@ -16,12 +16,32 @@ the reference said anywhere from the `settled` of its shard on. That all shards 
 they belong to, is looked at for every epoch.
 """
 import argparse, base64, bisect, json, pathlib, random, sys
+from datetime import date
 import oracle
 
 
 def lines(path):
     with open(path, encoding="utf-8") as f:
         return [json.loads(line) for line in f]
+
+
+def enriched(e, student, teacher):
+    """The record of an event, as oracle.py makes it: with its student and teacher, each as columns and birth date."""
+    day = date.fromisoformat(e["DATE_CREATE"][:10])
+    row = dict(e)
+    if student:
+        fields, birth = student
+        row |= fields | {"STUDENT_AGE": oracle.age(birth, day)}
+    if teacher and e["MARKED_BY_ROLE"] in oracle.TEACHING_ROLES:
+        fields, birth = teacher
+        row |= fields | {"TEACHER_AGE": oracle.age(birth, day)}
+    return {k: v for k, v in row.items() if v is not None}
+
+
+def place(e):
+    """Where an event stands among the latest: its key there, and what the greatest of decides."""
+    key = (e["JOURNAL_ID"], e["STUDENT_ID"], e["LESSON_ID"], e["LESSON_DATE"])
+    return key, (e["DATE_CREATE"], -1 if e["MARKED_BY_ROLE"] is None else e["MARKED_BY_ROLE"], e["ID"])
 
 
 class History:
@@ -93,7 +113,7 @@ class Game:
         return [settled for _, settled in best]
 
     def row(self, e, cut):
-        return oracle.enriched(e, self.students.at(e["STUDENT_ID"], cut), self.teachers.at(e["MARKED_BY"], cut))
+        return enriched(e, self.students.at(e["STUDENT_ID"], cut), self.teachers.at(e["MARKED_BY"], cut))
 
     def judge(self, epoch, bounds, until, shards):
         """What differs at an epoch; returns how many records were looked at, and how many showed an earlier document."""
@@ -101,12 +121,12 @@ class Game:
         held = [e for record, e in self.known.values() if record["o"] < bounds[record["p"]]]
         winners = {}
         for e in held:
-            key, rank = oracle.place(e)
+            key, rank = place(e)
             if key not in winners or winners[key][0] < rank:
                 winners[key] = (rank, e)
         want = {"enriched": {e["ID"]: e for e in held}, "latest": {key: e for key, (_, e) in winners.items()}}
         for view, records in self.views.items():
-            key_of = (lambda row: row["ID"]) if view == "enriched" else (lambda row: oracle.place({"MARKED_BY_ROLE": None} | row)[0])
+            key_of = (lambda row: row["ID"]) if view == "enriched" else (lambda row: place({"MARKED_BY_ROLE": None} | row)[0])
             got = {key_of(record["v"]): record for record in records if record["e"] <= epoch}
             if got.keys() != want[view].keys():
                 missing, extra = want[view].keys() - got.keys(), got.keys() - want[view].keys()

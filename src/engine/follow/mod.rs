@@ -45,7 +45,10 @@ use crate::{
     kafka::Readers,
     progress::{Ownership, Store},
     reference::{ReferenceError, ReferenceLog},
-    sink::{KafkaSink, kafka::Hand},
+    sink::{
+        KafkaSink,
+        kafka::{Committed, Hand},
+    },
     source::{AtEnd, DeadLetter, Decoder, Input, Limit, PartitionId},
     spec::ShardId,
     time::{Epoch, Frontier},
@@ -88,7 +91,8 @@ pub(super) struct Follower<'a> {
     epochs: u64,
     total: Load,
     metrics: WorkerMetrics,
-    /// Among the workers of its process.
+    /// Its number among the workers of its process, and whether it is the first.
+    local: usize,
     is_first: bool,
 }
 
@@ -130,6 +134,13 @@ impl<'a> Follower<'a> {
             }
         };
         let Ends { partitions, reference, readers, output } = ends;
+        let metrics = follow.metrics.worker(local);
+        if let Some(start) = &shared.start {
+            for id in partitions.iter().map(Partition::id) {
+                metrics.holds(Input::Events(id), start.begins.events[id.0 as usize]);
+            }
+            reference.iter().for_each(|_| metrics.holds(Input::Reference, start.begins.reference));
+        }
         Ok(Follower {
             shared,
             follow,
@@ -145,7 +156,8 @@ impl<'a> Follower<'a> {
             unsealed: VecDeque::new(),
             epochs: 0,
             total: Load::default(),
-            metrics: follow.metrics.worker(local),
+            metrics,
+            local,
             is_first: local == 0,
         })
     }
@@ -158,6 +170,7 @@ impl<'a> Follower<'a> {
             }
             _ => self.read_first_documents(worker)?,
         }
+        self.metrics.ready.set(1);
         let mut next_cut = Instant::now() + self.follow.tick;
         while !self.is_to_end() {
             let more = self.read()?;
@@ -263,7 +276,7 @@ impl<'a> Follower<'a> {
     /// Whether rows wait for a turn of corrections, or to be sent again.
     fn is_turn(&self) -> bool {
         let state = self.flow.state();
-        state.waiting_rows() > 0 || state.owes()
+        (state.waiting_rows() > 0 || state.owes()) && !self.output.has_enough()
     }
 
     /// Whether others wait for the open epoch to end here.
@@ -381,12 +394,18 @@ impl<'a> Follower<'a> {
             self.unsealed.pop_front();
         }
         self.tell();
-        if let (true, Some(readers)) = (self.output.keep_up(false)?, &self.readers) {
+        let is_time_to_say = self.output.keep_up(false)?;
+        self.flow.rest(self.output.has_enough());
+        if let (true, Some(readers)) = (is_time_to_say, &self.readers) {
             let held = self.output.held();
             let offset = |partition: &Partition| {
-                let bound = held.get(&Input::Events(partition.id()))?;
+                let input = Input::Events(partition.id());
+                let bound = held.get(&input)?;
+                self.metrics.holds(input, bound.offset);
                 Some((self.events_topic()?, partition.id().0, bound.offset))
             };
+            let reference = held.get(&Input::Reference).filter(|_| self.reference.is_some());
+            reference.into_iter().for_each(|b| self.metrics.holds(Input::Reference, b.offset));
             readers.say_offsets(self.partitions.iter().filter_map(offset));
         }
         Ok(())
@@ -401,6 +420,17 @@ impl<'a> Follower<'a> {
         unsealed.set(self.unsealed.len() as i64);
         if let (true, Frontier::At(epoch)) = (self.is_first, self.flow.frontier()) {
             sealed.set(epoch);
+        }
+        self.metrics.owes.set(state.owes().into());
+        self.follow.metrics.see(self.local);
+        drop(state);
+        if let Output::Kafka(sink, _) = &mut self.output {
+            self.metrics.committed.set(sink.committed());
+            self.metrics.uncommitted.set(sink.uncommitted().0);
+            for Committed { took, doubts, .. } in sink.take_commits() {
+                self.metrics.commits.observe(took.as_secs_f64());
+                self.metrics.doubts.inc_by(doubts);
+            }
         }
     }
 }

@@ -21,6 +21,10 @@ const UNCOMMITTED_RECORDS_MAX: u64 = 400_000;
 /// or bytes of them wait: an epoch of the chain of a next start must fit one transaction.
 const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
 
+/// Corrections that are spread have no turn once so many records wait for the next transaction:
+/// what happens now is to be visible soon, and comes behind them.
+const ENOUGH_RECORDS: u64 = 4_000;
+
 /// One worker's output.
 pub(super) enum Output {
     /// The update log of its process.
@@ -137,6 +141,14 @@ impl Output {
         records >= UNCOMMITTED_RECORDS_MAX
             || bytes >= UNCOMMITTED_BYTES_MAX
             || since.is_some_and(|since| since.elapsed() > UNCOMMITTED_TIME_MAX)
+    }
+
+    /// Whether what waits here is enough for the next transaction.
+    pub(super) fn has_enough(&self) -> bool {
+        match self {
+            Output::Log(..) => false,
+            Output::Kafka(sink, _) => sink.is_busy() && sink.waiting() >= ENOUGH_RECORDS,
+        }
     }
 
     /// Whether nothing is left to be committed.

@@ -13,11 +13,11 @@ use std::{
     error::Error,
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Hand, KafkaSinkError, Topics, batch::Batch};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     kafka::{WriteError, Writer},
@@ -32,17 +32,20 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 /// The worker's side of the thread.
 pub(super) struct Committer {
     batches: mpsc::SyncSender<Batch>,
-    ended: mpsc::Receiver<Result<Batch, KafkaSinkError>>,
+    ended: mpsc::Receiver<Result<(Batch, Committed), KafkaSinkError>>,
     /// What it is busy with: records and bytes.
     busy: Option<(u64, u64)>,
-    /// The epoch of what it is, or was last, busy with.
-    epoch: Epoch,
     spare: Option<Batch>,
 }
 
 /// A commit that came to its end.
-pub(super) struct Committed {
+pub struct Committed {
+    /// Everything of the worker's shards up to this epoch is written.
     pub(super) epoch: Epoch,
+    /// How long it took, whatever stood in its way.
+    pub took: Duration,
+    /// How often its outcome was not known.
+    pub doubts: u64,
 }
 
 type Look = Box<dyn Fn() -> bool + Send>;
@@ -76,10 +79,10 @@ impl Committer {
             for mut batch in to_write {
                 // Nobody listens where the worker has ended.
                 match thread.commit(writer, &batch) {
-                    Ok(kept) => {
+                    Ok((kept, committed)) => {
                         writer = kept;
                         batch.clear();
-                        let _ = sender.send(Ok(batch));
+                        let _ = sender.send(Ok((batch, committed)));
                         wake();
                     }
                     Err(error) => {
@@ -91,7 +94,7 @@ impl Committer {
         };
         let named = thread::Builder::new().name("committer".to_owned());
         named.spawn(run).expect("a thread can be started where many were");
-        Ok(Committer { batches, ended, busy: None, epoch: 0, spare: None })
+        Ok(Committer { batches, ended, busy: None, spare: None })
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -110,7 +113,6 @@ impl Committer {
     /// Begins to commit a finished batch; none is under way.
     pub(super) fn begin(&mut self, batch: Batch) {
         self.busy = Some((batch.records(), batch.bytes()));
-        self.epoch = batch.epoch_end();
         // A thread that is gone said why, and that is what is heard next.
         let _ = self.batches.send(batch);
     }
@@ -118,10 +120,10 @@ impl Committer {
     /// Whether a commit came to its end since this was asked last.
     pub(super) fn ended(&mut self) -> Result<Option<Committed>, KafkaSinkError> {
         match self.ended.try_recv() {
-            Ok(Ok(batch)) => {
+            Ok(Ok((batch, committed))) => {
                 self.busy = None;
                 self.spare = Some(batch);
-                Ok(Some(Committed { epoch: self.epoch }))
+                Ok(Some(committed))
             }
             Ok(Err(error)) => Err(error),
             Err(_) => Ok(None),
@@ -143,8 +145,13 @@ struct Thread {
 
 impl Thread {
     /// Commits a batch, with as many writers as it takes; returns the last one.
-    fn commit(&mut self, mut writer: Writer, batch: &Batch) -> Result<Writer, KafkaSinkError> {
-        let epoch = batch.epoch_end();
+    fn commit(
+        &mut self,
+        mut writer: Writer,
+        batch: &Batch,
+    ) -> Result<(Writer, Committed), KafkaSinkError> {
+        let (epoch, mut doubts) = (batch.epoch_end(), 0);
+        let begun = Instant::now();
         loop {
             match writer.write(|send| batch.each(&self.spec, &self.topics, send)) {
                 Ok(()) => break,
@@ -157,6 +164,7 @@ impl Thread {
                 }
             }
             drop(writer);
+            doubts += 1;
             let (heir, is_there) = self.take_over(Some(epoch))?;
             info!(writer = self.id, epoch, is_there, "resolved a transaction in doubt");
             writer = heir;
@@ -164,8 +172,10 @@ impl Thread {
                 break;
             }
         }
+        let (records, took) = (batch.records(), begun.elapsed());
+        debug!(writer = self.id, epoch, records, ms = took.as_millis() as u64, "committed");
         self.written.iter_mut().for_each(|(_, written)| *written = epoch.max(*written));
-        Ok(writer)
+        Ok((writer, Committed { epoch, took, doubts }))
     }
 
     /// Makes the writer, which fences its elder, then reads who leads and what is written; tells

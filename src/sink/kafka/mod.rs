@@ -19,10 +19,7 @@ mod committer;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use self::{
-    batch::Batch,
-    committer::{Committed, Committer},
-};
+use self::{batch::Batch, committer::Committer};
 use super::{Sealed, Sink, SinkError};
 use crate::{
     dataflow::{After, RecordRef},
@@ -33,6 +30,7 @@ use crate::{
     spec::{ShardId, Spec, ViewId, ViewKind, plan::View},
     time::{Epoch, Frontier},
 };
+pub use committer::Committed;
 
 /// Topics and their partitions, as a start found them.
 #[derive(Clone, Debug)]
@@ -132,6 +130,8 @@ pub struct KafkaSink {
     committer: Committer,
     key_bytes: Vec<u8>,
     updates: u64,
+    /// Commits that came to their end since somebody asked.
+    commits: Vec<Committed>,
 }
 
 /// How things stand after the newest sealed epoch.
@@ -192,12 +192,23 @@ impl KafkaSink {
             committer,
             key_bytes: Vec::new(),
             updates: 0,
+            commits: Vec::new(),
         })
     }
 
     /// How many records were handed over since this was asked last.
     pub fn take_updates(&mut self) -> u64 {
         std::mem::take(&mut self.updates)
+    }
+
+    /// Up to which epoch all of the worker's shards are written.
+    pub fn committed(&self) -> Epoch {
+        self.committed
+    }
+
+    /// The commits that came to their end since this was asked last.
+    pub fn take_commits(&mut self) -> impl Iterator<Item = Committed> {
+        self.commits.drain(..)
     }
 
     /// Up to where the inputs are held by what is committed; empty before the first commit.
@@ -209,6 +220,11 @@ impl KafkaSink {
     pub fn uncommitted(&self) -> (u64, u64) {
         let (records, bytes) = self.committer.busy_with();
         (records + self.batch.records(), bytes + self.batch.bytes())
+    }
+
+    /// How many records wait for the next transaction.
+    pub fn waiting(&self) -> u64 {
+        self.batch.records()
     }
 
     /// Whether a commit is under way.
@@ -260,8 +276,9 @@ impl KafkaSink {
     /// # Errors
     /// When it failed for good.
     pub fn look(&mut self) -> Result<(), SinkError> {
-        if let Some(Committed { epoch }) = self.committer.ended()? {
-            self.committed = epoch;
+        if let Some(committed) = self.committer.ended()? {
+            self.committed = committed.epoch;
+            self.commits.push(committed);
             self.held = std::mem::take(&mut self.under_way);
         }
         Ok(())

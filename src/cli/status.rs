@@ -1,0 +1,83 @@
+//! `tributary status`: how far a dataflow over Kafka is.
+
+use std::{fmt::Write, path::PathBuf};
+
+use clap::Args;
+use comfy_table::{Table, presets::NOTHING};
+use indicatif::HumanCount;
+use jiff::Timestamp;
+
+use super::{Failure, place::PlaceOptions, print};
+use crate::{
+    engine::{self, Status as Found},
+    spec::Spec,
+};
+
+/// Say how far a dataflow over Kafka is: which start is in force, up to which epoch each of its
+/// writers has committed, and how far each input is held.
+///
+/// It asks the brokers alone, so it works from any machine, whether or not the dataflow runs.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// The dataflow's TOML file.
+    spec: PathBuf,
+
+    #[command(flatten)]
+    place: PlaceOptions,
+
+    /// Say it as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let spec = Spec::load(&self.spec)?;
+        let (kafka, names) = self.place.resolve(&spec)?;
+        kafka.connect().map_err(Failure::failed)?;
+        let found = engine::status(&kafka, &spec, &names).map_err(Failure::failed)?;
+        match self.json {
+            true => {
+                let text = serde_json::to_string(&found).expect("plain values have a JSON");
+                print(&format!("{text}\n"))
+            }
+            false => print(&shown(&spec.name, &found)),
+        }
+    }
+}
+
+fn shown(name: &str, found: &Found) -> String {
+    let mut out = String::new();
+    let mut line = |text: &str| writeln!(out, "{}", text.trim_end()).expect("writing to memory");
+    match &found.lead {
+        None => line(&format!("{name}: was never started")),
+        Some(lead) => {
+            line(&format!("{name}: start {}, spec {}", lead.generation, lead.spec));
+            if found.writers.is_empty() {
+                line("it has committed nothing yet");
+            }
+        }
+    }
+    let mut writers = Table::new();
+    writers.load_style(NOTHING).set_header(["writer", "committed up to", "epoch", "settled"]);
+    for engine::WriterStatus { worker, epoch, settled } in &found.writers {
+        let moment = Timestamp::from_millisecond(*epoch as i64).unwrap_or_default();
+        let moment = format!("{moment:.3}");
+        writers.add_row([&worker.to_string(), &moment, &epoch.to_string(), &settled.to_string()]);
+    }
+    if !found.writers.is_empty() {
+        line(&writers.to_string());
+    }
+    let mut inputs = Table::new();
+    inputs.load_style(NOTHING).set_header(["input", "begin", "end", "held", "lag"]);
+    for engine::InputStatus { topic, partition, begin, end, held, lag } in &found.inputs {
+        let count = |number: &u64| HumanCount(*number).to_string();
+        let held = held.as_ref().map_or("-".to_owned(), count);
+        let place = format!("{topic}/{partition}");
+        inputs.add_row([place, count(begin), count(end), held, count(lag)]);
+    }
+    line(&inputs.to_string());
+    line(&format!("dead letters: at most {}", HumanCount(found.dead_letters)));
+    line("(offsets count the ends of transactions too, so a lag of 1 may stay)");
+    out
+}

@@ -1,0 +1,132 @@
+//! HTTP: whether a process lives, whether it is ready, and its metrics.
+//!
+//! Shape: requests in; `/livez`, `/readyz`, `/metrics` out.
+//!
+//! Invariants: where anyone but this machine can ask, a bearer token is asked for, but for
+//! `/livez` and `/readyz`, which say nothing of the data; nothing here can stop the engine.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+
+use crate::engine::Metrics;
+
+/// A worker that has not gone on for so long is stuck.
+const STUCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is served.
+#[derive(Clone)]
+struct Served {
+    metrics: Arc<Metrics>,
+    token: Option<Arc<str>>,
+}
+
+/// It cannot be listened there.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen for HTTP at {address}; give --http an address of this machine that is free")]
+pub struct Unheard {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Serves on a thread of its own, as long as the process lives; returns where.
+///
+/// # Errors
+/// When nobody can listen there.
+pub fn serve(
+    address: SocketAddr,
+    token: Option<String>,
+    metrics: Arc<Metrics>,
+) -> Result<SocketAddr, Unheard> {
+    let unheard = |source| Unheard { address, source };
+    let listener = TcpListener::bind(address).map_err(unheard)?;
+    listener.set_nonblocking(true).map_err(unheard)?;
+    let address = listener.local_addr().map_err(unheard)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(unheard)?;
+    let served = Served { metrics, token: token.map(Arc::from) };
+    let routes = Router::new()
+        .route("/metrics", get(metrics_text))
+        .layer(middleware::from_fn_with_state(served.clone(), let_in))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .with_state(served);
+    let run = move || {
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            axum::serve(listener, routes).await
+        })
+    };
+    let named = thread::Builder::new().name("http".to_owned());
+    // A listener that fails later is missed by who asks; the engine goes on.
+    named.spawn(move || drop(run())).map_err(unheard)?;
+    Ok(address)
+}
+
+async fn live(State(served): State<Served>) -> Response {
+    match served.metrics.stuck(STUCK_PATIENCE) {
+        None => "live\n".into_response(),
+        Some((worker, since)) => {
+            let what = format!("worker {worker} has not gone on for {} s", since.as_secs());
+            problem(StatusCode::SERVICE_UNAVAILABLE, "stuck", &what)
+        }
+    }
+}
+
+async fn ready(State(served): State<Served>) -> Response {
+    if served.metrics.is_ready() {
+        return "ready\n".into_response();
+    }
+    let lines = served.metrics.lines();
+    let what = format!("starts, and reads again what an earlier run held: {lines} events so far");
+    problem(StatusCode::SERVICE_UNAVAILABLE, "not ready", &what)
+}
+
+async fn metrics_text(State(served): State<Served>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], served.metrics.text()).into_response()
+}
+
+/// Lets in who shows the token, where there is one.
+async fn let_in(
+    State(served): State<Served>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    match &served.token {
+        Some(token) if !is_same(token, shown) => {
+            let what = "show the token of --http-token: Authorization: Bearer ...";
+            problem(StatusCode::UNAUTHORIZED, "no token, or another one", what)
+        }
+        _ => next.run(request).await,
+    }
+}
+
+/// Compares without telling by its time how much is right.
+fn is_same(token: &str, shown: &str) -> bool {
+    let differ = token.bytes().zip(shown.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
+    token.len() == shown.len() && differ == 0
+}
+
+/// An error as RFC 9457 wants it.
+fn problem(status: StatusCode, title: &str, detail: &str) -> Response {
+    let body = serde_json::json!({ "status": status.as_u16(), "title": title, "detail": detail });
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    (status, kind, format!("{body}\n")).into_response()
+}
