@@ -1,0 +1,163 @@
+//! Open loop: each event has its time, whether or not anybody is ready.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::Write,
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    producer::Producer,
+};
+
+use crate::{
+    PARTITIONS,
+    pass_through::{Cut, PassThrough, Sample},
+    place::{Engine, Place, sleep_until},
+    wait_for,
+};
+
+const RATES: [u64; 3] = [1, 1_000, 20_000];
+const RATE_IN_STORM: u64 = 5_000;
+
+pub fn run(seconds: u64, held: u64) {
+    let coming: u64 = 2 * (RATES.iter().sum::<u64>() + RATE_IN_STORM) * seconds;
+    let place = Place::start(held + coming);
+    let mut places = 0..place.lines.len();
+    let mut next = |count: u64| {
+        let begin = places.start;
+        places.start += count as usize;
+        assert!(places.start <= places.end, "more events than were generated");
+        begin..places.start
+    };
+    place.produce_all(next(held));
+    let engine = Engine::start(&place, "timed", 1, &[]);
+    engine.wait_until_held(Duration::from_secs(600));
+    let sample = Sample::read(&place, "timed");
+    let (rested, begun) = (engine.cpu(), Instant::now());
+    thread::sleep(Duration::from_secs(10));
+    let share = (engine.cpu() - rested).as_secs_f64() / begun.elapsed().as_secs_f64();
+    println!("{held} events held; at rest the engine uses {:.1} % of a core", share * 100.0);
+    // A broker that has just begun compiles what it runs: nothing of that is to count.
+    engine.rest(|| drop(PassThrough::drain(&place, "warm", 1, &sample, 1.0, held)));
+    println!(
+        "{:<34} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "ms, from due to readable", "p50", "p90", "p99", "p99.9", "max"
+    );
+    for rate in RATES {
+        let count = rate * seconds;
+        engine.rest(|| bare(&place, &sample, &format!("bare_{rate}"), next(count), rate));
+        engine.wait_until_held(Duration::from_secs(600));
+        timed(&format!("engine at {rate}/s"), &place, "timed_enriched", next(count), rate);
+    }
+    let events = next(RATE_IN_STORM * seconds);
+    engine.rest(|| bare(&place, &sample, "bare_storm", events, RATE_IN_STORM));
+    engine.wait_until_held(Duration::from_secs(600));
+    storm(&place, next(RATE_IN_STORM * seconds));
+    engine.wait_until_held(Duration::from_secs(600));
+    let (updates, cpu) = engine.end();
+    println!("{updates} records written in all, {:.1} s of CPU", cpu.as_secs_f64());
+}
+
+/// The pass-through, from the end of the events on.
+fn bare(place: &Place, sample: &Sample, name: &str, events: Range<usize>, rate: u64) {
+    let cut = Cut { records: 20_000, time: Duration::from_millis(5) };
+    let begun = (cut, Offset::End, &Arc::new(AtomicU64::new(0)));
+    let mut pass = PassThrough::start(place, name, 1, sample, 1.0, begun);
+    // It finds the end of the events before more come.
+    thread::sleep(Duration::from_secs(1));
+    timed(&format!("pass-through at {rate}/s"), place, &pass.enriched, events, rate);
+    pass.end();
+}
+
+/// The same while all students change.
+fn storm(place: &Place, events: Range<usize>) {
+    let changes = place.folder.path().join("storm.ndjson");
+    fs::write(&changes, "").expect("a file");
+    let mut feed = place.feed(&changes);
+    thread::sleep(Duration::from_secs(3));
+    let people = fs::read_to_string(place.folder.path().join("in/people.ndjson")).expect("people");
+    let mut file = File::options().append(true).open(&changes).expect("a file");
+    let mut lines = String::new();
+    for line in people.lines() {
+        let mut change: serde_json::Value = serde_json::from_str(line).expect("people are JSON");
+        change["_source"]["PERSONAL"]["name"] = "Другое".into();
+        change["op"] = "index".into();
+        lines += &format!("{change}\n");
+    }
+    file.write_all(lines.as_bytes()).expect("it can be written");
+    timed(
+        &format!("engine at {RATE_IN_STORM}/s, all change"),
+        place,
+        "timed_enriched",
+        events,
+        RATE_IN_STORM,
+    );
+    feed.kill().expect("it runs");
+    feed.wait().expect("it was started");
+}
+
+/// Sends events, each at its time, and prints how long their records took to be readable.
+fn timed(what: &str, place: &Place, topic: &str, events: Range<usize>, rate: u64) {
+    let due: Arc<Mutex<HashMap<Vec<u8>, Instant>>> = Arc::default();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut client = place.client();
+    client.set("group.id", "timed").set("isolation.level", "read_committed");
+    client.set("enable.auto.commit", "false").set("fetch.queue.backoff.ms", "1");
+    let reader: BaseConsumer = client.create().expect("a reader");
+    let mut wanted = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        let end = Offset::Offset(place.extent(topic, partition).1);
+        wanted.add_partition_offset(topic, partition as i32, end).expect("a partition");
+    }
+    reader.assign(&wanted).expect("it can be read");
+    // It is connected before the first is due.
+    reader.poll(Duration::from_secs(1));
+    let reading = {
+        let (due, is_over) = (Arc::clone(&due), Arc::clone(&is_over));
+        thread::spawn(move || {
+            let mut took = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let Some(Ok(message)) = reader.poll(Duration::from_millis(20)) else { continue };
+                let now = Instant::now();
+                let key = message.key().unwrap_or_default();
+                let due = due.lock().expect("nobody panics").remove(key);
+                took.extend(due.map(|due| now.saturating_duration_since(due)));
+            }
+            took
+        })
+    };
+    let producer = place.producer();
+    let begin = Instant::now() + Duration::from_millis(100);
+    for (number, event) in events.clone().enumerate() {
+        let moment = begin + Duration::from_secs_f64(number as f64 / rate as f64);
+        if moment > Instant::now() {
+            producer.poll(Duration::ZERO);
+            sleep_until(moment);
+        }
+        due.lock().expect("nobody panics").insert(place.keys[event].clone(), moment);
+        place.send(&producer, event);
+    }
+    producer.flush(Duration::from_secs(60)).expect("the broker takes them");
+    wait_for("all records to be read", Duration::from_secs(120), || {
+        due.lock().expect("nobody panics").is_empty()
+    });
+    is_over.store(true, Ordering::Relaxed);
+    let mut took = reading.join().expect("it reads");
+    took.sort();
+    let at = |share: f64| {
+        let place = (took.len() as f64 * share) as usize;
+        took[place.min(took.len() - 1)].as_secs_f64() * 1e3
+    };
+    let [p50, p90, p99, p999, max] = [0.5, 0.9, 0.99, 0.999, 1.0].map(at);
+    println!("{what:<34} {p50:>8.1} {p90:>8.1} {p99:>8.1} {p999:>8.1} {max:>8.1}");
+}
