@@ -235,6 +235,7 @@ impl Metrics {
 
     /// So many workers begin.
     pub(super) fn begin(&self, workers: usize) {
+        (0..workers).for_each(|worker| self.see(worker));
         self.workers.get_or_init(|| workers);
     }
 

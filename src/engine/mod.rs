@@ -250,9 +250,6 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         Work::Follow(_) => None,
     };
     let (spec, workers) = (Arc::clone(&job.spec), job.workers);
-    if let Work::Follow(follow) = &job.work {
-        follow.metrics.begin(workers);
-    }
     let stop = Arc::new(AtomicBool::new(false));
     let cluster = job.cluster.clone();
     let mut gathered = match &cluster {
@@ -280,6 +277,9 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         }
         _ => None,
     };
+    if let Work::Follow(follow) = &job.work {
+        follow.metrics.begin(workers);
+    }
     let shared = Arc::new(Shared { job, progress: Arc::clone(&progress), start, stop });
     let (builders, connections) = match connected {
         Some((builders, connections)) => (builders, Some(connections)),

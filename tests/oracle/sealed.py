@@ -10,10 +10,11 @@ DIR holds what a game left in Kafka, in the order of each partition, a JSON obje
   enriched.ndjson, latest.ndjson   s (shard), e (epoch), v (the record)
   dead_letters.ndjson    p, o (of the event), e
 
-At each of so many epochs, drawn among those that a progress record names, the newest record of each key is to be the one that the
-rules make of the events and the reference log up to the epoch's vector. Where corrections were being spread, a record may show what
-the reference said anywhere from the `settled` of its shard on. That all shards name the same vector for an epoch, whatever start
-they belong to, is looked at for every epoch.
+At each of so many epochs, drawn among those that a progress record names, the newest record of each key of a shard is to be the one
+that the rules make of the events and the reference log up to the epoch's vector. A shard that a crash kept from an epoch, and that the
+next start brought past it, stands there where it stood before. Where corrections were being spread, a record may show what the
+reference said anywhere from the `settled` of its shard on. That all shards name the same vector for an epoch, whatever start they
+belong to, is looked at for every epoch.
 """
 import argparse, base64, bisect, json, pathlib, random, sys
 from datetime import date
@@ -74,13 +75,19 @@ class History:
 
 
 class Game:
-    def __init__(self, folder):
+    def __init__(self, folder, shards):
+        self.shards = shards
         self.events = lines(folder / "events.ndjson")
         log = [r for r in lines(folder / "reference.ndjson") if not r["k"].endswith(":")]
         self.students = History(log, "student", "BITRIX_USER_ID", oracle.student_row)
         self.teachers = History(log, "employee", "ID_DECANAT", oracle.teacher_row)
         self.progress = lines(folder / "progress.ndjson")
-        self.views = {view: lines(folder / f"{view}.ndjson") for view in ("enriched", "latest")}
+        self.views, shard_of = {}, {}
+        for view in ("enriched", "latest"):
+            self.views[view] = [[] for _ in range(shards)]
+            for record in lines(folder / f"{view}.ndjson"):
+                self.views[view][record["s"]].append(record)
+                shard_of[record["v"]["STUDENT_ID"]] = record["s"]
         self.letters = lines(folder / "dead_letters.ndjson")
         # Each event is read once, in the order of its partition; what it is does not depend on the cut.
         self.known, self.dead = {}, []
@@ -91,6 +98,10 @@ class Game:
                     raise oracle.Malformed("ID taken by another click")
             except oracle.Malformed:
                 self.dead.append(record)
+        self.of_shard = [[] for _ in range(shards)]
+        for record, e in self.known.values():
+            # Of a student without a record something is missing: any shard will say so.
+            self.of_shard[shard_of.get(e["STUDENT_ID"], 0)].append((record, e))
 
     def vectors(self):
         """By epoch, up to where it holds the events and the reference log."""
@@ -102,49 +113,69 @@ class Game:
                 sys.exit(f"epoch {record['epoch']} has two vectors: {vector} and {found[record['epoch']]}")
         return found
 
-    def settled(self, epoch, shards):
-        """By shard, what it owed nothing below when the epoch was sealed, or before."""
-        best = [(0, 0)] * shards
+    def stands(self, shard, epoch, vectors):
+        """Where a shard may stand at an epoch: vectors, the likelier first, and what it then owed nothing below."""
+        before, after = None, None
         for record in self.progress:
-            if record["epoch"] <= epoch:
-                for shard in range(record["worker"], shards, record["of"]):
-                    if best[shard][0] <= record["epoch"]:
-                        best[shard] = (record["epoch"], record["settled"])
-        return [settled for _, settled in best]
+            if shard % record["of"] == record["worker"]:
+                if record["epoch"] <= epoch and (not before or before["epoch"] <= record["epoch"]):
+                    before = record
+                if record["epoch"] >= epoch and not after:
+                    after = record
+        if not after:
+            sys.exit(f"shard {shard} never came to epoch {epoch}")
+        settled = before["settled"] if before else 0
+        stands = [vectors[epoch]]
+        sealers = {record["generation"] for record in self.progress if record["epoch"] == epoch}
+        if after["generation"] not in sealers or after["epoch"] > epoch and before and before["generation"] != after["generation"]:
+            stands.append(vectors[before["epoch"]] if before else ([0] * len(vectors[epoch][0]), 0))
+        return stands, settled
 
     def row(self, e, cut):
         return enriched(e, self.students.at(e["STUDENT_ID"], cut), self.teachers.at(e["MARKED_BY"], cut))
 
-    def judge(self, epoch, bounds, until, shards):
-        """What differs at an epoch; returns how many records were looked at, and how many showed an earlier document."""
-        settled, looked, earlier = self.settled(epoch, shards), 0, 0
-        held = [e for record, e in self.known.values() if record["o"] < bounds[record["p"]]]
+    def differs(self, shard, epoch, bounds, until, settled):
+        """What differs in a shard, as text; else how many records were looked at, and how many showed an earlier document."""
+        looked, earlier = 0, 0
+        held = [e for record, e in self.of_shard[shard] if record["o"] < bounds[record["p"]]]
         winners = {}
         for e in held:
             key, rank = place(e)
             if key not in winners or winners[key][0] < rank:
                 winners[key] = (rank, e)
         want = {"enriched": {e["ID"]: e for e in held}, "latest": {key: e for key, (_, e) in winners.items()}}
-        for view, records in self.views.items():
+        for view in self.views:
             key_of = (lambda row: row["ID"]) if view == "enriched" else (lambda row: place({"MARKED_BY_ROLE": None} | row)[0])
-            got = {key_of(record["v"]): record for record in records if record["e"] <= epoch}
+            got = {key_of(record["v"]): record for record in self.views[view][shard] if record["e"] <= epoch}
             if got.keys() != want[view].keys():
                 missing, extra = want[view].keys() - got.keys(), got.keys() - want[view].keys()
-                sys.exit(f"{view} at epoch {epoch}: {len(missing)} missing, {len(extra)} too many: {[*missing][:3]} {[*extra][:3]}")
+                return f"{view}: {len(missing)} missing, {len(extra)} too many: {[*missing][:3]} {[*extra][:3]}"
             for key, e in want[view].items():
                 looked += 1
-                shown, since = got[key]["v"], settled[got[key]["s"]]
+                shown = got[key]["v"]
                 if shown == self.row(e, until):
                     continue
-                cuts = {since, *self.students.cuts(e["STUDENT_ID"], since, until), *self.teachers.cuts(e["MARKED_BY"], since, until)}
+                cuts = {settled, *self.students.cuts(e["STUDENT_ID"], settled, until), *self.teachers.cuts(e["MARKED_BY"], settled, until)}
                 if not any(shown == self.row(e, cut) for cut in cuts if cut <= until):
-                    sys.exit(f"{view} at epoch {epoch}, settled {since}, bound {until}: {key} is {shown}, and was to be {self.row(e, until)}")
+                    return f"{view}, settled {settled}, bound {until}: {key} is {shown}, and was to be {self.row(e, until)}"
                 earlier += 1
-        dead = {(r["p"], r["o"]) for r in self.dead if r["o"] < bounds[r["p"]]}
-        letters = {(r["p"], r["o"]) for r in self.letters if r["e"] <= epoch}
+        mine = lambda r: r["p"] % self.shards == shard
+        dead = {(r["p"], r["o"]) for r in self.dead if mine(r) and r["o"] < bounds[r["p"]]}
+        letters = {(r["p"], r["o"]) for r in self.letters if mine(r) and r["e"] <= epoch}
         if dead != letters:
-            sys.exit(f"dead letters at epoch {epoch}: {len(letters)}, and {len(dead)} malformed events")
+            return f"{len(letters)} dead letters, and {len(dead)} malformed events"
         return looked, earlier
+
+    def judge(self, epoch, vectors):
+        looked = earlier = behind = 0
+        for shard in range(self.shards):
+            stands, settled = self.stands(shard, epoch, vectors)
+            found = [self.differs(shard, epoch, *vector, settled) for vector in stands]
+            right = next((one for one in found if isinstance(one, tuple)), None)
+            if not right:
+                sys.exit(f"epoch {epoch}, shard {shard}: " + "; or ".join(found))
+            looked, earlier, behind = looked + right[0], earlier + right[1], behind + (found[0] != right)
+        return looked, earlier, behind
 
 
 def main():
@@ -154,14 +185,12 @@ def main():
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--shards", type=int, default=64)
     a = p.parse_args()
-    game = Game(a.folder)
+    game = Game(a.folder, a.shards)
     vectors = game.vectors()
     drawn = sorted(random.Random(a.seed).sample(sorted(vectors), min(a.epochs, len(vectors))))
-    looked = earlier = 0
-    for epoch in drawn:
-        some = game.judge(epoch, *vectors[epoch], a.shards)
-        looked, earlier = looked + some[0], earlier + some[1]
-    print(f"{len(drawn)} epochs of {len(vectors)} recorded: {looked} records as they were to be, {earlier} of them with an earlier document")
+    looked, earlier, behind = map(sum, zip(*(game.judge(epoch, vectors) for epoch in drawn)))
+    print(f"{len(drawn)} epochs of {len(vectors)} recorded: {looked} records as they were to be, {earlier} of them with an earlier document, "
+          f"{behind} of {len(drawn) * a.shards} shards at an earlier vector")
 
 
 if __name__ == "__main__":
