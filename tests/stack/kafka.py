@@ -255,6 +255,8 @@ def main():
         cluster.start(cluster.nodes())
         print(*where(), sep="\n", flush=True)
         return
+    # Asked to end as well, it ends the brokers first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         cluster.start(cluster.nodes())
         print(*where(), sep="\n", flush=True)
