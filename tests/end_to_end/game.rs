@@ -265,8 +265,9 @@ impl Game {
     pub fn judge(&mut self) -> usize {
         self.judge_ends();
         self.judge_words();
+        let records = self.judge_views();
         println!("{}", self.judge_epochs(10));
-        self.judge_views()
+        records
     }
 
     /// No transaction stays open.
