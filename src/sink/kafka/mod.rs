@@ -222,9 +222,9 @@ impl KafkaSink {
         (records + self.batch.records(), bytes + self.batch.bytes())
     }
 
-    /// How many records wait for the next transaction.
-    pub fn waiting(&self) -> u64 {
-        self.batch.records()
+    /// How many records and bytes wait for the next transaction.
+    pub fn waiting(&self) -> (u64, u64) {
+        (self.batch.records(), self.batch.bytes())
     }
 
     /// Whether a commit is under way.
