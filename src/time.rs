@@ -163,6 +163,21 @@ impl Moment {
         Some(Moment::at(Day::parse(day)?, hour, minute, second, micros))
     }
 
+    /// So many ms after wall clocks showed the begin of 1970; the nearest that can be written,
+    /// where it cannot be.
+    pub fn of_ms(ms: i64) -> Moment {
+        let time = jiff::Timestamp::from_millisecond(ms).ok();
+        let Some(civil) = time.map(|time| jiff::tz::Offset::UTC.to_datetime(time)) else {
+            return if ms < 0 { Moment::start_of(Day::MIN) } else { Moment::end_of(Day::MAX) };
+        };
+        let [hour, minute, second] = [civil.hour(), civil.minute(), civil.second()];
+        let micros = civil.subsec_nanosecond() / 1_000;
+        match Day::new(civil.year().max(0) as u16, civil.month() as u8, civil.day() as u8) {
+            Some(day) => Moment::at(day, hour as u8, minute as u8, second as u8, micros as u32),
+            None => Moment::start_of(Day::MIN),
+        }
+    }
+
     /// The day on which this moment lies.
     pub fn day(self) -> Day {
         Day((self.0 >> 37) as u32)
@@ -274,6 +289,21 @@ mod tests {
             "2025-08-13 22:55:51.12a",
         ] {
             assert_eq!(Moment::parse(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn moments_are_counted_from_1970() {
+        for (ms, shown) in [
+            (0, "1970-01-01 00:00:00.000000"),
+            (-1, "1969-12-31 23:59:59.999000"),
+            (1_764_158_400_123, "2025-11-26 12:00:00.123000"),
+            (-62_135_596_800_000, "0001-01-01 00:00:00.000000"),
+            (-62_135_596_800_001, "0001-01-01 00:00:00.000000"),
+            (i64::MIN, "0001-01-01 00:00:00.000000"),
+            (i64::MAX, "9999-12-31 23:59:59.999999"),
+        ] {
+            assert_eq!(Moment::of_ms(ms).to_string(), shown, "{ms}");
         }
     }
 

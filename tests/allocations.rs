@@ -73,7 +73,7 @@ fn events_allocate_nothing_in_the_steady_state() {
             json.clear();
             for row in lines.iter().filter(|line| !line.is_empty()) {
                 let Ok(row) = decoder.decode(row) else { continue };
-                if dedupe.judge(row) == Verdict::Stands {
+                if dedupe.judge(row, None) == Verdict::Stands {
                     outbox.event(row).into_iter().for_each(|bundle| input.send(bundle));
                 }
             }

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench over_kafka -- drain   [--events 2000000]
 //! cargo bench --bench over_kafka -- latency [--seconds 20 --held 1000000]
+//! cargo bench --bench over_kafka -- horizon [--events 1000000]
 //! ```
 //!
 //! Shape: a generated university whose events stand in a topic of six partitions. `drain`: events a
@@ -12,12 +13,14 @@
 //! was due to the moment at which a reader of committed records has its enriched record, at 1,
 //! 1,000 and 20,000 events a second, and at 5,000 while all students change and a million records
 //! are corrected; beside it the pass-through with a transaction each 5 ms. Broker, engine, clicks
-//! and reader share the machine.
+//! and reader share the machine. `horizon`: what is held and how large the process is, while more than
+//! ten times a horizon flows through.
 
 #[allow(dead_code)]
 #[path = "../../tests/end_to_end/stack.rs"]
 mod stack;
 
+mod horizon;
 mod latency;
 mod pass_through;
 mod place;
@@ -44,8 +47,11 @@ fn main() -> ExitCode {
     match words.first().map(String::as_str) {
         Some("drain") => drain(number("--events", 2_000_000)),
         Some("latency") => latency::run(number("--seconds", 20), number("--held", 1_000_000)),
+        Some("horizon") => horizon::run(number("--events", 1_000_000)),
         _ => {
-            eprintln!("say what: drain [--events N] or latency [--seconds N --held N]");
+            eprintln!(
+                "say what: drain [--events N], latency [--seconds N --held N], horizon [--events N]"
+            );
             return ExitCode::from(2);
         }
     }

@@ -74,6 +74,8 @@ impl Place {
         );
         fs::write(folder.path().join("place.toml"), config).expect("a file");
         let place = Place { stack, folder, lines, keys };
+        // Records may bear other times than the broker's (`produce_in_their_time`).
+        place.make_topic_with(EVENTS, "CreateTime");
         place.init("bench");
         done(
             tributary()
@@ -93,6 +95,9 @@ impl Place {
     /// The attendance dataflow under another name.
     fn spec(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join(format!("{name}.toml"));
+        if path.exists() {
+            return path;
+        }
         let plain = Path::new(env!("CARGO_MANIFEST_DIR")).join("dataflows/attendance.toml");
         let plain = fs::read_to_string(plain).expect("a spec");
         let named = plain.replace("name = \"attendance\"", &format!("name = \"{name}\""));
@@ -139,9 +144,13 @@ impl Place {
 
     /// Sends an event as the journal does: keyed by its ID.
     pub fn send(&self, producer: &BaseProducer, place: usize) {
-        let (line, key) = (&self.lines[place], &self.keys[place]);
+        self.send_at(producer, &self.keys[place], &self.lines[place], None);
+    }
+
+    fn send_at(&self, producer: &BaseProducer, key: &[u8], line: &[u8], ms: Option<i64>) {
         let partition = xxhash_rust::xxh3::xxh3_64(key) % u64::from(PARTITIONS);
         let mut record = BaseRecord::to(EVENTS).partition(partition as i32).key(key).payload(line);
+        record.timestamp = ms;
         while let Err((_, again)) = producer.send(record) {
             std::thread::sleep(Duration::from_micros(200));
             producer.poll(Duration::ZERO);
@@ -163,10 +172,44 @@ impl Place {
         count
     }
 
+    /// Produces all events, each record with the time at which its event was made; returns how many
+    /// days lie between the first and the last.
+    pub fn produce_in_their_time(&self) -> i64 {
+        let producer = self.producer();
+        let (mut first, mut last) = (i64::MAX, i64::MIN);
+        for (place, (line, key)) in self.lines.iter().zip(&self.keys).enumerate() {
+            let event: Value = serde_json::from_slice(line).expect("events are JSON");
+            let at = event["DATE_CREATE"].as_str().expect("it says when it was made");
+            let at: jiff::civil::DateTime = at.parse().expect("a wall time");
+            let at = at.in_tz("Europe/Moscow").expect("the zone is known").timestamp();
+            let ms = at.as_millisecond();
+            (first, last) = (first.min(ms), last.max(ms));
+            self.send_at(&producer, key, line, Some(ms));
+            if place % 1_000 == 0 {
+                producer.poll(Duration::ZERO);
+            }
+        }
+        producer.flush(Duration::from_secs(120)).expect("the broker takes them");
+        (last - first) / (24 * 60 * 60 * 1_000)
+    }
+
+    /// Gives the spec of a name a horizon.
+    pub fn keep(&self, name: &str, days: Option<u32>) {
+        let path = self.spec(name);
+        let plain = fs::read_to_string(&path).expect("a spec");
+        let more = days.map_or(String::new(), |days| format!("horizon = \"{days}d\"\n"));
+        let written = plain.replace("[events]\n", &format!("[events]\n{more}"));
+        fs::write(&path, written).expect("a file");
+    }
+
     pub fn make_topic(&self, name: &str) {
+        self.make_topic_with(name, "LogAppendTime");
+    }
+
+    fn make_topic_with(&self, name: &str, times: &str) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
         let topic = NewTopic::new(name, PARTITIONS as i32, TopicReplication::Fixed(1))
-            .set("message.timestamp.type", "LogAppendTime");
+            .set("message.timestamp.type", times);
         let made = admin.create_topics([&topic], &AdminOptions::new());
         pollster::block_on(made).expect("the broker answers");
     }
@@ -294,8 +337,16 @@ impl<'p> Engine<'p> {
     }
 
     pub fn peak_mib(&self) -> u64 {
+        self.memory_mib("VmHWM")
+    }
+
+    pub fn rss_mib(&self) -> u64 {
+        self.memory_mib("VmRSS")
+    }
+
+    fn memory_mib(&self, kind: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("it is said");
+        let line = status.lines().find(|line| line.starts_with(kind)).expect("it is said");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
     }
 

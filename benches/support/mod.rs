@@ -144,7 +144,7 @@ impl Engine {
 
     /// An event of the open epoch.
     pub fn event(&mut self, row: &[u8]) {
-        if self.dedupe.judge(row) == Verdict::Stands {
+        if self.dedupe.judge(row, None) == Verdict::Stands {
             self.outbox.event(row).into_iter().for_each(|bundle| self.input.send(bundle));
         }
     }

@@ -67,6 +67,9 @@ fn events(out: &mut String, spec: &Spec) {
         ),
     );
     line(out, &format!("  time   {} in {}", event_column(spec, events.time), events.zone));
+    if let Some(horizon) = events.horizon {
+        line(out, &format!("  kept   {} days back, over Kafka", horizon.days));
+    }
     line(
         out,
         &format!(

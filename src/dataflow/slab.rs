@@ -1,16 +1,19 @@
-//! The slab: packed rows, appended and never moved.
+//! The slab: packed rows, appended and never moved, let go chunk by chunk from the oldest.
 //!
-//! Shape: a row goes in with a header of words, a `RowId` comes out; rows are read by it for ever.
+//! Shape: a row goes in with a header of words, a `RowId` comes out; rows are read by it until they
+//! are let go.
 //!
-//! Invariants: ids grow in the order in which rows were appended; no row moves, so growing copies
-//! nothing; a row lies within one chunk.
+//! Invariants: ids grow in the order in which rows were appended, and begin again from 0 beyond the
+//! greatest: which of two is older is asked of the slab (`order`), never of the numbers; no row
+//! moves, so growing copies nothing; a row lies within one chunk. An id of a row that was let go is
+//! told from those that stand (`has`) as long as the row that names it stands.
 //!
 //! Not here: what words and rows mean (`dataflow::fused`, `dataflow::dedupe`).
 
-use std::num::NonZeroU32;
+use std::{cmp::Ordering, collections::VecDeque, num::NonZeroU32};
 
 /// Where a row stands, in units of `UNIT` bytes: 32 GiB can be told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RowId(NonZeroU32);
 
 impl RowId {
@@ -32,8 +35,13 @@ impl RowId {
 /// Rows begin at multiples of this.
 const UNIT: usize = 8;
 /// Bytes of a chunk; a row that is longer gets a chunk of its own, as long as it needs.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = if cfg!(test) { 1 << 12 } else { 1 << 20 };
 const UNITS_OF_CHUNK: usize = CHUNK / UNIT;
+/// After so many chunks numbers begin again.
+const CHUNKS_OF_CYCLE: usize = (1 << 32) / UNITS_OF_CHUNK;
+/// Once rows were let go, those that stand lie within so many units: half of what can be told
+/// apart.
+const WINDOW: u32 = 1 << 31;
 
 const WORD: usize = size_of::<u32>();
 
@@ -41,19 +49,21 @@ const WORD: usize = size_of::<u32>();
 pub(super) struct Slab {
     header_bytes: usize,
     /// A chunk of a long row is followed by empty ones, so that numbers stay places.
-    chunks: Vec<Vec<u8>>,
+    chunks: VecDeque<Vec<u8>>,
+    /// How many chunks were let go before these.
+    gone: usize,
 }
 
 impl Slab {
     /// An empty slab whose rows have so many words before them.
     pub(super) fn new(header_words: usize) -> Slab {
-        Slab { header_bytes: header_words * WORD, chunks: Vec::new() }
+        Slab { header_bytes: header_words * WORD, chunks: VecDeque::new(), gone: 0 }
     }
 
     /// Appends a row under a header of zeros.
     ///
     /// # Panics
-    /// When 32 GiB are full.
+    /// When 32 GiB are full; once rows were let go, 16 GiB.
     pub(super) fn push(&mut self, row: &[u8]) -> RowId {
         let bytes = (self.header_bytes + row.len()).next_multiple_of(UNIT);
         // The last one with bytes: those behind it belong to its long row.
@@ -65,40 +75,47 @@ impl Slab {
         chunk.resize(start + self.header_bytes, 0);
         chunk.extend_from_slice(row);
         chunk.resize(start + bytes, 0);
-        let number = u32::try_from(place * UNITS_OF_CHUNK + start / UNIT);
-        let number = number.expect("a worker holds at most 32 GiB of rows: use more workers");
-        RowId(NonZeroU32::new(number).expect("the first unit is nobody's"))
+        let most = if self.gone == 0 { CHUNKS_OF_CYCLE } else { WINDOW as usize / UNITS_OF_CHUNK };
+        let gib = (most * CHUNK) >> 30;
+        assert!(place < most, "a worker holds at most {gib} GiB of rows: use more workers");
+        let number = (self.gone + place) % CHUNKS_OF_CYCLE * UNITS_OF_CHUNK + start / UNIT;
+        RowId(NonZeroU32::new(number as u32).expect("the first unit of a cycle is nobody's"))
     }
 
     /// Makes room for so many bytes; returns which chunk has it.
     fn begin_chunk(&mut self, bytes: usize) -> usize {
         let place = self.chunks.len();
-        // The first unit of all is nobody's, since 0 is no row.
-        let used = if place == 0 { UNIT } else { 0 };
+        // The first unit of a cycle is nobody's, since 0 is no row.
+        let used = self.unused(place);
         let length = CHUNK.max(used + bytes);
         let mut chunk = Vec::with_capacity(length);
         chunk.resize(used, 0);
-        self.chunks.push(chunk);
+        self.chunks.push_back(chunk);
         self.chunks.extend((CHUNK..length).step_by(CHUNK).map(|_| Vec::new()));
         place
     }
 
+    /// How many bytes at the begin of a chunk are nobody's.
+    fn unused(&self, place: usize) -> usize {
+        if (self.gone + place).is_multiple_of(CHUNKS_OF_CYCLE) { UNIT } else { 0 }
+    }
+
     /// The row, and whatever stands behind it: its layout knows where it ends.
     pub(super) fn row(&self, id: RowId) -> &[u8] {
-        let (chunk, start) = place(id);
+        let (chunk, start) = self.place(id);
         &self.chunks[chunk][start + self.header_bytes..]
     }
 
     /// A word of the row's header.
     pub(super) fn word(&self, id: RowId, word: usize) -> u32 {
-        let (chunk, start) = place(id);
+        let (chunk, start) = self.place(id);
         let bytes = &self.chunks[chunk][start + word * WORD..][..WORD];
         u32::from_le_bytes(bytes.try_into().expect("a word is 4 bytes"))
     }
 
     /// Sets a word of the row's header.
     pub(super) fn set_word(&mut self, id: RowId, word: usize, value: u32) {
-        let (chunk, start) = place(id);
+        let (chunk, start) = self.place(id);
         self.chunks[chunk][start + word * WORD..][..WORD].copy_from_slice(&value.to_le_bytes());
     }
 
@@ -118,21 +135,69 @@ impl Slab {
         row: Option<RowId>,
         length: impl Fn(&[u8]) -> usize,
     ) -> Option<RowId> {
-        let (mut chunk, mut at) = row.map_or((0, UNIT), |row| {
-            let (chunk, start) = place(row);
+        let (mut chunk, mut at) = row.map_or((0, self.unused(0)), |row| {
+            let (chunk, start) = self.place(row);
             let bytes = self.header_bytes + length(self.row(row));
             (chunk, start + bytes.next_multiple_of(UNIT))
         });
         while at >= self.chunks.get(chunk)?.len() {
-            (chunk, at) = (chunk + 1, 0);
+            chunk += 1;
+            at = self.unused(chunk);
         }
-        RowId::from_word((chunk * UNITS_OF_CHUNK + at / UNIT) as u32)
+        let number = (self.gone + chunk) % CHUNKS_OF_CYCLE * UNITS_OF_CHUNK + at / UNIT;
+        RowId::from_word(number as u32)
     }
-}
 
-fn place(RowId(number): RowId) -> (usize, usize) {
-    let number = number.get() as usize;
-    (number / UNITS_OF_CHUNK, number % UNITS_OF_CHUNK * UNIT)
+    /// Whether a row stands that some row that stands, or that was appended after it, names.
+    pub(super) fn has(&self, id: RowId) -> bool {
+        self.gone == 0 || id.number().wrapping_sub(self.first_number()) < WINDOW
+    }
+
+    /// In which order two rows that stand were appended.
+    pub(super) fn order(&self, row: RowId, other: RowId) -> Ordering {
+        self.place(row).cmp(&self.place(other))
+    }
+
+    /// Whether a row was appended before another; both stand.
+    pub(super) fn is_older(&self, row: RowId, other: RowId) -> bool {
+        self.order(row, other).is_lt()
+    }
+
+    /// The rows of the oldest chunk, where nothing is appended to it any more; `length` says how
+    /// long a row is.
+    pub(super) fn oldest(&self, length: impl Fn(RowId) -> usize) -> Vec<RowId> {
+        let mut rows = Vec::new();
+        if self.chunks.iter().skip(1).all(Vec::is_empty) {
+            return rows;
+        }
+        loop {
+            let last = rows.last().copied();
+            let next = self.following(last, |_| last.map_or(0, &length));
+            match next.filter(|row| self.place(*row).0 == 0) {
+                Some(row) => rows.push(row),
+                None => return rows,
+            }
+        }
+    }
+
+    /// Lets go the oldest chunk, and what belongs to its long row.
+    pub(super) fn let_go_oldest(&mut self) {
+        self.chunks.pop_front();
+        self.gone += 1;
+        while self.chunks.front().is_some_and(Vec::is_empty) {
+            self.chunks.pop_front();
+            self.gone += 1;
+        }
+    }
+
+    fn first_number(&self) -> u32 {
+        (self.gone % CHUNKS_OF_CYCLE * UNITS_OF_CHUNK) as u32
+    }
+
+    fn place(&self, RowId(number): RowId) -> (usize, usize) {
+        let number = number.get().wrapping_sub(self.first_number()) as usize;
+        (number / UNITS_OF_CHUNK, number % UNITS_OF_CHUNK * UNIT)
+    }
 }
 
 #[cfg(test)]
@@ -149,7 +214,8 @@ mod tests {
             row
         };
         let ids: Vec<RowId> = (0..lengths.len()).map(|place| slab.push(&content(place))).collect();
-        assert!(ids.is_sorted());
+        let in_order = |pair: &[RowId]| slab.is_older(pair[0], pair[1]);
+        assert!(ids.windows(2).all(in_order) && !slab.is_older(ids[1], ids[1]));
         for (place, id) in ids.iter().enumerate() {
             slab.set_word(*id, 2, place as u32 + 7);
         }
@@ -159,5 +225,39 @@ mod tests {
         }
         let walked: Vec<RowId> = slab.iter(|row| lengths[usize::from(row[0])]).collect();
         assert_eq!(walked, ids);
+    }
+
+    #[test]
+    fn oldest_rows_go_and_numbers_begin_again() {
+        // Begins a few chunks before numbers do so.
+        let mut slab = Slab { gone: CHUNKS_OF_CYCLE - 3, ..Slab::new(1) };
+        let long = |number: u32| number % 97 == 5;
+        let length = |number: u32| if long(number) { CHUNK + 9 } else { 60 };
+        let number_of = |row: &[u8]| u32::from_le_bytes(row[..4].try_into().unwrap_or_default());
+        let length_of = |row: &[u8]| length(number_of(row));
+        let (mut standing, mut gone) = (VecDeque::new(), Vec::new());
+        for number in 0..2_000_u32 {
+            let mut row = vec![7; length(number)];
+            row[..4].copy_from_slice(&number.to_le_bytes());
+            let id = slab.push(&row);
+            let is_newer = |(last, _): &(RowId, u32)| slab.is_older(*last, id);
+            assert!(standing.back().is_none_or(is_newer));
+            standing.push_back((id, number));
+            if standing.len() > 300 {
+                for row in slab.oldest(|row| length_of(slab.row(row))) {
+                    assert_eq!(standing.pop_front().map(|(id, _)| id), Some(row));
+                    gone.push(row);
+                }
+                slab.let_go_oldest();
+            }
+            let walked: Vec<RowId> = slab.iter(length_of).collect();
+            assert_eq!(walked.len(), standing.len());
+            for (id, number) in &standing {
+                assert!(slab.has(*id));
+                assert_eq!(slab.row(*id)[..4], number.to_le_bytes());
+            }
+            assert!(gone.iter().all(|id| !slab.has(*id)));
+        }
+        assert!(slab.gone > CHUNKS_OF_CYCLE && gone.len() > 1_000);
     }
 }

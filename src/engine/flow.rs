@@ -30,9 +30,9 @@ use crate::{
     reference::Claim,
     row::{Key, Record, Row},
     sink::{Contents, Records, Sealed, Sink, SinkError},
-    source::{Bound, DeadLetter, Input, Place},
+    source::{Bound, DeadLetter, Input, PartitionId, Place},
     spec::{ShardId, Spec},
-    time::{Epoch, Frontier},
+    time::{Epoch, Frontier, Moment},
 };
 
 /// A dataflow on one worker.
@@ -115,6 +115,21 @@ impl FusedFlow {
     /// Says up to where the open epoch holds an input.
     pub(super) fn bound(&mut self, input: Input, bound: Bound) {
         self.outbox.bound(input, bound);
+    }
+
+    /// Says that everything in a partition was read.
+    pub(super) fn at_end(&mut self, partition: PartitionId) {
+        self.outbox.at_end(partition);
+    }
+
+    /// Lets go from now on what is older than the spec's horizon.
+    pub(super) fn keep_within_horizon(&mut self, partitions: u32) {
+        self.state.borrow_mut().keep_within_horizon(partitions);
+    }
+
+    /// Lets go of what is older; returns the moment before which others may do so too.
+    pub(super) fn let_go(&mut self) -> Option<Moment> {
+        self.state.borrow_mut().let_go()
     }
 
     /// Makes all workers hear of the open epoch.

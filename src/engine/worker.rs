@@ -25,6 +25,7 @@ use crate::{
         Source, SourceError, file::FileSource, kafka::KafkaSource,
     },
     spec::{ShardId, Spec},
+    time::Moment,
 };
 
 /// Most bytes that a partition gives to an epoch, beyond a last line: with lines of the greatest
@@ -90,6 +91,8 @@ pub(super) fn reads(worker: &Worker, spec: &Spec, partition: PartitionId) -> boo
 pub(super) struct Partition {
     source: Box<dyn Source>,
     dedupe: Dedupe,
+    /// Whether it was at its end when that was asked last, and nothing came since.
+    was_at_end: bool,
 }
 
 impl Partition {
@@ -105,7 +108,7 @@ impl Partition {
             let id = PartitionId(place as u32);
             if reads(worker, spec, id) {
                 let source = Box::new(FileSource::open(id, path, at_end)?);
-                partitions.push(Partition { source, dedupe: Dedupe::new(spec) });
+                partitions.push(Partition::of(source, spec));
             }
         }
         Ok(partitions)
@@ -118,8 +121,23 @@ impl Partition {
         from: u64,
         spec: &Spec,
     ) -> Partition {
-        let source = Box::new(KafkaSource::new(id, reader, from));
-        Partition { source, dedupe: Dedupe::new(spec) }
+        Partition::of(Box::new(KafkaSource::new(id, reader, from)), spec)
+    }
+
+    fn of(source: Box<dyn Source>, spec: &Spec) -> Partition {
+        Partition { source, dedupe: Dedupe::new(spec), was_at_end: false }
+    }
+
+    /// Whether it has come to its end since this was asked last.
+    pub(super) fn has_come_to_end(&mut self) -> bool {
+        let is_at_end = self.source.is_at_end();
+        let was_at_end = std::mem::replace(&mut self.was_at_end, is_at_end);
+        is_at_end && !was_at_end
+    }
+
+    /// Lets go of what it knows of events that were made before a moment.
+    pub(super) fn let_go(&mut self, before: Moment) {
+        self.dedupe.let_go(before);
     }
 
     /// Reads up to where an earlier run came; `None` lifts that.
@@ -144,22 +162,25 @@ impl Partition {
         flow: &mut impl Flow,
         refuse: &mut dyn FnMut(DeadLetter),
     ) -> Result<Reached, SourceError> {
-        let Partition { source, dedupe } = self;
+        let Partition { source, dedupe, was_at_end } = self;
         let partition = source.partition();
-        source.read(limit, &mut |record| {
+        let reached = source.read(limit, &mut |record| {
             let Record { offset, key, time_ms, bytes } = record;
             let place = Place { partition, offset };
             let refusal = match decoder.decode(bytes) {
-                Ok(row) => match dedupe.judge(row) {
+                Ok(row) => match dedupe.judge(row, time_ms) {
                     Verdict::Stands => return flow.event(place, row),
                     Verdict::Repeats => return,
                     Verdict::Taken => Reason::KeyTaken.into(),
+                    Verdict::Behind => decoder.behind_horizon(),
                 },
                 Err(refusal) => refusal,
             };
             let key = key.map(Box::from);
             refuse(DeadLetter { place, refusal, bytes: bytes.into(), key, time_ms });
-        })
+        })?;
+        *was_at_end &= reached.records == 0;
+        Ok(reached)
     }
 }
 

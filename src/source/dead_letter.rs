@@ -30,13 +30,15 @@ pub enum Reason {
     WrongForm,
     /// A column lies outside its range.
     OutOfRange,
+    /// Made longer before its record was written than the horizon allows.
+    BehindHorizon,
     /// An event with this key and other columns came before.
     KeyTaken,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 10] = [
         Reason::TooLong,
         Reason::NotUtf8,
         Reason::NotJson,
@@ -45,6 +47,7 @@ impl Reason {
         Reason::Missing,
         Reason::WrongForm,
         Reason::OutOfRange,
+        Reason::BehindHorizon,
         Reason::KeyTaken,
     ];
 
@@ -59,6 +62,7 @@ impl Reason {
             Reason::Missing => "missing",
             Reason::WrongForm => "wrong_form",
             Reason::OutOfRange => "out_of_range",
+            Reason::BehindHorizon => "behind_horizon",
             Reason::KeyTaken => "key_taken",
         }
     }

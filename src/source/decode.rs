@@ -53,6 +53,11 @@ impl Decoder {
         Ok(&self.row)
     }
 
+    /// The refusal of an event that was made longer ago than the horizon allows.
+    pub fn behind_horizon(&self) -> Refusal {
+        Refusal { reason: Reason::BehindHorizon, column: Some(self.spec.events.time) }
+    }
+
     /// Decodes an event however its JSON is written.
     fn decode_any(&mut self, event: &[u8]) -> Result<(), Refusal> {
         let events = &self.spec.events;

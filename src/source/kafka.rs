@@ -244,4 +244,8 @@ impl Source for KafkaSource {
     fn is_at_stop(&self) -> bool {
         self.records.is_at_stop()
     }
+
+    fn is_at_end(&self) -> bool {
+        self.records.is_at_end()
+    }
 }

@@ -104,6 +104,11 @@ pub trait Source {
     fn is_at_stop(&self) -> bool {
         false
     }
+
+    /// Whether everything that was there, when this was looked at last, was handed out.
+    fn is_at_end(&self) -> bool {
+        false
+    }
 }
 
 /// A record of an input partition.

@@ -72,6 +72,14 @@ pub struct EventsFile {
     /// Time zone of the wall-clock times in events, by its exact IANA name. It must keep one offset
     /// over the whole range of the time column: where clocks are set back, wall time is ambiguous.
     pub zone: String,
+    /// How long history is kept, in whole days, as "400d", up to 36500. An event that was made
+    /// longer before its record was written is a dead letter; a record that is older than the
+    /// newest by more is corrected no more, and its memory is let go. Without it all is kept. Files
+    /// do not say when their lines were written: over them it changes nothing. Orders of latest
+    /// views must then begin with the time column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[1-9][0-9]{0,4}d$"))]
+    pub horizon: Option<String>,
     /// Longest event in bytes, 64 B to 8 MiB; a longer one is a dead letter. More
     /// admits larger events, and lets one take more memory.
     #[serde(default = "EventsFile::default_bytes_max")]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     row::{ColumnId, Columns, Joined, Key, Kind, Layout, LookupId, Value},
-    time::Day,
+    time::{Day, Moment},
 };
 
 pub use super::file::Corrections;
@@ -66,10 +66,33 @@ pub struct Events {
     pub time: ColumnId,
     /// Zone of its wall-clock times.
     pub zone: String,
+    /// How long history is kept; `None` keeps it for ever.
+    pub horizon: Option<Horizon>,
     /// Longest event, in bytes.
     pub bytes_max: usize,
     /// Deepest nesting.
     pub depth_max: usize,
+}
+
+/// How long history is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    /// In days.
+    pub days: u32,
+    /// How far the events' wall clocks are ahead of UTC, in ms.
+    pub(super) ahead_ms: i64,
+}
+
+impl Horizon {
+    /// How long it is, in ms.
+    pub fn ms(self) -> i64 {
+        i64::from(self.days) * 24 * 60 * 60 * 1_000
+    }
+
+    /// The wall time a horizon before a time in ms since 1970, UTC.
+    pub fn before(self, ms: i64) -> Moment {
+        Moment::of_ms(ms.saturating_add(self.ahead_ms).saturating_sub(self.ms()))
+    }
 }
 
 /// A column of events.

@@ -132,6 +132,25 @@ pub(super) fn check_zone(
     }
 }
 
+/// How far a zone's wall clocks are ahead of UTC, in ms, on a day.
+pub(super) fn offset_ms(zone: &str, on: Day) -> Option<i64> {
+    let zone = TimeZone::get(zone).ok()?;
+    let day = civil::date(on.year() as i16, on.month() as i8, on.day() as i8);
+    let start = zone.to_zoned(day.at(0, 0, 0, 0)).ok()?;
+    Some(i64::from(start.offset().seconds()) * 1_000)
+}
+
+/// The most days of a horizon.
+const HORIZON_DAYS_MAX: u32 = 36_500;
+
+/// Whole days, as "400d".
+pub(super) fn horizon_days(text: &str) -> Option<u32> {
+    let digits = text.strip_suffix('d')?;
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+    let days = is_plain.then(|| digits.parse().ok()).flatten()?;
+    (1..=HORIZON_DAYS_MAX).contains(&days).then_some(days)
+}
+
 /// A kind and its range, as people read it.
 pub fn describe(kind: &Kind) -> String {
     match kind {

@@ -55,6 +55,8 @@ pub enum Rule {
     KeyWithoutShard,
     /// A view's order tells any two events apart.
     OrderNotTotal,
+    /// With a horizon, a view's order begins with the time.
+    OrderNotByTime,
     /// Counts by looked-up columns need corrections.
     NeedsCorrections,
     /// There is something to do: a view, a column, a number.
@@ -63,7 +65,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule, so that tests can show that each has a case.
-    pub const ALL: [Rule; 21] = [
+    pub const ALL: [Rule; 22] = [
         Rule::Toml,
         Rule::UnknownKey,
         Rule::MissingKey,
@@ -83,6 +85,7 @@ impl Rule {
         Rule::UnknownView,
         Rule::KeyWithoutShard,
         Rule::OrderNotTotal,
+        Rule::OrderNotByTime,
         Rule::NeedsCorrections,
         Rule::Empty,
     ];
@@ -109,6 +112,7 @@ impl Rule {
             Rule::UnknownView => "unknown-view",
             Rule::KeyWithoutShard => "key-without-shard",
             Rule::OrderNotTotal => "order-not-total",
+            Rule::OrderNotByTime => "order-not-by-time",
             Rule::NeedsCorrections => "needs-corrections",
             Rule::Empty => "empty",
         }

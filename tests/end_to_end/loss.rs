@@ -33,10 +33,15 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 
 impl Small {
     pub fn new(name: &str) -> Small {
+        Small::with(name, "")
+    }
+
+    /// With this more said of its events.
+    pub fn with(name: &str, more: &str) -> Small {
         let folder = tempfile::tempdir().expect("a folder");
         let spec = format!(
             "name = \"{name}\"\nshards = 4\n\n[events]\nkey = \"ID\"\nshard_key = \"ID\"\n\
-             time = \"AT\"\nzone = \"UTC\"\n\n[events.columns]\n\
+             time = \"AT\"\nzone = \"UTC\"\n{more}\n[events.columns]\n\
              ID = {{ type = \"integer\", range = \"0..1000000\" }}\n\
              AT = {{ type = \"datetime\", range = \"2015-01-01..2149-12-31\" }}\n\n\
              [views.all]\nkind = \"enriched\"\n"

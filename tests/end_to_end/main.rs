@@ -10,6 +10,7 @@ mod docs;
 mod doubt;
 mod game;
 mod history;
+mod horizon;
 mod letters;
 mod loss;
 mod proxy;

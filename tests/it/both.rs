@@ -110,12 +110,13 @@ impl Side {
         match &mut self.inputs {
             Inputs::Fused { input, outbox, dedupe, .. } => {
                 let dedupe = dedupe.entry(place.partition);
-                match dedupe.or_insert_with(|| Dedupe::new(&self.spec)).judge(row) {
+                match dedupe.or_insert_with(|| Dedupe::new(&self.spec)).judge(row, None) {
                     Verdict::Stands => {
                         outbox.event(row).into_iter().for_each(|bundle| input.send(bundle));
                     }
                     Verdict::Repeats => {}
                     Verdict::Taken => self.taken.push((self.epoch, place)),
+                    Verdict::Behind => unreachable!("there is no horizon"),
                 }
             }
             Inputs::Stock { events, .. } => {

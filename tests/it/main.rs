@@ -11,6 +11,7 @@ mod command_line;
 mod dataflow;
 mod follow;
 mod fuzzed;
+mod horizon;
 mod oracle;
 mod orders;
 mod spec;

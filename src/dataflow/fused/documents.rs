@@ -6,7 +6,7 @@
 //! Invariants: of several claims of a key the smallest `_id` has it; a version is a document or
 //! "not known", so a row's version also says which entry it asked; a version is kept while it holds
 //! or a row was sent with it, and until what was sent has been handed on; an entry, while somebody
-//! has its key or a row asked for it.
+//! has its key or a row that stands asked for it.
 //!
 //! Not here: the rows (`state`), which of them are corrected when.
 
@@ -49,7 +49,7 @@ pub(super) struct Entry {
     pub(super) version: VersionId,
     /// The newest row that asks for this key; each names the next older one.
     pub(super) newest: Option<RowId>,
-    /// How many rows ask: that never becomes less.
+    /// How many rows ask.
     pub(super) rows: u32,
     /// The next row to be corrected.
     pub(super) next_to_correct: Option<RowId>,
@@ -183,10 +183,10 @@ impl Documents {
         self.touched = touched;
     }
 
-    /// Forgets an entry whose key nobody has and no row ever asked for.
-    fn forget_if_idle(&mut self, id: EntryId) {
-        let Entry { key, claims, version, rows, .. } = self.entry_mut(id);
-        if !claims.is_empty() || *rows > 0 {
+    /// Forgets an entry whose key nobody has and no row asks for.
+    pub(super) fn forget_if_idle(&mut self, id: EntryId) {
+        let Entry { key, claims, version, rows, waits, .. } = self.entry_mut(id);
+        if !claims.is_empty() || *rows > 0 || *waits {
             return;
         }
         let (hash, version) = (key.hash(), *version);
@@ -219,6 +219,26 @@ impl Documents {
         let Version { entry, rows, .. } = &mut self.versions[version.0 as usize];
         *rows -= 1;
         *rows == 0 && self.entries[entry.0 as usize].version != version
+    }
+
+    /// The entry of a version.
+    pub(super) fn entry_of_version(&mut self, version: VersionId) -> &mut Entry {
+        let id = self.versions[version.0 as usize].entry;
+        self.entry_mut(id)
+    }
+
+    /// A row that was sent with a version is let go, as all older ones of its key were.
+    pub(super) fn let_go(&mut self, row: RowId, version: VersionId) {
+        let id = self.versions[version.0 as usize].entry;
+        if self.release(version) {
+            self.free(version);
+        }
+        let entry = self.entry_mut(id);
+        entry.rows -= 1;
+        if entry.newest == Some(row) {
+            entry.newest = None;
+        }
+        self.forget_if_idle(id);
     }
 
     /// Forgets a version that nobody needs any more.

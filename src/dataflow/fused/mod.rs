@@ -39,7 +39,7 @@ use super::{Diff, count::TallyUpdate};
 use crate::{
     reference::Claim,
     row::Rows,
-    source::{Bound, Input},
+    source::{Bound, Input, PartitionId},
     time::Epoch,
 };
 
@@ -52,6 +52,8 @@ pub struct Bundle {
     pub claims: Vec<(Claim, Diff)>,
     /// Up to where the epoch holds inputs of the sender.
     pub bounds: Vec<(Input, Bound)>,
+    /// Partitions that were read to their end, and of which nothing came since.
+    pub at_end: Vec<PartitionId>,
     /// Keys that a replayed part of the reference log touched.
     pub touched: Vec<Touched>,
     /// The sender was asked to end, so all are to.
@@ -169,8 +171,8 @@ fn work_off(
 ) {
     let mut rows = Vec::with_capacity(bundles.len());
     state.begin_epoch(epoch);
-    for Bundle { events, claims, bounds, touched, end: _ } in bundles {
-        state.reach(bounds);
+    for Bundle { events, claims, bounds, at_end, touched, end: _ } in bundles {
+        state.reach(bounds, at_end);
         touched.into_iter().for_each(|touched| state.touch(touched));
         claims.into_iter().for_each(|(claim, diff)| state.claim(claim, diff));
         rows.push(events);

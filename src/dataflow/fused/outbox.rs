@@ -11,7 +11,7 @@ use super::{Addressed, Bundle, Touched};
 use crate::{
     dataflow::Diff,
     reference::Claim,
-    source::{Bound, Input},
+    source::{Bound, Input, PartitionId},
     spec::{ShardId, Spec},
 };
 
@@ -86,6 +86,11 @@ impl Outbox {
         self.bundles.iter_mut().for_each(|bundle| bundle.bounds.push((input, bound)));
     }
 
+    /// Says to all that everything in a partition was read.
+    pub fn at_end(&mut self, partition: PartitionId) {
+        self.bundles.iter_mut().for_each(|bundle| bundle.at_end.push(partition));
+    }
+
     /// Makes all hear of the open epoch even if it holds nothing: rows that wait have a turn in it.
     pub fn call(&mut self) {
         self.is_call = true;
@@ -100,9 +105,9 @@ impl Outbox {
     pub fn drain(&mut self) -> impl Iterator<Item = Addressed> {
         let is_call = std::mem::take(&mut self.is_call);
         let is_empty = |bundle: &Bundle| {
-            let Bundle { events, claims, bounds, touched, end } = bundle;
+            let Bundle { events, claims, bounds, at_end, touched, end } = bundle;
             let is_empty = events.is_empty() && claims.is_empty() && touched.is_empty();
-            is_empty && bounds.is_empty() && !end
+            is_empty && bounds.is_empty() && at_end.is_empty() && !end
         };
         let bundles = self.bundles.iter_mut().map(std::mem::take).enumerate();
         bundles

@@ -330,6 +330,7 @@ impl<'a> Follower<'a> {
         let mut more = false;
         let Follower { flow, decoder, dead_letters, epoch, .. } = self;
         let metrics = &self.metrics;
+        let has_horizon = flow.state().has_horizon();
         // Another one first each time, so that a long file does not keep the others waiting.
         let others = self.partitions.len().min(1);
         self.partitions.rotate_left(others);
@@ -348,6 +349,9 @@ impl<'a> Follower<'a> {
             };
             let reached = partition.read(limit, decoder, flow, &mut refuse)?;
             more |= reached.more;
+            if has_horizon && partition.has_come_to_end() {
+                flow.at_end(partition.id());
+            }
             if reached.records > 0 {
                 flow.bound(Input::Events(partition.id()), reached.bound);
                 let load = Load { lines: reached.records, bytes: reached.bytes };
@@ -392,6 +396,9 @@ impl<'a> Follower<'a> {
         let frontier = self.flow.frontier();
         while self.unsealed.front().is_some_and(|(epoch, _)| frontier.has_sealed(*epoch)) {
             self.unsealed.pop_front();
+        }
+        if let Some(passed) = self.flow.let_go() {
+            self.partitions.iter_mut().for_each(|partition| partition.let_go(passed));
         }
         self.tell();
         let is_time_to_say = self.output.keep_up(false)?;
@@ -453,6 +460,7 @@ impl Ends {
         let (index, peers) = (worker.index() as u32, worker.peers() as u32);
         let ownership = Ownership { worker: index, of: peers };
         let recovery = Arc::clone(&start.recovery);
+        flow.keep_within_horizon(start.topics.events.partitions);
         let own = (0..spec.shards).filter(|shard| ownership.has(ShardId(*shard)));
         let of_own = |values: &[u64]| own.clone().map(|s| values[usize::from(s)]).min();
         flow.resume(Resume {

@@ -5,7 +5,7 @@ use crate::{
     row::{ColumnId, Kind, Layout},
     spec::{
         file::EventColumnFile,
-        plan::{EventColumn, Events, Origin},
+        plan::{EventColumn, Events, Horizon, Origin},
         terms,
         violation::{Rule, pointer_to},
     },
@@ -35,6 +35,7 @@ impl<'f> Resolver<'f> {
             Some(time) => self.check_time(&kinds[usize::from(time.0)]),
             None => self.check_zone(None),
         }
+        let horizon = self.horizon(time.map(|time| &kinds[usize::from(time.0)]));
         Some(Events {
             columns,
             layout: Layout::new(kinds),
@@ -42,6 +43,7 @@ impl<'f> Resolver<'f> {
             shard_key: shard_key?,
             time: time?,
             zone: written.zone.clone(),
+            horizon,
             bytes_max: written.bytes_max as usize,
             depth_max: usize::from(written.depth_max),
         })
@@ -87,6 +89,20 @@ impl<'f> Resolver<'f> {
             self.findings.at_value(pointer, Rule::OptionalColumn, cause, hint);
         }
         Some(column)
+    }
+
+    fn horizon(&mut self, time: Option<&Kind>) -> Option<Horizon> {
+        let written = self.file.events.horizon.as_deref()?;
+        let Some(days) = terms::horizon_days(written) else {
+            let cause = format!("\"{written}\" is no number of days from 1 to 36500");
+            let hint = Some("written as \"400d\"".to_owned());
+            self.findings.at_value("/events/horizon", Rule::OutOfBounds, cause, hint);
+            return None;
+        };
+        // What is wrong with the time or its zone is reported there.
+        let Some(Kind::Moment { low, .. }) = time else { return None };
+        let ahead_ms = terms::offset_ms(&self.file.events.zone, *low)?;
+        Some(Horizon { days, ahead_ms })
     }
 
     fn check_time(&mut self, kind: &Kind) {

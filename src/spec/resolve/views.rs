@@ -58,6 +58,16 @@ impl<'f> Resolver<'f> {
             let hint = format!("end it with \"{}\"", events.key);
             self.findings.at_value(&order_at, Rule::OrderNotTotal, cause, Some(hint));
         }
+        if events.horizon.is_some()
+            && let Some(first) = order.first().filter(|first| **first != events.time)
+        {
+            let cause = format!("the order begins with \"{first}\", and there is a horizon");
+            let hint = format!(
+                "begin it with \"{}\": else what was let go could still be the latest",
+                events.time
+            );
+            self.findings.at_value(&order_at, Rule::OrderNotByTime, cause, Some(hint));
+        }
         let (key, order) = (self.event_columns(&key_at, key), self.event_columns(&order_at, order));
         Some(ViewKind::Latest { key, order })
     }

@@ -6,7 +6,7 @@
 //!
 //! Invariants: every row stands in `enriched` once, with the versions that were last sent for it
 //! (P1); a correction retracts exactly those (P3); the latest row of a key is the greatest that
-//! came (P4). Rows are never moved or changed but for their header:
+//! came (P4). Rows are never changed but for their header:
 //!
 //! ```text
 //! [next older row of its key, by lookup][version last sent, by lookup][is it latest: a bit a view]
@@ -15,9 +15,10 @@
 //! Not here: when an epoch is complete (`fused`), how records look (`json`).
 //!
 //! In reading order: this file (what an epoch does), `records` (what a sink sees of it), `resends`
-//! (what an earlier run may owe).
+//! (what an earlier run may owe), `release` (what is older than the horizon).
 
 mod records;
+mod release;
 mod resends;
 
 use std::{
@@ -32,7 +33,7 @@ pub use self::{
     resends::{Resume, Touched},
 };
 
-use self::resends::Resends;
+use self::{release::Release, resends::Resends};
 use super::{
     changes::{Changed, Changes},
     documents::{Document, Documents, EntryId, VersionId},
@@ -48,7 +49,7 @@ use crate::{
     },
     reference::Claim,
     row::{Columns, Joined, Key, LookupId},
-    source::{Bound, Input, Vector},
+    source::{Bound, Input, PartitionId, Vector},
     spec::{Corrections, Spec, ViewId, ViewKind, plan::View},
     time::Epoch,
 };
@@ -79,6 +80,8 @@ pub struct State {
     is_recording: bool,
     /// What an earlier run may owe, and is sent again.
     resends: Resends,
+    /// What is let go; `None` keeps everything.
+    release: Option<Release>,
     /// Memory of released epochs.
     spare: Vec<OfEpoch>,
     /// Up to where the inputs are held, and whether that or how much waits is news of the open
@@ -200,6 +203,7 @@ impl State {
             record_from: record.then_some(0),
             is_recording: record,
             resends: Resends::default(),
+            release: None,
             spare: Vec::new(),
             vector: Vector::new(),
             has_news: false,
@@ -326,9 +330,9 @@ impl State {
         if !self.is_recording {
             return;
         }
-        let came_now = self.first_of_epoch.is_some_and(|first| before >= first);
+        let came_now = self.first_of_epoch.is_some_and(|first| !slab.is_older(before, first));
         let place = if came_now {
-            let known = new.binary_search_by_key(&before, |(row, _)| *row);
+            let known = new.binary_search_by(|(row, _)| slab.order(*row, before));
             let (_, place) = new[known.expect("a row that is the latest since this epoch")];
             changes.replace_after(place, id, versions);
             place
@@ -356,8 +360,11 @@ impl State {
     }
 
     /// The open epoch holds inputs up to these offsets.
-    pub(super) fn reach(&mut self, bounds: Vec<(Input, Bound)>) {
+    pub(super) fn reach(&mut self, bounds: Vec<(Input, Bound)>, at_end: Vec<PartitionId>) {
         self.has_news |= !bounds.is_empty();
+        if let Some(release) = &mut self.release {
+            release.reach(&bounds, &at_end);
+        }
         self.vector.extend(bounds);
     }
 
@@ -397,18 +404,19 @@ impl State {
     pub(super) fn correct(&mut self, most: u64) {
         let mut left = most.min(self.waiting_rows);
         self.has_news |= left > 0;
-        while let Some(Waiting { lookup: place, entry, .. }) = self.waiting.front().copied() {
-            let entry = self.lookups[place].entry_mut(entry);
+        while let Some(Waiting { lookup: place, entry: id, .. }) = self.waiting.front().copied() {
+            let entry = self.lookups[place].entry_mut(id);
             let Some(row) = entry.next_to_correct else {
                 entry.waits = false;
+                self.lookups[place].forget_if_idle(id);
                 self.waiting.pop_front();
                 continue;
             };
             if left == 0 {
                 return;
             }
-            let older = self.slab.word(row, self.header.older(place));
-            entry.next_to_correct = RowId::from_word(older);
+            let older = RowId::from_word(self.slab.word(row, self.header.older(place)));
+            entry.next_to_correct = older.filter(|older| self.slab.has(*older));
             entry.left_to_correct -= 1;
             self.waiting_rows -= 1;
             left -= 1;
@@ -418,6 +426,9 @@ impl State {
 
     /// Brings a row to the versions that hold now.
     fn correct_row(&mut self, row: RowId) {
+        if self.is_past(row) {
+            return;
+        }
         let before = versions_of(&self.slab, self.header, row);
         let now = |(place, version): (usize, &VersionId)| self.lookups[place].current(*version);
         let after: Versions = before.iter().enumerate().map(now).collect();

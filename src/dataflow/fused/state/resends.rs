@@ -104,6 +104,11 @@ impl Resends {
         self.resume.everything && !self.is_everything_sent
     }
 
+    /// Whether some rows that are to be sent again were, and others of the same key not yet.
+    pub(super) fn is_amid_rows(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// From which offset on something is owed; `None` where nothing is.
     pub(super) fn owed_from(&self) -> Option<u64> {
         match self.is_everything_owed() {
@@ -182,7 +187,8 @@ impl State {
             let next = resends.next(|step| match step {
                 Step::Begin { lookup, key } => lookups[lookup].find(key)?.newest,
                 Step::Older { lookup, row } => {
-                    RowId::from_word(slab.word(row, header.older(lookup)))
+                    let older = RowId::from_word(slab.word(row, header.older(lookup)));
+                    older.filter(|older| slab.has(*older))
                 }
                 Step::Following { row } => {
                     slab.following(row, |bytes| spec.events.layout.row_bytes(bytes))
@@ -202,8 +208,8 @@ impl State {
 
     /// Records that a row stands as it does, unless the open epoch says so anyway.
     fn send_again(&mut self, row: RowId) {
-        let is_fresh = self.first_of_epoch.is_some_and(|first| row >= first);
-        if is_fresh || !self.resends.is_first_of_epoch(row) {
+        let is_fresh = self.first_of_epoch.is_some_and(|first| !self.slab.is_older(row, first));
+        if is_fresh || self.is_past(row) || !self.resends.is_first_of_epoch(row) {
             return;
         }
         let versions = versions_of(&self.slab, self.header, row);
