@@ -108,6 +108,9 @@ impl KafkaError {
                     Code::LeaderNotAvailable
                         | Code::NotLeaderForPartition
                         | Code::BrokerNotAvailable
+                        // What the client says of a partition that nobody leads; of a topic that is
+                        // not there it says another one.
+                        | Code::UnknownPartition
                         | Code::CoordinatorLoadInProgress
                         | Code::CoordinatorNotAvailable
                         | Code::NotCoordinator

@@ -64,7 +64,7 @@ const OF_A_START: [&str; 6] = [
 /// How long a step may be waited for.
 const STEP_PATIENCE: Duration = Duration::from_secs(60);
 
-fn number(name: &str, usual: u64) -> u64 {
+pub fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).ok().map_or(usual, |text| text.parse().expect("a number"))
 }
 
@@ -88,6 +88,7 @@ fn crashes_change_nothing() {
         // The clicks are to flow through all of it.
         lasts: Duration::from_secs(8 * crashes),
         storms: (crashes / 4) as u32,
+        ..Plan::default()
     };
     let mut game = Game::begin(stack, plan);
     let mut happened: BTreeMap<Fault, u64> = BTreeMap::new();

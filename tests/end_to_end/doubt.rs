@@ -23,7 +23,13 @@ fn ends_of_transactions_that_are_late_lost_or_cut_change_nothing() {
     let told = format!("PROXIED:PLAINTEXT:{}", proxy.port);
     let stack = Stack::with(&["--listener", &told, "--set", "log.cleaner.enable=false"]);
     proxy.stands_for(stack.listener("PROXIED"));
-    let plan = Plan { seed, events: 10_000, lasts: Duration::from_secs(120), storms: 1 };
+    let plan = Plan {
+        seed,
+        events: 10_000,
+        lasts: Duration::from_secs(120),
+        storms: 1,
+        ..Plan::default()
+    };
     let mut game = Game::begin(stack, plan);
     game.engine_at(["--kafka", &format!("127.0.0.1:{}", proxy.port)]);
     let options = ["--atomic-max", "0", "--fuel", "20"];

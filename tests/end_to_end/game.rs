@@ -24,6 +24,8 @@ use nix::{
 };
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     message::Headers,
@@ -61,6 +63,7 @@ struct Pace {
 }
 
 /// What a game is played with.
+#[derive(Default)]
 pub struct Plan {
     pub seed: u64,
     pub events: u64,
@@ -68,6 +71,10 @@ pub struct Plan {
     pub lasts: Duration,
     /// How often all students change, back and forth.
     pub storms: u32,
+    /// The broker that alone has all topics but those of the events, which it has none of.
+    pub outputs_on: Option<i32>,
+    /// How often each click is sent again; then none of them is faulty.
+    pub repeats: u64,
 }
 
 /// A record as a reader sees it.
@@ -131,8 +138,12 @@ impl Game {
         let sizes = [events.to_string(), seed.to_string()];
         let people = ["--students", "300", "--teachers", "20", "--changes", "300"];
         let arguments = ["generate", text(&input), "--events", &sizes[0], "--seed", &sizes[1]];
-        done(tributary(&[&arguments[..], &people].concat(), &log), "generate", &log);
+        let faults = ["--faults", if plan.repeats > 0 { "0" } else { "0.01" }];
+        done(tributary(&[&arguments[..], &people, &faults].concat(), &log), "generate", &log);
         let changes_due = changes_due(&input, &plan);
+        if let Some(broker) = plan.outputs_on {
+            place_topics(stack, &name, broker);
+        }
         let at = ["--kafka", &stack.brokers];
         let partitions = EVENT_PARTITIONS.to_string();
         let init = ["init", text(&spec), "--event-partitions", &partitions];
@@ -143,7 +154,8 @@ impl Game {
         let feed = ["feed", text(&spec), "--documents", text(&documents), "--changes"];
         let feed = tributary(&[&feed[..], &[text(&changes)], &at].concat(), &log);
         let pace = Arc::new(Pace { most: AtomicU64::new(u64::MAX), ..Pace::default() });
-        let flow = Flow { lasts: plan.lasts, changes_due, pace: Arc::clone(&pace) };
+        let flow =
+            Flow { lasts: plan.lasts, repeats: plan.repeats, changes_due, pace: Arc::clone(&pace) };
         let producer = Some(produce(stack, &name, &input, changes, flow));
         let engine_at = ["--kafka".to_owned(), stack.brokers.clone()];
         Game { stack, folder, spec, plan, name, engine_at, feed, producer, pace }
@@ -222,7 +234,8 @@ impl Game {
         let (events, reference) =
             (format!("{}_events", self.name), format!("{}_reference", self.name));
         let wanted = [ends(&events, "read_committed"), ends(&reference, "read_committed")].concat();
-        wait_for("all to be held and nothing to be owed", Duration::from_secs(120), || {
+        let patience = Duration::from_secs(120) + self.plan.lasts;
+        wait_for("all to be held and nothing to be owed", patience, || {
             let mut latest = HashMap::new();
             for record in self.read("progress") {
                 latest.insert(record.key, record.value);
@@ -438,6 +451,7 @@ impl Drop for Run {
 /// What flows besides the clicks, and for how long.
 struct Flow {
     lasts: Duration,
+    repeats: u64,
     changes_due: Vec<(u64, String)>,
     pace: Arc<Pace>,
 }
@@ -489,7 +503,7 @@ fn produce(
     changes: PathBuf,
     flow: Flow,
 ) -> JoinHandle<()> {
-    let Flow { lasts, changes_due, pace } = flow;
+    let Flow { lasts, repeats, changes_due, pace } = flow;
     let topic = format!("{name}_events");
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &stack.brokers)
@@ -507,12 +521,13 @@ fn produce(
         let begin = Instant::now();
         for (number, (event, key)) in events.iter().zip(keys.split(|b| *b == b'\n')).enumerate() {
             let partition = xxhash_rust::xxh3::xxh3_64(key) % u64::from(EVENT_PARTITIONS);
-            let mut record =
-                BaseRecord::to(&topic).partition(partition as i32).key(key).payload(*event);
-
-            while let Err((_, again)) = producer.send(record) {
-                producer.poll(Duration::from_millis(5));
-                record = again;
+            for _ in 0..=repeats {
+                let mut record =
+                    BaseRecord::to(&topic).partition(partition as i32).key(key).payload(*event);
+                while let Err((_, again)) = producer.send(record) {
+                    producer.poll(Duration::from_millis(5));
+                    record = again;
+                }
             }
             let is_hurry = pace.is_hurry.load(Ordering::Relaxed);
             if number as u64 >= pace.most.load(Ordering::Relaxed) && !is_hurry {
@@ -536,6 +551,40 @@ fn produce(
         drop(file);
         pace.is_done.store(true, Ordering::Relaxed);
     })
+}
+
+/// Makes the topics of a dataflow before it does so itself: those of the events on the first two
+/// brokers, all others on one alone.
+fn place_topics(stack: &Stack, name: &str, broker: i32) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &stack.brokers).create().expect("a client");
+    let made = |topic: NewTopic<'_>| {
+        let made = pollster::block_on(admin.create_topics([&topic], &AdminOptions::new()));
+        made.expect("the broker answers")[0].as_ref().expect("it is made");
+    };
+    let elsewhere: Vec<&[i32]> = vec![&[1], &[2], &[1], &[2], &[1], &[2]];
+    let events = format!("{name}_events");
+    made(NewTopic::new(&events, EVENT_PARTITIONS as i32, TopicReplication::Variable(&elsewhere)));
+    let here = [broker];
+    for (topic, partitions, policy) in [
+        ("reference", 1, "compact"),
+        ("enriched", 6, "compact"),
+        ("latest", 6, "compact"),
+        ("dead_letters", 6, "delete"),
+        ("progress", 1, "compact"),
+        ("lead", 1, "compact"),
+        ("replayed", 1, "compact"),
+    ] {
+        let topic = format!("{name}_{topic}");
+        let all: Vec<&[i32]> = vec![&here; partitions];
+        let topic = NewTopic::new(&topic, partitions as i32, TopicReplication::Variable(&all))
+            .set("cleanup.policy", policy)
+            .set("message.timestamp.type", "LogAppendTime")
+            .set("min.compaction.lag.ms", "604800000")
+            .set("min.insync.replicas", "1")
+            .set("max.message.bytes", "16777216");
+        made(topic);
+    }
 }
 
 fn reader(brokers: &str, isolation: &str) -> BaseConsumer {

@@ -57,7 +57,7 @@ fn letters_are_listed_shown_repaired_and_brought_back_once() {
 }
 
 /// Asks over HTTP; returns the status and all that was said.
-fn get(port: u16, path: &str, more: &str) -> Option<(u16, String)> {
+pub fn get(port: u16, path: &str, more: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}\r\n");
     stream.write_all(request.as_bytes()).ok()?;

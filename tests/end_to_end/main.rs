@@ -13,6 +13,7 @@ mod history;
 mod horizon;
 mod letters;
 mod loss;
+mod outage;
 mod proxy;
 mod secure;
 mod stack;

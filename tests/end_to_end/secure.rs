@@ -90,8 +90,13 @@ fn sasl_ssl_lets_in_who_may_and_says_why_not() {
         file
     };
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
-    let plan =
-        Plan { seed: now % 1_000_000, events: 3_000, lasts: Duration::from_secs(20), storms: 1 };
+    let plan = Plan {
+        seed: now % 1_000_000,
+        events: 3_000,
+        lasts: Duration::from_secs(20),
+        storms: 1,
+        ..Plan::default()
+    };
     println!("seed {}", plan.seed);
     let mut game = Game::begin(stack, plan);
     for (listener, ca, user, password, because, remedy) in [

@@ -1,0 +1,94 @@
+//! An outage: the broker of all outputs is gone while events go on coming in on others (P9). What
+//! cannot be written is not read, so memory stays what it was; afterwards all is caught up.
+//!
+//! The whole of it: `OUTAGE=600 RATE=20000 REPEATS=9 cargo test --release --features failpoints
+//! --test end_to_end outage -- --nocapture`.
+
+use std::{
+    fs,
+    net::TcpListener,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    crashes::number,
+    game::{Game, Plan, wait_for},
+    letters::get,
+    stack::Stack,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// So long after the outage began nothing more may be read.
+const UNTIL_REST: Duration = Duration::from_secs(8);
+
+/// What the process may grow by while it rests, in MiB: answers to who asks how it is.
+const GROWTH_MAX: u64 = 32;
+
+#[test]
+fn memory_is_bounded_while_outputs_are_gone() {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
+    let seed = number("SEED", now % 1_000_000);
+    let (outage, rate, repeats) =
+        (number("OUTAGE", 12), number("RATE", 1_000), number("REPEATS", 0));
+    println!("SEED={seed}");
+    let stack = Stack::with(&["--brokers", "3", "--set", "log.cleaner.enable=false"]);
+    let lasts = Duration::from_secs(outage + 20);
+    let plan = Plan {
+        seed,
+        events: rate * lasts.as_secs() / (repeats + 1),
+        lasts,
+        storms: 1,
+        outputs_on: Some(3),
+        repeats,
+    };
+    let mut game = Game::begin(stack, plan);
+    let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = held.local_addr().expect("it is bound").port();
+    drop(held);
+    let mut run = game.start(1, 2, &["--http", &format!("127.0.0.1:{port}")]);
+    wait_for("something to be committed", PATIENCE, || {
+        assert!(!run.has_ended(), "{}", run.said());
+        game.read("enriched").len() > 1_000
+    });
+    let lines = || {
+        let (_, said) = get(port, "/metrics", "").expect("it answers");
+        let line = said.lines().find(|line| line.starts_with("tributary_event_lines_total "));
+        let value = line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        value.expect("it says how many it has read")
+    };
+    stack.command("kill 3");
+    let begin = Instant::now();
+    assert!(!game.is_produced());
+    thread::sleep(UNTIL_REST);
+    let (rested, small) = (lines(), memory_mib(&run));
+    let mut peak = small;
+    while begin.elapsed() < Duration::from_secs(outage) {
+        thread::sleep(Duration::from_millis(200));
+        assert!(!run.has_ended(), "{}", run.said());
+        peak = peak.max(memory_mib(&run));
+    }
+    assert_eq!(lines(), rested, "nothing is read that cannot be written");
+    assert!(!game.is_produced(), "events came in through all of it");
+    assert!(peak <= small + GROWTH_MAX, "{small} MiB grew to {peak}");
+    stack.command("start 3");
+    game.settle();
+    let all = lines();
+    assert!(all > rested, "what came in meanwhile was read");
+    let caught_up = memory_mib(&run);
+    run.end();
+    let records = game.judge();
+    println!(
+        "{outage} s at {rate} a second: {rested} of {all} lines read before, {small} MiB then, at \
+         most {peak} meanwhile, {caught_up} once caught up; {records} records"
+    );
+}
+
+/// What the engine's process has of memory.
+fn memory_mib(run: &crate::game::Run) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", run.processes[0].id()));
+    let status = status.expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("it is said");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("KiB") / 1024
+}
