@@ -209,7 +209,9 @@ impl Place {
     fn make_topic_with(&self, name: &str, times: &str) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
         let topic = NewTopic::new(name, PARTITIONS as i32, TopicReplication::Fixed(1))
-            .set("message.timestamp.type", times);
+            .set("message.timestamp.type", times)
+            // Records that say that they are old stay too.
+            .set("retention.ms", "-1");
         let made = admin.create_topics([&topic], &AdminOptions::new());
         pollster::block_on(made).expect("the broker answers");
     }
