@@ -20,7 +20,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// So long after the outage began nothing more may be read.
+/// So long after the outage began what may be in flight is, and memory is to stand.
 const UNTIL_REST: Duration = Duration::from_secs(8);
 
 /// What the process may grow by while it rests, in MiB: answers to who asks how it is.
