@@ -78,7 +78,6 @@ pub struct EventsFile {
     /// do not say when their lines were written: over them it changes nothing. Orders of latest
     /// views must then begin with the time column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^[1-9][0-9]{0,4}d$"))]
     pub horizon: Option<String>,
     /// Longest event in bytes, 64 B to 8 MiB; a longer one is a dead letter. More
     /// admits larger events, and lets one take more memory.

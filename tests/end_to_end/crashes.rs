@@ -14,7 +14,7 @@ use rand_xoshiro::{
 };
 
 use crate::{
-    game::{Game, Plan, wait_for},
+    game::{Game, Plan, number, seed, wait_for},
     stack::Stack,
 };
 
@@ -64,15 +64,9 @@ const OF_A_START: [&str; 6] = [
 /// How long a step may be waited for.
 const STEP_PATIENCE: Duration = Duration::from_secs(60);
 
-pub fn number(name: &str, usual: u64) -> u64 {
-    std::env::var(name).ok().map_or(usual, |text| text.parse().expect("a number"))
-}
-
 #[test]
 fn crashes_change_nothing() {
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
-    let seed = number("SEED", now % 1_000_000);
-    println!("SEED={seed}");
+    let seed = seed();
     let mut faults = FAULTS.to_vec();
     if cfg!(feature = "failpoints") {
         faults.extend(STEPS);
@@ -176,8 +170,8 @@ fn crashes_change_nothing() {
     let is_whole = crashes >= faults.len() as u64;
     assert!(!is_whole || faults.iter().all(|fault| happened.contains_key(fault)), "{happened:?}");
     assert!(amid_corrections > 0 || crashes < 8, "no crash came while corrections were owed");
-    let last = game.start(1, 2, &["--atomic-max", "0", "--fuel", "50"]);
-    game.settle();
+    let mut last = game.start(1, 2, &["--atomic-max", "0", "--fuel", "50"]);
+    game.settle(&mut last);
     last.end();
     let records = game.judge();
     println!("{happened:?}; {amid_corrections} while corrections were owed; {records} records");

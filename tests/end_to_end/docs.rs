@@ -11,10 +11,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{
-    game::{read, wait_for},
-    stack::project,
-};
+use crate::{game::wait_for, stack::project, topics::read};
 
 #[test]
 fn commands_of_the_page_on_kafka_work() {

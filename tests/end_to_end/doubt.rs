@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    game::{Game, Plan, wait_for},
+    game::{Game, Plan, seed, wait_for},
     proxy::{Proxy, Trick},
     stack::Stack,
 };
@@ -16,15 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn ends_of_transactions_that_are_late_lost_or_cut_change_nothing() {
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
-    let seed = now % 1_000_000;
-    println!("seed {seed}");
     let proxy = Proxy::start();
     let told = format!("PROXIED:PLAINTEXT:{}", proxy.port);
     let stack = Stack::with(&["--listener", &told, "--set", "log.cleaner.enable=false"]);
     proxy.stands_for(stack.listener("PROXIED"));
     let plan = Plan {
-        seed,
+        seed: seed(),
         events: 10_000,
         lasts: Duration::from_secs(120),
         storms: 1,
@@ -73,7 +70,7 @@ fn ends_of_transactions_that_are_late_lost_or_cut_change_nothing() {
             game.read("progress").len() > progress || game.is_produced()
         });
     }
-    game.settle();
+    game.settle(&mut run);
     run.end();
     let records = game.judge();
     println!("{records} records");

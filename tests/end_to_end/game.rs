@@ -23,20 +23,16 @@ use nix::{
     unistd::Pid,
 };
 use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
-    message::Headers,
+    ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::stack::{Stack, project};
-
-const EVENT_PARTITIONS: u32 = 6;
+use crate::{
+    stack::{Stack, project},
+    topics::{EVENT_PARTITIONS, Seen, ends, place_topics, read},
+};
 
 /// A game that is on.
 pub struct Game {
@@ -77,15 +73,6 @@ pub struct Plan {
     pub repeats: u64,
 }
 
-/// A record as a reader sees it.
-pub struct Seen {
-    pub partition: u32,
-    pub offset: u64,
-    pub key: Vec<u8>,
-    pub value: Vec<u8>,
-    pub headers: BTreeMap<String, String>,
-}
-
 /// A run of the engine: one process, or several.
 pub struct Run {
     pub processes: Vec<Child>,
@@ -117,6 +104,19 @@ pub fn wait_for(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool)
         assert!(begin.elapsed() < patience, "waited {patience:?} for {what}");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A number that the environment may name.
+pub fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().map_or(usual, |text| text.parse().expect("a number"))
+}
+
+/// The seed of a game: that of the environment, or a new one; it is said.
+pub fn seed() -> u64 {
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
+    let seed = number("SEED", now % 1_000_000);
+    println!("SEED={seed}");
+    seed
 }
 
 fn text(path: &Path) -> &str {
@@ -221,13 +221,18 @@ impl Game {
         Run { processes: (0..processes).map(process).collect(), log }
     }
 
+    /// What all runs of the game said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// All committed records of a topic, by partition in order.
     pub fn read(&self, topic: &str) -> Vec<Seen> {
         read(&self.stack.brokers, &format!("{}_{topic}", self.name))
     }
 
     /// Waits until the outputs are those of all that was produced, and nothing more comes.
-    pub fn settle(&mut self) {
+    pub fn settle(&mut self, run: &mut Run) {
         self.pace.is_hurry.store(true, Ordering::Relaxed);
         self.producer.take().expect("a game is settled once").join().expect("it produces");
         let ends = |topic: &str, isolation| ends(&self.stack.brokers, topic, isolation);
@@ -236,6 +241,7 @@ impl Game {
         let wanted = [ends(&events, "read_committed"), ends(&reference, "read_committed")].concat();
         let patience = Duration::from_secs(120) + self.plan.lasts;
         wait_for("all to be held and nothing to be owed", patience, || {
+            assert!(!run.has_ended(), "the engine goes on");
             let mut latest = HashMap::new();
             for record in self.read("progress") {
                 latest.insert(record.key, record.value);
@@ -306,7 +312,7 @@ impl Game {
             words.extend(days.filter(|day| day.len() == 10));
         }
         assert!(words.len() > 100, "{} words to look for", words.len());
-        let mut said = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let mut said = self.said();
         for path in fs::read_dir(self.folder.path().join("metrics")).into_iter().flatten() {
             said += &fs::read_to_string(path.expect("a file").path()).expect("metrics are text");
         }
@@ -382,6 +388,13 @@ impl Drop for Game {
     fn drop(&mut self) {
         let _ = self.feed.kill();
         let _ = self.feed.wait();
+        if thread::panicking() {
+            println!("what was said last:");
+            let said = self.said();
+            let lines: Vec<&str> = said.lines().collect();
+            let from = lines.len().saturating_sub(100);
+            lines[from..].iter().for_each(|line| println!("{line}"));
+        }
     }
 }
 
@@ -551,118 +564,4 @@ fn produce(
         drop(file);
         pace.is_done.store(true, Ordering::Relaxed);
     })
-}
-
-/// Makes the topics of a dataflow before it does so itself: those of the events on the first two
-/// brokers, all others on one alone.
-fn place_topics(stack: &Stack, name: &str, broker: i32) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &stack.brokers).create().expect("a client");
-    let made = |topic: NewTopic<'_>| {
-        let made = pollster::block_on(admin.create_topics([&topic], &AdminOptions::new()));
-        made.expect("the broker answers")[0].as_ref().expect("it is made");
-    };
-    let elsewhere: Vec<&[i32]> = vec![&[1], &[2], &[1], &[2], &[1], &[2]];
-    let events = format!("{name}_events");
-    made(NewTopic::new(&events, EVENT_PARTITIONS as i32, TopicReplication::Variable(&elsewhere)));
-    let here = [broker];
-    for (topic, partitions, policy) in [
-        ("reference", 1, "compact"),
-        ("enriched", 6, "compact"),
-        ("latest", 6, "compact"),
-        ("dead_letters", 6, "delete"),
-        ("progress", 1, "compact"),
-        ("lead", 1, "compact"),
-        ("replayed", 1, "compact"),
-    ] {
-        let topic = format!("{name}_{topic}");
-        let all: Vec<&[i32]> = vec![&here; partitions];
-        let topic = NewTopic::new(&topic, partitions as i32, TopicReplication::Variable(&all))
-            .set("cleanup.policy", policy)
-            .set("message.timestamp.type", "LogAppendTime")
-            .set("min.compaction.lag.ms", "604800000")
-            .set("min.insync.replicas", "1")
-            .set("max.message.bytes", "16777216");
-        made(topic);
-    }
-}
-
-fn reader(brokers: &str, isolation: &str) -> BaseConsumer {
-    ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("group.id", "reader")
-        .set("isolation.level", isolation)
-        .set("enable.partition.eof", "true")
-        .set("enable.auto.commit", "false")
-        .create()
-        .expect("a reader")
-}
-
-fn partitions(reader: &BaseConsumer, topic: &str) -> Vec<i32> {
-    let patience = Duration::from_secs(10);
-    let found = reader.fetch_metadata(Some(topic), patience).expect("the broker answers");
-    found.topics()[0].partitions().iter().map(|partition| partition.id()).collect()
-}
-
-/// Where the partitions of a topic end.
-fn ends(brokers: &str, topic: &str, isolation: &str) -> Vec<u64> {
-    let reader = reader(brokers, isolation);
-    let end = |partition| {
-        let (begin, patience) = (Instant::now(), Duration::from_secs(10));
-        loop {
-            match reader.fetch_watermarks(topic, partition, patience) {
-                Ok((_, end)) => return end as u64,
-                // A broker that has just begun leads nothing yet.
-                Err(error) => assert!(begin.elapsed() < patience, "{topic}: {error}"),
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-    };
-    partitions(&reader, topic).into_iter().map(end).collect()
-}
-
-/// All records of a topic that were committed when this was called, some later ones among them.
-pub fn read(brokers: &str, topic: &str) -> Vec<Seen> {
-    let reader = reader(brokers, "read_committed");
-    let mut wanted = TopicPartitionList::new();
-    let partitions = partitions(&reader, topic);
-    for partition in &partitions {
-        wanted.add_partition_offset(topic, *partition, Offset::Beginning).expect("a partition");
-    }
-    // Where others go on writing, the end that the library tells of may never come.
-    let mut open: BTreeMap<i32, u64> =
-        partitions.into_iter().zip(ends(brokers, topic, "read_committed")).collect();
-    open.retain(|_, end| *end > 0);
-    reader.assign(&wanted).expect("they can be read");
-    let mut seen = Vec::new();
-    let begin = Instant::now();
-    while !open.is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "{topic} is not read within a minute");
-        match reader.poll(Duration::from_millis(100)) {
-            None => {}
-            Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
-            // The reader overcomes a broker that goes and comes.
-            Some(Err(_)) => {}
-            Some(Ok(message)) => {
-                let next = message.offset() as u64 + 1;
-                if open.get(&message.partition()).is_some_and(|end| next >= *end) {
-                    open.remove(&message.partition());
-                }
-                let headers = message.headers().map(|headers| {
-                    let text = |value: Option<&[u8]>| {
-                        String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
-                    };
-                    headers.iter().map(|h| (h.key.to_owned(), text(h.value))).collect()
-                });
-                seen.push(Seen {
-                    partition: message.partition() as u32,
-                    offset: message.offset() as u64,
-                    key: message.key().unwrap_or_default().to_vec(),
-                    value: message.payload().unwrap_or_default().to_vec(),
-                    headers: headers.unwrap_or_default(),
-                });
-            }
-        }
-    }
-    seen
 }

@@ -15,10 +15,7 @@ use tributary::{
     spec::Spec,
 };
 
-use crate::{
-    game::{Game, Seen},
-    stack::project,
-};
+use crate::{game::Game, stack::project, topics::Seen};
 
 impl Game {
     /// Judges so many sealed epochs, drawn by the game's seed; returns what the judge says.

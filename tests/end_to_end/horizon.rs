@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     game::wait_for,
-    loss::{PATIENCE, Small},
+    small::{PATIENCE, Small},
 };
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     game::wait_for,
-    loss::{PATIENCE, Small},
+    small::{PATIENCE, Small},
 };
 
 #[test]
@@ -78,7 +78,7 @@ fn a_process_says_how_it_is_and_status_how_far_the_dataflow_is() {
     fs::write(&token, "hush\n").expect("a file");
     let address = format!("127.0.0.1:{port}");
     let options = ["--http", &address, "--http-token", token.to_str().expect("UTF-8")];
-    let mut engine = small.start(&options);
+    let engine = small.start(&options);
     wait_for("the engine to be ready", PATIENCE, || {
         get(port, "/readyz", "").is_some_and(|(status, _)| status == 200)
     });
@@ -105,8 +105,7 @@ fn a_process_says_how_it_is_and_status_how_far_the_dataflow_is() {
     let lags = parsed["inputs"].as_array().expect("it has inputs");
     assert!(lags.len() == 2 && lags.iter().all(|input| input["lag"] == 0), "{said}");
     assert_eq!(parsed["writers"].as_array().map(Vec::len), Some(1), "{said}");
-    engine.kill().expect("it runs");
-    engine.wait().expect("it was started");
+    drop(engine);
     let open = ["run", "--http", "0.0.0.0:9464"];
     let (code, said) = small.tributary(&open);
     assert!(code == Some(2) && said.contains("--http-token"), "{said}");

@@ -16,4 +16,6 @@ mod loss;
 mod outage;
 mod proxy;
 mod secure;
+mod small;
 mod stack;
+mod topics;

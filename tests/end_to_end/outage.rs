@@ -12,8 +12,7 @@ use std::{
 };
 
 use crate::{
-    crashes::number,
-    game::{Game, Plan, wait_for},
+    game::{Game, Plan, number, seed, wait_for},
     letters::get,
     stack::Stack,
 };
@@ -28,15 +27,12 @@ const GROWTH_MAX: u64 = 32;
 
 #[test]
 fn memory_is_bounded_while_outputs_are_gone() {
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
-    let seed = number("SEED", now % 1_000_000);
     let (outage, rate, repeats) =
         (number("OUTAGE", 12), number("RATE", 1_000), number("REPEATS", 0));
-    println!("SEED={seed}");
     let stack = Stack::with(&["--brokers", "3", "--set", "log.cleaner.enable=false"]);
     let lasts = Duration::from_secs(outage) + PATIENCE;
     let plan = Plan {
-        seed,
+        seed: seed(),
         events: rate * lasts.as_secs() / (repeats + 1),
         lasts,
         storms: 1,
@@ -79,7 +75,7 @@ fn memory_is_bounded_while_outputs_are_gone() {
     assert!(!game.is_produced(), "events came in through all of it");
     assert!(peak <= small + GROWTH_MAX, "{small} MiB grew to {peak}");
     stack.command("start 3");
-    game.settle();
+    game.settle(&mut run);
     let all = lines();
     assert!(all > rested, "what came in meanwhile was read");
     let caught_up = memory_mib(&run);

@@ -138,7 +138,8 @@ class Cluster:
             more["more_advertised"] += f",{name}://127.0.0.1:{told[0] if told else port}"
             more["more_protocols"] += f",{name}:{protocol}"
         voters = ",".join(f"{n + 1}@127.0.0.1:{ports[2 * n + 1]}" for n in range(brokers))
-        identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # One that begins with a hyphen would be taken for an option.
+        identity = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:].rstrip("=")
         (self.folder / "log4j.properties").write_text(LOGGING)
         for n in range(brokers):
             node = self.folder / str(n + 1)

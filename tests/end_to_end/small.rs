@@ -1,0 +1,179 @@
+//! A small dataflow over the brokers that tests share, without lookups and a judge.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Child, Command},
+    thread,
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+
+use crate::{
+    game::wait_for,
+    stack::{Stack, project},
+    topics::{Seen, read},
+};
+
+/// A small dataflow with topics of its own, and no lookups.
+pub struct Small {
+    pub name: String,
+    pub folder: tempfile::TempDir,
+    pub admin: AdminClient<DefaultClientContext>,
+}
+
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn now<T>(future: impl Future<Output = T>) -> T {
+    pollster::block_on(future)
+}
+
+impl Small {
+    pub fn new(name: &str) -> Small {
+        Small::with(name, "")
+    }
+
+    /// With this more said of its events.
+    pub fn with(name: &str, more: &str) -> Small {
+        let folder = tempfile::tempdir().expect("a folder");
+        let spec = format!(
+            "name = \"{name}\"\nshards = 4\n\n[events]\nkey = \"ID\"\nshard_key = \"ID\"\n\
+             time = \"AT\"\nzone = \"UTC\"\n{more}\n[events.columns]\n\
+             ID = {{ type = \"integer\", range = \"0..1000000\" }}\n\
+             AT = {{ type = \"datetime\", range = \"2015-01-01..2149-12-31\" }}\n\n\
+             [views.all]\nkind = \"enriched\"\n"
+        );
+        fs::write(folder.path().join("spec.toml"), spec).expect("a spec");
+        let brokers = &Stack::get().brokers;
+        let admin = ClientConfig::new().set("bootstrap.servers", brokers).create();
+        let small = Small { name: name.to_owned(), folder, admin: admin.expect("a client") };
+        let (code, said) = small.tributary(&["init", "--event-partitions", "2"]);
+        assert_eq!(code, Some(0), "{said}");
+        small
+    }
+
+    pub fn events(&self) -> String {
+        format!("{}_events", self.name)
+    }
+
+    /// Runs a command to its end; returns what it says on both its outputs.
+    pub fn tributary(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let spec = self.folder.path().join("spec.toml");
+        let done = Command::new(env!("CARGO_BIN_EXE_tributary"))
+            .args(arguments[0].split(' '))
+            .arg(spec)
+            .args(["--kafka", &Stack::get().brokers])
+            .args(&arguments[1..])
+            .current_dir(project("."))
+            .output()
+            .expect("it can be started");
+        let said = [done.stdout, done.stderr].concat();
+        (done.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Starts the engine.
+    pub fn start(&self, options: &[&str]) -> Engine {
+        let log = self.folder.path().join("log");
+        let said = File::create(&log).expect("a log");
+        let process = Command::new(env!("CARGO_BIN_EXE_tributary"))
+            .arg("run")
+            .arg(self.folder.path().join("spec.toml"))
+            .args(["--kafka", &Stack::get().brokers])
+            .args(options)
+            .current_dir(project("."))
+            .stderr(said)
+            .spawn()
+            .expect("it can be started");
+        Engine { process, log }
+    }
+
+    /// All committed records of one of its topics.
+    pub fn read(&self, topic: &str) -> Vec<Seen> {
+        read(&Stack::get().brokers, &format!("{}_{topic}", self.name))
+    }
+
+    /// Runs the engine until so many records stand in the view, then kills it.
+    pub fn run_until(&self, records: usize, options: &[&str]) {
+        let mut engine = self.start(options);
+        wait_for("the records", PATIENCE, || {
+            assert_eq!(engine.code(), None, "it goes on");
+            self.read("all").len() >= records
+        });
+    }
+
+    /// Writes events with these IDs to a partition.
+    pub fn produce(&self, partition: i32, ids: std::ops::Range<u32>) {
+        self.send(partition, &ids.map(Small::event).collect::<Vec<_>>());
+    }
+
+    /// An event with this ID, and the ID.
+    pub fn event(id: u32) -> (u32, Vec<u8>) {
+        (id, format!("{{\"ID\":{id},\"AT\":\"2025-06-01 10:00:00\"}}").into_bytes())
+    }
+
+    pub fn producer(&self) -> BaseProducer {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &Stack::get().brokers).set("linger.ms", "0");
+        client.create().expect("a producer")
+    }
+
+    /// Writes records, each with the number of its key, to a partition.
+    pub fn send(&self, partition: i32, records: &[(u32, Vec<u8>)]) {
+        self.send_by(&self.producer(), partition, records);
+    }
+
+    /// The same by a producer that is there already.
+    pub fn send_by(&self, producer: &BaseProducer, partition: i32, records: &[(u32, Vec<u8>)]) {
+        for (id, event) in records {
+            let (key, topic) = (id.to_string(), self.events());
+            let record = BaseRecord::to(&topic).partition(partition).key(&key).payload(event);
+            assert!(producer.send(record).is_ok(), "the queue is empty");
+        }
+        producer.flush(PATIENCE).expect("the broker takes them");
+    }
+
+    pub fn make(&self, partitions: i32) {
+        let topic = self.events();
+        let topic = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
+        let topic = topic.set("message.timestamp.type", "LogAppendTime");
+        wait_for("the topic to be made", PATIENCE, || {
+            let made = now(self.admin.create_topics([&topic], &AdminOptions::new()));
+            made.expect("the broker answers")[0].is_ok()
+        });
+    }
+}
+
+/// An engine that runs, and is killed when nobody watches it any more.
+pub struct Engine {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Engine {
+    /// The exit code, once it has ended.
+    pub fn code(&mut self) -> Option<i32> {
+        let ended = self.process.try_wait().expect("it was started");
+        ended.map(|status| status.code().unwrap_or(-1))
+    }
+
+    /// What it has said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if thread::panicking() {
+            println!("what was said:\n{}", self.said());
+        }
+    }
+}
