@@ -39,6 +39,15 @@ pub enum RecoveryError {
         /// The greater.
         later: Epoch,
     },
+    /// Two vectors are recorded for one epoch.
+    #[error(
+        "the progress of epoch {epoch} was recorded with two vectors; did two clusters write under \
+         one name?"
+    )]
+    Ambiguous {
+        /// The epoch.
+        epoch: Epoch,
+    },
 }
 
 impl Recovery {
@@ -59,6 +68,10 @@ impl Recovery {
         let mut chain: Vec<(Epoch, Vector)> =
             latest.iter().flatten().map(|record| (record.epoch, record.vector())).collect();
         chain.sort_by_key(|(epoch, _)| *epoch);
+        let is_other = |pair: &&[(Epoch, Vector)]| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1;
+        if let Some([(epoch, _), _]) = chain.windows(2).find(is_other) {
+            return Err(RecoveryError::Ambiguous { epoch: *epoch });
+        }
         chain.dedup_by_key(|(epoch, _)| *epoch);
         for pair in chain.windows(2) {
             let [(earlier, less), (later, more)] = pair else { unreachable!("windows of two") };
@@ -143,6 +156,9 @@ mod tests {
         let records = [progress(0, 2, 10, [5, 9], 0), progress(1, 2, 12, [6, 5], 0)];
         let refused = Recovery::of(&records, 2).expect_err("each holds more than the other");
         assert!(refused.to_string().contains("10 and 12"), "{refused}");
+        let records = [progress(0, 2, 10, [5, 9], 0), progress(1, 2, 10, [5, 8], 0)];
+        let refused = Recovery::of(&records, 2).expect_err("an epoch has one vector");
+        assert!(refused.to_string().contains("epoch 10"), "{refused}");
     }
 
     #[test]

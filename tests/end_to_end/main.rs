@@ -3,7 +3,8 @@
 //! `cargo test --release --test end_to_end` plays a sample; with `--features failpoints` processes
 //! also die at each named step. The whole game:
 //! `EVENTS=200000 CRASHES=44 cargo test --release --features failpoints --test end_to_end crashes`.
-//! A run prints its seed; `SEED=n` draws the same faults again.
+//! A run prints its seed; `SEED=n` draws the same faults again; `FAULTS=Kill,commit` plays those
+//! alone whose names hold one of these.
 
 mod crashes;
 mod docs;

@@ -12,7 +12,7 @@
 //! sealed: what takes long makes epochs larger, not more. A worker has at most
 //! `FULL_EPOCHS_IN_FLIGHT` times what an epoch holds in epochs that are not sealed, and a sink that
 //! is slow is waited for: pressure goes back to the inputs (P9). Once one worker is asked to end,
-//! all close their open epoch and end.
+//! all close their open epoch and end; before a start is complete nothing of that goes out.
 //!
 //! In reading order: `inputs` (what is read), `output` (where changes go), `replay` (what an
 //! earlier run held).
@@ -91,6 +91,9 @@ pub(super) struct Follower<'a> {
     epochs: u64,
     total: Load,
     metrics: WorkerMetrics,
+    /// The epoch with which a start over Kafka is complete, until it is sealed: what goes out
+    /// before holds what all workers were to read for it only if none was asked to end.
+    completes: Option<Epoch>,
     /// Its number among the workers of its process, and whether it is the first.
     local: usize,
     is_first: bool,
@@ -157,6 +160,7 @@ impl<'a> Follower<'a> {
             epochs: 0,
             total: Load::default(),
             metrics,
+            completes: shared.start.as_ref().map(|start| start.recovery.last_epoch().max(epoch)),
             local,
             is_first: local == 0,
         })
@@ -170,7 +174,7 @@ impl<'a> Follower<'a> {
             }
             _ => self.read_first_documents(worker)?,
         }
-        self.metrics.ready.set(1);
+        self.metrics.ready.set(self.completes.is_none().into());
         let mut next_cut = Instant::now() + self.follow.tick;
         while !self.is_to_end() {
             let more = self.read()?;
@@ -194,9 +198,8 @@ impl<'a> Follower<'a> {
             self.step_to_seal(worker);
             self.hand_on()?;
         }
-        if self.follow.end.load(Ordering::Relaxed) {
-            self.flow.end();
-        }
+        // Who only heard of it says so too: others are to know before they see what is cut here.
+        self.flow.end();
         self.cut();
         self.flow.close();
         while self.flow.frontier() < Frontier::End {
@@ -392,6 +395,7 @@ impl<'a> Follower<'a> {
 
     /// Hands sealed epochs to the sink, and says how things stand.
     fn hand_on(&mut self) -> Result<(), EngineError> {
+        self.look_whether_complete();
         self.flow.hand_on(&mut self.dead_letters, self.output.sink())?;
         let frontier = self.flow.frontier();
         while self.unsealed.front().is_some_and(|(epoch, _)| frontier.has_sealed(*epoch)) {
@@ -416,6 +420,20 @@ impl<'a> Follower<'a> {
             readers.say_offsets(self.partitions.iter().filter_map(offset));
         }
         Ok(())
+    }
+
+    /// A worker that is asked to end while its start is not complete cuts an epoch short: from then
+    /// on nothing goes out. Others hear of the end before they see such an epoch sealed, since it
+    /// is said in that epoch.
+    fn look_whether_complete(&mut self) {
+        let Some(last) = self.completes else { return };
+        if self.is_to_end() {
+            self.completes = None;
+            self.output.close();
+        } else if self.flow.frontier().has_sealed(last) {
+            self.completes = None;
+            self.metrics.ready.set(1);
+        }
     }
 
     fn tell(&mut self) {

@@ -76,6 +76,15 @@ impl Output {
         }
     }
 
+    /// Lets nothing more out: what comes now is of epochs that were cut short.
+    pub(super) fn close(&mut self) {
+        match self {
+            // Nobody goes on from what a log holds.
+            Output::Log(..) => {}
+            Output::Kafka(sink, _) => sink.close(),
+        }
+    }
+
     /// How many updates went out since this was asked last.
     pub(super) fn take_updates(&mut self) -> u64 {
         match self {

@@ -61,6 +61,7 @@ impl Follower<'_> {
     /// as many as it takes.
     fn read_to_stop(&mut self, worker: &mut Worker, is_one_epoch: bool) -> Result<(), EngineError> {
         loop {
+            failpoint!("replay");
             if self.is_to_end() {
                 return Ok(());
             }

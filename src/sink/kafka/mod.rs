@@ -132,6 +132,8 @@ pub struct KafkaSink {
     updates: u64,
     /// Commits that came to their end since somebody asked.
     commits: Vec<Committed>,
+    /// Whether what comes is of epochs that are not whole.
+    is_closed: bool,
 }
 
 /// How things stand after the newest sealed epoch.
@@ -193,7 +195,13 @@ impl KafkaSink {
             key_bytes: Vec::new(),
             updates: 0,
             commits: Vec::new(),
+            is_closed: false,
         })
+    }
+
+    /// Takes nothing more: what comes now is of epochs that were cut short.
+    pub fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// How many records were handed over since this was asked last.
@@ -316,6 +324,9 @@ impl KafkaSink {
 
 impl Sink for KafkaSink {
     fn write(&mut self, sealed: Sealed<'_>) -> Result<(), SinkError> {
+        if self.is_closed {
+            return Ok(());
+        }
         let Sealed { epoch, records, dead_letters, after, .. } = sealed;
         let spec = Arc::clone(&self.spec);
         let enriched = Arc::clone(&self.enriched);
