@@ -10,10 +10,18 @@
 //!
 //! Not here: the writers of this start (`sink::kafka`), which look at the lead record again.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::SystemTime,
+};
 
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     TopicPlan, UnfitTopics,
@@ -27,6 +35,9 @@ use crate::{
     sink::kafka::{Topic, Topics, output_topics},
     spec::Spec,
 };
+
+/// How many writers are fenced at a time.
+const FENCED_AT_ONCE: u32 = 16;
 
 /// What a place calls the inputs of a dataflow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,9 +223,10 @@ pub fn lead(
     };
     info!(generation = ours.generation, writers = ours.writers, "leads");
     fence(kafka, spec, ours.writers)?;
+    debug!("fenced every writer that there ever was");
     let mut recovery = store.recovery(spec.shards)?;
     // Asked after the progress is known: what was read is there, unless it is lost.
-    let extents = Extents::ask(kafka, &topics)?;
+    let extents = Extents::ask(&kafka.asker()?, &topics)?;
     let mut begins = extents.begins(&topics, before.as_ref(), &recovery, accept.loss)?;
     let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64);
     begins.outdated = outdated(kafka, &topics, &recovery, lag_ms, now)?;
@@ -352,17 +364,28 @@ fn write(writer: &mut Writer, dataflow: &str, lead: &Lead) -> Result<(), WriteEr
     Ok(())
 }
 
-/// Fences every writer that any start had, and ends what they had open.
+/// Fences every writer that any start had, several at once, and ends what they had open.
 fn fence(kafka: &Kafka, spec: &Spec, writers: u32) -> Result<(), KafkaError> {
-    (0..writers)
-        .try_for_each(|worker| kafka.writer(&Store::writer_id(&spec.name, worker)).map(drop))
+    let next = AtomicU32::new(0);
+    let fence_some = || {
+        std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed))
+            .take_while(|worker| *worker < writers)
+            .try_for_each(|worker| kafka.writer(&Store::writer_id(&spec.name, worker)).map(drop))
+    };
+    thread::scope(|scope| {
+        let threads = (0..FENCED_AT_ONCE.min(writers)).map(|_| scope.spawn(fence_some));
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
+    })
 }
 
 /// Where no shard has progress, no output may hold a record.
 fn empty_outputs(kafka: &Kafka, topics: &Topics) -> Result<(), StartError> {
+    let asker = kafka.asker()?;
     for topic in topics.views.iter().flatten().chain([&topics.dead_letters]) {
         for partition in 0..topic.partitions {
-            if kafka.holds_records(&topic.name, partition)? {
+            let (begin, end) = asker.extent(&topic.name, partition)?;
+            if begin < end && kafka.holds_records(&topic.name, partition)? {
                 return Err(StartError::NoProgress { topic: topic.name.clone() });
             }
         }

@@ -253,7 +253,7 @@ impl<'k> Letters<'k> {
     /// Ends an elder replay, then reads what was brought back.
     fn take_over(&self) -> Result<(Writer, BTreeSet<String>), LettersError> {
         let name = replayed_topic(&self.spec.name);
-        if self.kafka.identities(std::slice::from_ref(&name))?.is_empty() {
+        if self.kafka.asker()?.identities(std::slice::from_ref(&name))?.is_empty() {
             return Err(StartError::NoTopics { topics: format!("\"{name}\"") }.into());
         }
         let writer = self.kafka.writer(&format!("{}-replay", self.spec.name))?;

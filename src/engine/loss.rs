@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Metrics, lead::StartError};
 use crate::{
-    kafka::{Kafka, KafkaError},
+    kafka::{Asker, Kafka, KafkaError},
     progress::{Lead, Recovery, Store, StoreError, Superseded},
     sink::kafka::{Topic, Topics},
     source::{Bound, Input, PartitionId},
@@ -65,8 +65,8 @@ fn read(topics: &Topics) -> impl Iterator<Item = Read<'_>> {
 
 impl Extents {
     /// Asks the brokers.
-    pub(super) fn ask(kafka: &Kafka, topics: &Topics) -> Result<Extents, KafkaError> {
-        let extent = |read: Read<'_>| kafka.extent(&read.topic.name, read.partition);
+    pub(super) fn ask(asker: &Asker, topics: &Topics) -> Result<Extents, KafkaError> {
+        let extent = |read: Read<'_>| asker.extent(&read.topic.name, read.partition);
         read(topics).map(extent).collect::<Result<_, _>>().map(Extents)
     }
 
@@ -143,7 +143,7 @@ pub(super) fn outdated(
     }
     let first = kafka.time_at(&topic.name, 0, *settled)?;
     match first.is_some_and(|time| time < now_ms - (lag_ms - DAY_MS).max(0)) {
-        true => Ok(Some(kafka.extent(&topic.name, 0)?.1)),
+        true => Ok(Some(kafka.asker()?.extent(&topic.name, 0)?.1)),
         false => Ok(None),
     }
 }
@@ -195,13 +195,17 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Begins to look; `stop` is called when something is found.
+    ///
+    /// # Errors
+    /// When its client cannot be made.
     pub(super) fn begin(
         store: Store,
         generation: u64,
         topics: &Arc<Topics>,
         metrics: Arc<Metrics>,
         stop: impl Fn() + Send + 'static,
-    ) -> Guard {
+    ) -> Result<Guard, KafkaError> {
+        let asker = store.kafka().asker()?;
         let found = Arc::new(Mutex::new(None));
         let (running, over) = mpsc::channel::<()>();
         let (topics, finding) = (Arc::clone(topics), Arc::clone(&found));
@@ -209,12 +213,12 @@ impl Guard {
             let mut lead_end = 0;
             while over.recv_timeout(BETWEEN_LOOKS) == Err(mpsc::RecvTimeoutError::Timeout) {
                 // Brokers that do not answer are noticed by who reads and writes.
-                if let Ok(Extents(extents)) = Extents::ask(store.kafka(), &topics) {
+                if let Ok(Extents(extents)) = Extents::ask(&asker, &topics) {
                     let inputs = read(&topics).zip(extents);
                     inputs.for_each(|(read, (_, end))| metrics.ends(read.input, end));
                 }
-                let found = look(store.kafka(), &topics).and_then(|found| match found {
-                    None => superseded(&store, generation, &mut lead_end),
+                let found = look(&asker, &topics).and_then(|found| match found {
+                    None => superseded(&store, &asker, generation, &mut lead_end),
                     found => Ok(found),
                 });
                 if let Ok(Some(error)) = found {
@@ -223,7 +227,7 @@ impl Guard {
                 }
             }
         });
-        Guard { found, _running: running }
+        Ok(Guard { found, _running: running })
     }
 
     /// What was found.
@@ -233,8 +237,13 @@ impl Guard {
 }
 
 /// Whether another start is in force; `end` is where the lead record's topic ended before.
-fn superseded(store: &Store, ours: u64, end: &mut u64) -> Result<Option<StartError>, StoreError> {
-    let now = store.lead_end()?;
+fn superseded(
+    store: &Store,
+    asker: &Asker,
+    ours: u64,
+    end: &mut u64,
+) -> Result<Option<StartError>, StoreError> {
+    let now = store.lead_end(asker)?;
     if now == *end {
         return Ok(None);
     }
@@ -244,12 +253,12 @@ fn superseded(store: &Store, ours: u64, end: &mut u64) -> Result<Option<StartErr
 }
 
 /// In what the topics differ from those of the start.
-fn look(kafka: &Kafka, topics: &Topics) -> Result<Option<StartError>, StoreError> {
+fn look(asker: &Asker, topics: &Topics) -> Result<Option<StartError>, StoreError> {
     let Topics { events, reference, views, dead_letters, .. } = topics;
     let outputs: Vec<&Topic> = views.iter().flatten().chain([dead_letters]).collect();
     let all = [events].into_iter().chain(reference).chain(outputs);
     let names: Vec<String> = all.clone().map(|topic| topic.name.clone()).collect();
-    let found = kafka.identities(&names)?;
+    let found = asker.identities(&names)?;
     for topic in all {
         let now = found.iter().find(|(name, ..)| *name == topic.name);
         let Some((_, id, partitions)) = now else {

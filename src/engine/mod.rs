@@ -273,7 +273,8 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
             let store = Store::new(run.kafka.clone(), &spec.name);
             follow.metrics.led(start.generation);
             let metrics = Arc::clone(&follow.metrics);
-            Some(loss::Guard::begin(store, start.generation, &start.topics, metrics, stop))
+            let guard = loss::Guard::begin(store, start.generation, &start.topics, metrics, stop);
+            Some(guard.map_err(StartError::from)?)
         }
         _ => None,
     };

@@ -84,7 +84,8 @@ pub fn status(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Status, Start
         let of = |record: &&Progress| record.vector().get(&input).map(|bound| bound.offset);
         holders.iter().filter_map(of).min()
     };
-    let extents = loss::Extents::ask(kafka, &topics)?;
+    let asker = kafka.asker()?;
+    let extents = loss::Extents::ask(&asker, &topics)?;
     let events = (0..topics.events.partitions)
         .map(|p| (&topics.events.name, p, Input::Events(PartitionId(p))));
     let reference = topics.reference.iter().map(|topic| (&topic.name, 0, Input::Reference));
@@ -98,7 +99,7 @@ pub fn status(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Status, Start
     let inputs = inputs.collect();
     let mut dead_letters = 0;
     for partition in 0..topics.dead_letters.partitions {
-        let (begin, end) = kafka.extent(&topics.dead_letters.name, partition)?;
+        let (begin, end) = asker.extent(&topics.dead_letters.name, partition)?;
         dead_letters += end - begin;
     }
     let writer = |record: &&Progress| Writer {

@@ -33,6 +33,9 @@ pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// Between looks at whether an answer cannot come, since nobody is let in.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
+/// Longest pause before a broker that was gone is tried again, in ms: it is waited for.
+const RECONNECT_PAUSE_MAX_MS: &str = "1000";
+
 /// A place's brokers.
 #[derive(Clone, Debug)]
 pub struct Kafka {
@@ -193,6 +196,7 @@ impl Kafka {
     /// may change them.
     fn settings(&self, usual: &[(&str, &str)], ours: &[(&str, &str)]) -> ClientConfig {
         let mut settings = ClientConfig::new();
+        settings.set("reconnect.backoff.max.ms", RECONNECT_PAUSE_MAX_MS);
         for (name, value) in usual {
             settings.set(*name, *value);
         }
@@ -302,7 +306,7 @@ impl Watch {
     }
 
     /// Whether the last poll heard something, so that there may be more.
-    fn has_more(&self) -> bool {
+    pub(super) fn has_more(&self) -> bool {
         let heard = self.heard.load(Ordering::Relaxed);
         self.seen.swap(heard, Ordering::Relaxed) != heard
     }

@@ -22,7 +22,11 @@ use rdkafka::{
     message::{BorrowedMessage, Headers},
 };
 
-use super::client::{ANSWER_PATIENCE, Kafka, KafkaError, Watch};
+use super::{
+    client::{ANSWER_PATIENCE, Kafka, KafkaError, Watch},
+    topic::named,
+    topic_id,
+};
 
 /// How much of a partition is fetched ahead of who reads it, in KiB; one batch of records more may
 /// come on top.
@@ -40,6 +44,11 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// The consumer behind some partitions: asked regularly, it keeps its connections.
 pub struct Readers {
     consumer: Arc<BaseConsumer<Watch>>,
+}
+
+/// Asks the brokers.
+pub struct Asker {
+    consumer: BaseConsumer<Watch>,
 }
 
 /// One partition.
@@ -165,8 +174,17 @@ impl Kafka {
     /// # Errors
     /// As `read_to_end`.
     pub fn holds_records(&self, topic: &str, partition: u32) -> Result<bool, KafkaError> {
-        let (begin, end) = self.extent(topic, partition)?;
-        Ok(begin < end && !self.read_some(topic, partition, 0, 1)?.0.is_empty())
+        Ok(!self.read_some(topic, partition, 0, 1)?.0.is_empty())
+    }
+
+    /// One who asks the brokers where partitions begin and end, and which topics there are. A
+    /// connection costs more than a question: ask all of one.
+    ///
+    /// # Errors
+    /// When the client cannot be made.
+    pub fn asker(&self) -> Result<Asker, KafkaError> {
+        let consumer = self.make(&[], &[("isolation.level", "read_uncommitted")])?;
+        Ok(Asker { consumer })
     }
 
     /// When the first record that a partition has at or past an offset was written, in ms since
@@ -220,11 +238,7 @@ impl Kafka {
         failpoint!("read-back-before");
         let tried = || format!("read topic \"{topic}\" to its end");
         let place = partition as i32;
-        let any: BaseConsumer<Watch> =
-            self.make(&[], &[("isolation.level", "read_uncommitted")])?;
-        let asked = any.fetch_watermarks(topic, place, ANSWER_PATIENCE);
-        let failed_any = |error| KafkaError::failed(tried(), &error, Some(any.context()));
-        let (_, written) = asked.map_err(failed_any)?;
+        let written = self.asker()?.extent(topic, partition)?.1 as i64;
         let committed: BaseConsumer<Watch> = self.make(
             &[],
             &[
@@ -277,20 +291,47 @@ impl Kafka {
         failpoint!("read-back-after");
         Ok(())
     }
+}
 
+impl Asker {
     /// The first offset that a partition still has and the one that it gives next, whoever wrote
     /// what is there.
     ///
     /// # Errors
     /// When it cannot be asked.
     pub fn extent(&self, topic: &str, partition: u32) -> Result<(u64, u64), KafkaError> {
-        let any: BaseConsumer<Watch> =
-            self.make(&[], &[("isolation.level", "read_uncommitted")])?;
-        let asked = any.fetch_watermarks(topic, partition as i32, ANSWER_PATIENCE);
-        let tried = || format!("ask for the extent of partition {partition} of topic \"{topic}\"");
-        let failed = |error| KafkaError::failed(tried(), &error, Some(any.context()));
-        let (begin, end) = asked.map_err(failed)?;
+        let asked = self.consumer.fetch_watermarks(topic, partition as i32, ANSWER_PATIENCE);
+        let (begin, end) = asked.map_err(|error| {
+            let tried = format!("ask for the extent of partition {partition} of topic \"{topic}\"");
+            self.failed(tried, &error)
+        })?;
+        self.forget_words();
         Ok((begin as u64, end as u64))
+    }
+
+    /// The identity and number of partitions of topics: less than all that is known of them, for
+    /// who looks often.
+    ///
+    /// # Errors
+    /// When the brokers cannot be asked.
+    pub fn identities(&self, names: &[String]) -> Result<Vec<(String, String, u32)>, KafkaError> {
+        let found = topic_id::identities(self.consumer.client(), names)
+            .map_err(|error| self.failed(format!("ask for the topics {}", named(names)), &error))?;
+        self.forget_words();
+        Ok(found.into_iter().map(|t| (t.name, t.id, t.partitions)).collect())
+    }
+
+    fn failed(&self, tried: String, error: &ClientError) -> KafkaError {
+        self.forget_words();
+        KafkaError::failed(tried, error, Some(self.consumer.context()))
+    }
+
+    /// Hears what the library has to say, which it keeps until it is heard.
+    fn forget_words(&self) {
+        self.consumer.poll(Duration::ZERO);
+        while self.consumer.context().has_more() {
+            self.consumer.poll(Duration::ZERO);
+        }
     }
 }
 

@@ -51,7 +51,7 @@ impl Kafka {
             let tried = format!("ask for the topics {}", named(names));
             KafkaError::failed(tried, error, None)
         };
-        let found = topic_id::identities(&admin, names).map_err(|error| failed(&error))?;
+        let found = topic_id::identities(admin.inner(), names).map_err(|error| failed(&error))?;
         if found.is_empty() {
             return Ok(Vec::new());
         }
@@ -68,18 +68,6 @@ impl Kafka {
             topics.push(TopicState { name, id, partitions, settings: settings.collect() });
         }
         Ok(topics)
-    }
-
-    /// The identity and number of partitions of topics: less than all that is known of them, for
-    /// who looks often.
-    ///
-    /// # Errors
-    /// When the brokers cannot be asked.
-    pub fn identities(&self, names: &[String]) -> Result<Vec<(String, String, u32)>, KafkaError> {
-        let found = topic_id::identities(&self.admin()?, names).map_err(|error| {
-            KafkaError::failed(format!("ask for the topics {}", named(names)), &error, None)
-        })?;
-        Ok(found.into_iter().map(|t| (t.name, t.id, t.partitions)).collect())
     }
 
     /// Makes topics, with so many copies; without a number, the brokers' default.
@@ -115,6 +103,6 @@ impl Kafka {
     }
 }
 
-fn named(names: &[String]) -> String {
+pub(super) fn named(names: &[String]) -> String {
     names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }

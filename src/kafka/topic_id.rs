@@ -15,9 +15,8 @@ use std::{
 };
 
 use rdkafka::{
-    admin::AdminClient,
     bindings as native,
-    client::DefaultClientContext,
+    client::{Client, ClientContext},
     error::{KafkaError as ClientError, RDKafkaErrorCode as Code},
 };
 
@@ -32,8 +31,8 @@ pub(super) struct Identity {
 }
 
 /// Asks for the identities of topics; those that are not there are left out.
-pub(super) fn identities(
-    admin: &AdminClient<DefaultClientContext>,
+pub(super) fn identities<C: ClientContext>(
+    client: &Client<C>,
     names: &[String],
 ) -> Result<Vec<Identity>, ClientError> {
     let names: Vec<CString> = names
@@ -41,7 +40,7 @@ pub(super) fn identities(
         .map(|name| CString::new(name.as_str()).expect("names of topics are checked"))
         .collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    let client = admin.inner().native_ptr();
+    let client = client.native_ptr();
     let patience = ANSWER_PATIENCE.as_millis() as i32;
     // SAFETY: the client outlives this call; each object is made here, handed to functions that
     // only read it, and freed once, after what it owns was copied out.

@@ -7,7 +7,7 @@
 //! (`Kafka::read_to_end`), so who fenced a writer first sees all that it ever committed.
 
 use super::{Lead, Progress, RecordError, Recovery, RecoveryError};
-use crate::kafka::{Kafka, KafkaError};
+use crate::kafka::{Asker, Kafka, KafkaError};
 
 /// The topics of a dataflow's progress.
 #[derive(Clone, Debug)]
@@ -80,8 +80,8 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be asked.
-    pub fn lead_end(&self) -> Result<u64, StoreError> {
-        Ok(self.kafka.extent(&self.lead, 0)?.1)
+    pub fn lead_end(&self, asker: &Asker) -> Result<u64, StoreError> {
+        Ok(asker.extent(&self.lead, 0)?.1)
     }
 
     /// All progress records that stand, in the order in which they were written.
