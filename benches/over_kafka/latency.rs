@@ -22,15 +22,17 @@ use rdkafka::{
 use crate::{
     PARTITIONS,
     pass_through::{Cut, PassThrough, Sample},
-    place::{Engine, Place, sleep_until},
+    place::{Engine, Place, cpu_of_all, sleep_until},
     wait_for,
 };
 
 const RATES: [u64; 3] = [1, 1_000, 20_000];
 const RATE_IN_STORM: u64 = 5_000;
 
-pub fn run(seconds: u64, held: u64) {
-    let coming: u64 = 2 * (RATES.iter().sum::<u64>() + RATE_IN_STORM) * seconds;
+/// With a `rate`, at that one alone.
+pub fn run(seconds: u64, held: u64, rate: Option<u64>) {
+    let rates = rate.map_or(RATES.to_vec(), |rate| vec![rate]);
+    let coming: u64 = 2 * (rates.iter().sum::<u64>() + RATE_IN_STORM) * seconds;
     let place = Place::start(held + coming);
     let mut places = 0..place.lines.len();
     let mut next = |count: u64| {
@@ -50,14 +52,17 @@ pub fn run(seconds: u64, held: u64) {
     // A broker that has just begun compiles what it runs: nothing of that is to count.
     engine.rest(|| drop(PassThrough::drain(&place, "warm", 1, &sample, 1.0, held)));
     println!(
-        "{:<34} {:>8} {:>8} {:>8} {:>8} {:>8}",
-        "ms, from due to readable", "p50", "p90", "p99", "p99.9", "max"
+        "{:<34} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7}",
+        "ms, from due to readable", "p50", "p90", "p99", "p99.9", "max", "cores"
     );
-    for rate in RATES {
+    for rate in rates {
         let count = rate * seconds;
         engine.rest(|| bare(&place, &sample, &format!("bare_{rate}"), next(count), rate));
         engine.wait_until_held(Duration::from_secs(600));
         timed(&format!("engine at {rate}/s"), &place, "timed_enriched", next(count), rate);
+    }
+    if rate.is_some() {
+        return;
     }
     let events = next(RATE_IN_STORM * seconds);
     engine.rest(|| bare(&place, &sample, "bare_storm", events, RATE_IN_STORM));
@@ -137,6 +142,7 @@ fn timed(what: &str, place: &Place, topic: &str, events: Range<usize>, rate: u64
         })
     };
     let producer = place.producer();
+    let (cpu, started) = (cpu_of_all(), Instant::now());
     let begin = Instant::now() + Duration::from_millis(100);
     for (number, event) in events.clone().enumerate() {
         let moment = begin + Duration::from_secs_f64(number as f64 / rate as f64);
@@ -152,6 +158,8 @@ fn timed(what: &str, place: &Place, topic: &str, events: Range<usize>, rate: u64
         due.lock().expect("nobody panics").is_empty()
     });
     is_over.store(true, Ordering::Relaxed);
+    // Of all that runs, from the first event to the last record.
+    let cores = (cpu_of_all() - cpu).as_secs_f64() / started.elapsed().as_secs_f64();
     let mut took = reading.join().expect("it reads");
     took.sort();
     let at = |share: f64| {
@@ -159,5 +167,5 @@ fn timed(what: &str, place: &Place, topic: &str, events: Range<usize>, rate: u64
         took[place.min(took.len() - 1)].as_secs_f64() * 1e3
     };
     let [p50, p90, p99, p999, max] = [0.5, 0.9, 0.99, 0.999, 1.0].map(at);
-    println!("{what:<34} {p50:>8.1} {p90:>8.1} {p99:>8.1} {p999:>8.1} {max:>8.1}");
+    println!("{what:<34} {p50:>8.1} {p90:>8.1} {p99:>8.1} {p999:>8.1} {max:>8.1} {cores:>7.2}");
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench over_kafka -- drain   [--events 2000000]
-//! cargo bench --bench over_kafka -- latency [--seconds 20 --held 1000000]
+//! cargo bench --bench over_kafka -- latency [--seconds 20 --held 1000000 --rate N]
 //! cargo bench --bench over_kafka -- horizon [--events 1000000]
 //! ```
 //!
@@ -46,11 +46,15 @@ fn main() -> ExitCode {
     };
     match words.first().map(String::as_str) {
         Some("drain") => drain(number("--events", 2_000_000)),
-        Some("latency") => latency::run(number("--seconds", 20), number("--held", 1_000_000)),
+        Some("latency") => {
+            let rate = Some(number("--rate", 0)).filter(|rate| *rate > 0);
+            latency::run(number("--seconds", 20), number("--held", 1_000_000), rate);
+        }
         Some("horizon") => horizon::run(number("--events", 1_000_000)),
         _ => {
             eprintln!(
-                "say what: drain [--events N], latency [--seconds N --held N], horizon [--events N]"
+                "say what: drain [--events N], latency [--seconds N --held N --rate N], \
+                 horizon [--events N]"
             );
             return ExitCode::from(2);
         }

@@ -65,7 +65,8 @@ pub struct Taken<'m>(BorrowedMessage<'m>);
 pub enum Next<'m> {
     /// The next record.
     Record(Taken<'m>),
-    /// No more for now: everything that is committed was handed out.
+    /// Everything that was committed when the client came there was handed out; more may have come
+    /// since.
     End,
     /// Nothing was fetched yet.
     Nothing,

@@ -101,6 +101,11 @@ impl Bounded {
                 Some(ahead) => Found::Ahead(ahead),
                 None => match reader.look()? {
                     Next::Record(taken) => Found::New(taken),
+                    // Each end that the client came to stands in the queue, and more behind it.
+                    Next::End if stop.is_none() => {
+                        *is_at_end = true;
+                        continue;
+                    }
                     // The end that was seen before still stands: all bounds of an earlier run lie
                     // before it, though what came last before them may be compacted away.
                     Next::Nothing if stop.is_none() || !*is_at_end => {

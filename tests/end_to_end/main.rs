@@ -19,4 +19,5 @@ mod proxy;
 mod secure;
 mod small;
 mod stack;
+mod tip;
 mod topics;
