@@ -14,6 +14,7 @@ mod history;
 mod horizon;
 mod letters;
 mod loss;
+mod oauth;
 mod outage;
 mod proxy;
 mod secure;
