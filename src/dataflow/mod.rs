@@ -37,7 +37,7 @@ use crate::{row::Value, spec::ViewId, time::Epoch};
 
 pub use dedupe::{Dedupe, Verdict};
 pub use fused::{
-    Addressed, After, Bundle, Outbox, RecordChange, RecordRef, Resume, Spread, State, Touched,
+    Addressed, After, Bundle, Met, Outbox, RecordChange, RecordRef, Resume, Spread, State, Touched,
     worker_of,
 };
 pub use slab::RowId;

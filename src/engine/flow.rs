@@ -25,7 +25,8 @@ use timely::{
 use super::capture::Capture;
 use crate::{
     dataflow::{
-        self, Addressed, CountsRow, Diff, Outbox, Resume, Spread, State, Touched, stock, worker_of,
+        self, Addressed, CountsRow, Diff, Met, Outbox, Resume, Spread, State, Touched, stock,
+        worker_of,
     },
     reference::Claim,
     row::{Key, Record, Row},
@@ -120,6 +121,16 @@ impl FusedFlow {
     /// Says that everything in a partition was read.
     pub(super) fn at_end(&mut self, partition: PartitionId) {
         self.outbox.at_end(partition);
+    }
+
+    /// Lets events with one key meet though they came by several partitions.
+    pub(super) fn dedupe_by_shard(&mut self) {
+        self.state.borrow_mut().dedupe_by_shard();
+    }
+
+    /// How many copies that came by several partitions met since this was asked last.
+    pub(super) fn take_met(&mut self) -> Met {
+        self.state.borrow_mut().take_met()
     }
 
     /// Lets go from now on what is older than the spec's horizon.

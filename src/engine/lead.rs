@@ -33,7 +33,7 @@ use crate::{
         Difference, LEAD_KEY, Lead, Output, Recovery, SHARD_HASH, Store, StoreError, Superseded,
     },
     sink::kafka::{Topic, Topics, output_topics},
-    spec::Spec,
+    spec::{DedupeBy, Spec},
 };
 
 /// How many writers are fenced at a time.
@@ -66,6 +66,8 @@ pub struct Start {
     pub topics: Arc<Topics>,
     /// What is written already.
     pub recovery: Arc<Recovery>,
+    /// Where events with one key meet.
+    pub(super) dedupe: DedupeBy,
     /// Where the inputs are read from.
     pub(super) begins: Begins,
 }
@@ -163,14 +165,15 @@ pub enum StartError {
 #[derive(Serialize, Deserialize)]
 struct Word {
     generation: u64,
+    dedupe: DedupeBy,
     begins: Begins,
 }
 
 impl Start {
     /// What the others need to know of it.
     pub(super) fn word(&self) -> Vec<u8> {
-        let Start { generation, begins, .. } = self;
-        let word = Word { generation: *generation, begins: begins.clone() };
+        let Start { generation, dedupe, begins, .. } = self;
+        let word = Word { generation: *generation, dedupe: *dedupe, begins: begins.clone() };
         serde_json::to_vec(&word).expect("plain values have a JSON")
     }
 }
@@ -186,13 +189,13 @@ pub(super) fn follow(
     names: &Names,
     word: &[u8],
 ) -> Result<Start, StartError> {
-    let Ok(Word { generation, begins }) = serde_json::from_slice(word) else {
+    let Ok(Word { generation, dedupe, begins }) = serde_json::from_slice(word) else {
         return Err(StartError::Rival);
     };
     let topics = Arc::new(look(kafka, spec, names)?.0);
     let mut recovery = Store::new(kafka.clone(), &spec.name).recovery(spec.shards)?;
     begins.apply(&mut recovery);
-    Ok(Start { generation, topics, recovery: Arc::new(recovery), begins })
+    Ok(Start { generation, topics, recovery: Arc::new(recovery), dedupe, begins })
 }
 
 /// Leads a start of so many workers.
@@ -258,7 +261,8 @@ pub fn lead(
         }
     }
     let (topics, recovery) = (Arc::new(topics), Arc::new(recovery));
-    Ok(Start { generation: ours.generation, topics, recovery, begins })
+    let Lead { generation, dedupe, .. } = ours;
+    Ok(Start { generation, topics, recovery, dedupe, begins })
 }
 
 /// The topics of a dataflow, as they are, and for how long the reference log is left alone by
@@ -334,6 +338,7 @@ fn next(
         spec: format!("{:016x}", spec.hash),
         shards: spec.shards,
         shard_hash: SHARD_HASH.to_owned(),
+        dedupe: spec.events.dedupe,
         events_from: before.map_or(Vec::new(), |lead| lead.events_from.clone()),
         reference_from: before.map_or(0, |lead| lead.reference_from),
         outputs: views.chain([&topics.dead_letters]).map(output).collect(),
@@ -341,11 +346,14 @@ fn next(
     let Some(before) = before else { return Ok(ours) };
     let (had, has) = (before.events_from.len() as u32, topics.events.partitions);
     // A start that ended before it went on has said nothing of them.
-    if had > 0 && had != has && !accept.partitions {
+    let are_new = had > 0 && had != has;
+    if are_new && !accept.partitions {
         let topic = topics.events.name.clone();
         return Err(StartError::Partitions { topic, before: had, now: has });
     }
-    Ok(before.next(ours)?)
+    // Keys have moved for good.
+    let dedupe = if are_new { DedupeBy::Shard } else { before.dedupe.max(ours.dedupe) };
+    Ok(before.next(Lead { dedupe, ..ours })?)
 }
 
 fn write(writer: &mut Writer, dataflow: &str, lead: &Lead) -> Result<(), WriteError> {

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::source::Input;
+use crate::{dataflow::Met, source::Input};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{
@@ -34,6 +34,7 @@ pub struct Metrics {
     bytes: Counter,
     updates: Counter,
     dead_letters: Family<ByReason, Counter>,
+    copies: Family<ByKind, Counter>,
     records: Family<ByWorker, Gauge>,
     waiting: Family<ByWorker, Gauge>,
     unsealed: Family<ByWorker, Gauge>,
@@ -78,6 +79,11 @@ struct ByReason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByWorker {
     worker: usize,
 }
@@ -99,6 +105,7 @@ pub(super) struct WorkerMetrics {
     pub commits: Histogram,
     pub doubts: Counter,
     dead_letters: Family<ByReason, Counter>,
+    copies: Family<ByKind, Counter>,
     held: Family<ByInput, Gauge<u64, AtomicU64>>,
 }
 
@@ -114,6 +121,12 @@ impl Default for Metrics {
         registry.register("event_bytes", "Bytes of event lines read", bytes.clone());
         registry.register("updates", "Updates written, dead letters among them", updates.clone());
         registry.register("dead_letters", "Lines that are no event", dead_letters.clone());
+        let copies = Family::default();
+        registry.register(
+            "copies",
+            "Events whose key came by another partition before, and that are not held",
+            copies.clone(),
+        );
         registry.register("records", "Records held", records.clone());
         registry.register(
             "waiting_corrections",
@@ -187,6 +200,7 @@ impl Default for Metrics {
             bytes,
             updates,
             dead_letters,
+            copies,
             records,
             waiting,
             unsealed,
@@ -294,6 +308,7 @@ impl Metrics {
             commits: self.commits.clone(),
             doubts: self.doubts.clone(),
             dead_letters: self.dead_letters.clone(),
+            copies: self.copies.clone(),
             held: self.held.clone(),
         }
     }
@@ -310,6 +325,15 @@ impl WorkerMetrics {
     /// Up to where an input is held.
     pub(super) fn holds(&self, input: Input, offset: u64) {
         self.held.get_or_create(&input.into()).set(offset);
+    }
+
+    /// Events met others with their key that came by another partition.
+    pub(super) fn met(&self, met: Met) {
+        for (kind, count) in [("equal", met.equal), ("other", met.other)] {
+            if count > 0 {
+                self.copies.get_or_create(&ByKind { kind }).inc_by(count);
+            }
+        }
     }
 
     /// A line was no event.

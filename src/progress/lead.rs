@@ -9,6 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::DedupeBy;
+
 /// The hash that cuts the key space into shards; another one needs another name.
 pub const SHARD_HASH: &str = "xxh3-64";
 
@@ -27,6 +29,9 @@ pub struct Lead {
     pub shards: u16,
     /// The hash that cuts them.
     pub shard_hash: String,
+    /// Where events with one key meet: in their shard too since the events were given more
+    /// partitions.
+    pub dedupe: DedupeBy,
     /// By partition of the events, the offset from which their state is made: what stood before it
     /// was gone when a start went on. As many as the operator has agreed to; none before the first
     /// start went on.
@@ -141,6 +146,7 @@ mod tests {
             spec: "1".to_owned(),
             shards: 64,
             shard_hash: SHARD_HASH.to_owned(),
+            dedupe: DedupeBy::Partition,
             events_from: vec![0; 6],
             reference_from: 0,
             outputs: vec![Output { topic: "d_e".to_owned(), id: "i".to_owned(), partitions: 6 }],

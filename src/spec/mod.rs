@@ -25,7 +25,7 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use plan::{Corrections, OutputId, ShardId, Spec, ViewId, ViewKind};
+pub use plan::{Corrections, DedupeBy, OutputId, ShardId, Spec, ViewId, ViewKind};
 pub use read::json_schema;
 pub use terms::describe;
 pub(crate) use violation::plain;

@@ -15,7 +15,7 @@ use crate::{
     time::{Day, Moment},
 };
 
-pub use super::file::Corrections;
+pub use super::file::{Corrections, DedupeBy};
 
 /// A fixed slice of the key space, owned by one worker at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +66,8 @@ pub struct Events {
     pub time: ColumnId,
     /// Zone of its wall-clock times.
     pub zone: String,
+    /// Where events with one key meet.
+    pub dedupe: DedupeBy,
     /// How long history is kept; `None` keeps it for ever.
     pub horizon: Option<Horizon>,
     /// Longest event, in bytes.

@@ -1,5 +1,7 @@
 //! Loss upstream: each kind stops a start with its name and count, and goes on when told (P8).
 
+use std::collections::BTreeSet;
+
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminOptions, NewPartitions},
@@ -62,7 +64,16 @@ fn new_partitions_of_the_events_wait_for_the_operators_word() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("has 3 partitions and had 2") && said.contains("--accept-"), "{said}");
     small.run_until(60, &["--accept-partitions"]);
-    small.run_until(60, &[]);
+    // Now keys move: equal ones may come by two partitions.
+    small.produce(2, 0..50);
+    small.produce(0, 60..61);
+    small.run_until(61, &[]);
+    small.produce(1, 55..62);
+    small.run_until(62, &[]);
+    let keys: BTreeSet<Vec<u8>> = small.read("all").into_iter().map(|record| record.key).collect();
+    assert_eq!((keys.len(), small.read("all").len()), (62, 62), "an ID stands twice");
+    let (code, said) = small.tributary(&["status", "--json"]);
+    assert!(code == Some(0) && said.contains("\"dedupe\":\"shard\""), "{said}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! taken keys, documents that come, change, move, change their kind, contend and go. Both run it;
 //! their updates are compared epoch by epoch. `SEED=n` draws the same again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
@@ -50,10 +50,11 @@ impl Dice {
     }
 }
 
-/// Draws a script of so many epochs.
-fn script(seed: u64, epochs: usize) -> Vec<Happening> {
+/// Draws a script of so many epochs. With `wander`, events come again by other partitions: as they
+/// are, or as those of somebody else.
+fn script(seed: u64, epochs: usize, wander: bool) -> Vec<Happening> {
     let mut dice = Dice(Xoshiro256PlusPlus::seed_from_u64(seed));
-    let (mut sent, mut next_id) = (Vec::<Value>::new(), 0);
+    let (mut sent, mut first, mut next_id) = (Vec::<Value>::new(), Vec::<Value>::new(), 0);
     (0..epochs)
         .map(|_| {
             let mut happening = Happening::default();
@@ -68,13 +69,22 @@ fn script(seed: u64, epochs: usize) -> Vec<Happening> {
                     }
                     _ => {
                         next_id += 1;
-                        event(&mut dice, next_id)
+                        first.push(event(&mut dice, next_id));
+                        first[first.len() - 1].clone()
                     }
                 };
                 let id = event["ID"].as_u64().expect("drawn so");
                 let partition = PartitionId((id % u64::from(PARTITIONS)) as u32);
                 happening.events.push((partition, event.to_string()));
                 sent.push(event);
+                if wander && dice.one_in(3) {
+                    let mut copy = first[dice.below(first.len() as u64) as usize].clone();
+                    if dice.one_in(3) {
+                        copy["WHO"] = json!((copy["WHO"].as_u64().expect("drawn so") + 1) % 8);
+                    }
+                    let partition = PartitionId(dice.below(u64::from(PARTITIONS)) as u32);
+                    happening.events.push((partition, copy.to_string()));
+                }
             }
             let many = if dice.one_in(3) { 5 } else { 2 };
             for _ in 0..dice.below(many) {
@@ -238,7 +248,7 @@ fn assert_same(fused: &Said, stock: &Said, which: &str) {
 fn fused_operator_agrees_with_stock_at_every_epoch() {
     let (first, spec) = (seed(), spec());
     for seed in first..first + 12 {
-        let script = Arc::new(script(seed, 60));
+        let script = Arc::new(script(seed, 60, false));
         let stock = run(&spec, &script, Which::Stock, 1 + seed as usize % 2, seed);
         assert!(stock.updates.len() > 300 && !stock.taken.is_empty(), "the script is not idle");
         assert!(stock.updates.values().any(|diff| *diff < 0), "something is corrected");
@@ -250,11 +260,34 @@ fn fused_operator_agrees_with_stock_at_every_epoch() {
 }
 
 #[test]
+fn copies_that_came_by_several_partitions_are_one_event() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("spec.toml");
+    let text = fs::read_to_string(project("tests/it/agreement.toml")).expect("a spec");
+    let zone = "zone = \"UTC\"\n";
+    let by_shard = text.replace(zone, &format!("{zone}dedupe = \"shard\"\n"));
+    fs::write(&path, by_shard).expect("a file");
+    let (by_shard, by_partition) = (Arc::new(Spec::load(&path).expect("it is sound")), spec());
+    let first = seed();
+    for seed in first..first + 6 {
+        let script = Arc::new(script(seed, 60, true));
+        let stock = run(&by_shard, &script, Which::Stock, 1, seed);
+        for workers in [1, 2, 3] {
+            let fused = run(&by_shard, &script, Which::Fused(Spread::NONE), workers, seed);
+            assert_same(&fused, &stock, &format!("SEED={seed}, {workers} workers"));
+        }
+        let rows = |said: &Said| standing(said).values().sum::<Diff>();
+        let twice = rows(&run(&by_partition, &script, Which::Fused(Spread::NONE), 1, seed));
+        assert!(twice > rows(&stock) + 30, "SEED={seed}: {twice} rows with copies");
+    }
+}
+
+#[test]
 fn spread_corrections_come_to_the_same_end() {
     let (first, spec) = (seed(), spec());
     let mut spread_something = false;
     for seed in first..first + 12 {
-        let script = Arc::new(script(seed, 60));
+        let script = Arc::new(script(seed, 60, false));
         let at_once = run(&spec, &script, Which::Fused(Spread::NONE), 1, seed);
         for workers in [1, 2, 3] {
             for atomic_max in [0, 5] {

@@ -33,7 +33,7 @@ use timely::{
 };
 
 pub use outbox::{Outbox, worker_of};
-pub use state::{After, RecordChange, RecordRef, Resume, State, Touched};
+pub use state::{After, Met, RecordChange, RecordRef, Resume, State, Touched};
 
 use super::{Diff, count::TallyUpdate};
 use crate::{

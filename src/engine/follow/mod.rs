@@ -50,7 +50,7 @@ use crate::{
         kafka::{Committed, Hand},
     },
     source::{AtEnd, DeadLetter, Decoder, Input, Limit, PartitionId},
-    spec::ShardId,
+    spec::{DedupeBy, ShardId},
     time::{Epoch, Frontier},
 };
 
@@ -438,6 +438,7 @@ impl<'a> Follower<'a> {
 
     fn tell(&mut self) {
         self.metrics.updates.inc_by(self.output.take_updates());
+        self.metrics.met(self.flow.take_met());
         let state = self.flow.state();
         let WorkerMetrics { records, waiting, unsealed, sealed, .. } = &self.metrics;
         records.set(state.events() as i64);
@@ -479,6 +480,9 @@ impl Ends {
         let ownership = Ownership { worker: index, of: peers };
         let recovery = Arc::clone(&start.recovery);
         flow.keep_within_horizon(start.topics.events.partitions);
+        if start.dedupe == DedupeBy::Shard {
+            flow.dedupe_by_shard();
+        }
         let own = (0..spec.shards).filter(|shard| ownership.has(ShardId(*shard)));
         let of_own = |values: &[u64]| own.clone().map(|s| values[usize::from(s)]).min();
         flow.resume(Resume {

@@ -43,6 +43,7 @@ impl<'f> Resolver<'f> {
             shard_key: shard_key?,
             time: time?,
             zone: written.zone.clone(),
+            dedupe: written.dedupe,
             horizon,
             bytes_max: written.bytes_max as usize,
             depth_max: usize::from(written.depth_max),

@@ -15,8 +15,10 @@
 //! Not here: when an epoch is complete (`fused`), how records look (`json`).
 //!
 //! In reading order: this file (what an epoch does), `records` (what a sink sees of it), `resends`
-//! (what an earlier run may owe), `release` (what is older than the horizon).
+//! (what an earlier run may owe), `release` (what is older than the horizon), `copies` (equal keys
+//! of several partitions).
 
+mod copies;
 mod records;
 mod release;
 mod resends;
@@ -29,11 +31,12 @@ use std::{
 use smallvec::SmallVec;
 
 pub use self::{
+    copies::Met,
     records::{RecordChange, RecordRef},
     resends::{Resume, Touched},
 };
 
-use self::{release::Release, resends::Resends};
+use self::{copies::Copies, release::Release, resends::Resends};
 use super::{
     changes::{Changed, Changes},
     documents::{Document, Documents, EntryId, VersionId},
@@ -50,7 +53,7 @@ use crate::{
     reference::Claim,
     row::{Columns, Joined, Key, LookupId},
     source::{Bound, Input, PartitionId, Vector},
-    spec::{Corrections, Spec, ViewId, ViewKind, plan::View},
+    spec::{Corrections, DedupeBy, Spec, ViewId, ViewKind, plan::View},
     time::Epoch,
 };
 
@@ -80,6 +83,8 @@ pub struct State {
     is_recording: bool,
     /// What an earlier run may owe, and is sent again.
     resends: Resends,
+    /// Where events with one key meet that came by several partitions; `None` where none do.
+    copies: Option<Copies>,
     /// What is let go; `None` keeps everything.
     release: Option<Release>,
     /// Memory of released epochs.
@@ -203,6 +208,7 @@ impl State {
             record_from: record.then_some(0),
             is_recording: record,
             resends: Resends::default(),
+            copies: (spec.events.dedupe == DedupeBy::Shard).then(|| Copies::new(spec)),
             release: None,
             spare: Vec::new(),
             vector: Vector::new(),
@@ -248,9 +254,9 @@ impl State {
         }
     }
 
-    /// Takes an event that stands, with the documents as they are now.
+    /// Takes an event that stands in its partition, with the documents as they are now.
     pub(super) fn admit(&mut self, event: &[u8]) {
-        let id = self.slab.push(event);
+        let Some(id) = self.hold(event) else { return };
         self.events += 1;
         self.first_of_epoch.get_or_insert(id);
         let versions = self.look_up(id, event);

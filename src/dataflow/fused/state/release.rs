@@ -145,8 +145,11 @@ impl State {
     fn let_go_row(&mut self, row: RowId) {
         let versions = versions_of(&self.slab, self.header, row);
         self.events -= 1;
-        let State { slab, lookups, tallies, header, latest, waiting_rows, .. } = &mut *self;
+        let State { slab, lookups, tallies, header, latest, copies, waiting_rows, .. } = &mut *self;
         let event = slab.row(row);
+        if let Some(copies) = copies {
+            copies.remove(event, row);
+        }
         let held = Held { event, lookups, versions: &versions };
         tallies.add(Changed::Enriched, &held, -1);
         for (place, latest) in latest.iter_mut().enumerate() {
@@ -172,14 +175,17 @@ impl State {
     }
 
     fn append_again(&mut self, row: RowId) {
-        let State { slab, spec, lookups, header, latest, waiting_rows, key_bytes, .. } = self;
-        let event = key_bytes;
+        let State { slab, spec, lookups, header, latest, copies, waiting_rows, .. } = self;
+        let event = &mut self.key_bytes;
         event.clear();
         let bytes = slab.row(row);
         event.extend_from_slice(&bytes[..spec.events.layout.row_bytes(bytes)]);
         let again = slab.push(event);
         for word in 0..header.words(latest.len()) {
             slab.set_word(again, word, slab.word(row, word));
+        }
+        if let Some(copies) = copies {
+            copies.replace(event, row, again);
         }
         for (place, documents) in lookups.iter_mut().enumerate() {
             let version = VersionId(slab.word(row, header.sent(place)));
