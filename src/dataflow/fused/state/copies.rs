@@ -70,9 +70,11 @@ impl State {
         let hash = key.hash(event);
         let held = rows.get(hash, |number| key.equal(row_of(&self.slab, number), event));
         let held = held.and_then(RowId::from_word);
-        // One that is corrected no more counts as gone, as it does in its partition.
-        let standing = held.filter(|row| !self.is_past(*row));
-        let is_equal = standing.map(|row| self.slab.row(row).starts_with(event));
+        // One that says something else and is corrected no more counts as gone.
+        let is_equal = held.and_then(|row| match self.slab.row(row).starts_with(event) {
+            false if self.is_past(row) => None,
+            is_equal => Some(is_equal),
+        });
         let State { copies: Some(Copies { rows, met, .. }), slab, .. } = self else {
             unreachable!("it was there before");
         };

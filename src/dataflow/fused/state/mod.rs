@@ -441,12 +441,13 @@ impl State {
         if before == after {
             return; // Another document's change brought it there.
         }
-        self.resends.corrected(row);
-        let State { slab, lookups, tallies, changes, header, latest, is_recording, .. } =
-            &mut *self;
+        let State {
+            slab, lookups, tallies, changes, header, latest, resends, is_recording, ..
+        } = &mut *self;
         let says = |place: usize, version| lookups[place].document(version).map(|d| &d.row);
         let mut places = 0..before.len();
         if places.any(|place| says(place, before[place]) != says(place, after[place])) {
+            resends.corrected(row);
             let mut change = |changed| {
                 let held = |versions| Held { event: slab.row(row), lookups, versions };
                 tallies.add(changed, &held(&before), -1);

@@ -222,3 +222,122 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs, sync::Arc};
+
+    use super::*;
+    use crate::{
+        reference::{Documents, Projector, document},
+        source::Decoder,
+        spec::Spec,
+    };
+
+    const SPEC: &str = r#"
+name = "resends"
+[events]
+key = "ID"
+shard_key = "WHO"
+time = "AT"
+zone = "UTC"
+[events.columns]
+ID  = { type = "integer", range = "0..9" }
+WHO = { type = "integer", range = "0..9" }
+AT  = { type = "datetime" }
+[lookups.who]
+key = { path = "number" }
+matches = "WHO"
+columns.NAME = { type = "text", path = "name" }
+[views.all]
+kind = "enriched"
+"#;
+
+    /// A run: its state, and what was written last of each row.
+    struct Run {
+        state: State,
+        projector: Projector,
+        documents: Documents,
+        /// By the event's ID.
+        written: BTreeMap<String, String>,
+        offset: u64,
+    }
+
+    impl Run {
+        /// In an epoch documents 1 and 2 change their names, rows come, and so many are corrected
+        /// and sent again.
+        fn epoch(&mut self, epoch: Epoch, name: Option<&str>, rows: &[Vec<u8>], most: u64) {
+            let Run { state, projector, documents, written, offset } = self;
+            state.begin_epoch(epoch);
+            for number in name.into_iter().flat_map(|_| [1, 2]) {
+                let line = serde_json::json!({
+                    "_id": format!("d{number}"), "_source": { "number": number, "name": name },
+                });
+                let line = line.to_string();
+                let line = document::read(line.as_bytes(), projector).expect("a document");
+                if state.is_replay(epoch) {
+                    let touched: Vec<_> = documents.touched(&line.statement).collect();
+                    for (lookup, key) in touched {
+                        let (key, offset) = (key.clone(), *offset);
+                        state.touch(Touched { lookup, key, offset });
+                    }
+                }
+                *offset += 1;
+                documents.apply(line.statement, &mut |claim, diff| state.claim(claim, diff));
+            }
+            state.settle_documents();
+            rows.iter().for_each(|row| state.admit(row));
+            state.correct(most);
+            if !state.is_replay(epoch) {
+                state.resend(most);
+            }
+            state.end_epoch(epoch).for_each(drop);
+            let mut said = BTreeMap::new();
+            for change in state.changes(epoch) {
+                let mut json = Vec::new();
+                change.after.json(&mut json);
+                let json: serde_json::Value = serde_json::from_slice(&json).expect("it is JSON");
+                let (id, name) = (json["ID"].to_string(), json["NAME"].to_string());
+                assert!(said.insert(id, name).is_none(), "a row goes out once an epoch");
+            }
+            written.extend(said);
+            state.release(epoch);
+        }
+    }
+
+    #[test]
+    fn a_row_that_changed_back_unseen_is_still_owed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("spec.toml");
+        fs::write(&path, SPEC).expect("a spec");
+        let spec = Arc::new(Spec::load(&path).expect("it is sound"));
+        let mut decoder = Decoder::new(Arc::clone(&spec));
+        let rows = [1, 2].map(|who| {
+            let event = format!(r#"{{"ID":{who},"WHO":{who},"AT":"2025-01-01 10:00:00"}}"#);
+            decoder.decode(event.as_bytes()).expect("an event").to_vec()
+        });
+        // The earlier run has sent both rows with "A", and has read that it is "B" now.
+        let mut state = State::new(&spec, true);
+        let chain_end = Some(10);
+        state.resume(Resume { record_from: 11, chain_end, owed_from: 2, everything: false });
+        let mut run = Run {
+            state,
+            projector: Projector::new(spec),
+            documents: Documents::default(),
+            written: BTreeMap::new(),
+            offset: 0,
+        };
+        run.epoch(9, Some("A"), &rows, u64::MAX);
+        run.epoch(10, Some("B"), &[], u64::MAX);
+        assert!(run.state.owes() && run.written.is_empty(), "nothing goes out of a replay");
+        // It goes on, and comes back to "B" while one of the rows was neither corrected nor sent.
+        run.epoch(11, Some("C"), &[], 1);
+        run.epoch(12, Some("B"), &[], 1);
+        for epoch in 13..20 {
+            run.epoch(epoch, None, &[], 1);
+        }
+        assert!(!run.state.owes() && run.state.waiting_rows() == 0);
+        let named = |id: &str| (id.to_owned(), "\"B\"".to_owned());
+        assert_eq!(run.written, BTreeMap::from([named("1"), named("2")]));
+    }
+}
