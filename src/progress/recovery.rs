@@ -5,9 +5,11 @@
 //! Invariants: the chain's epochs and vectors grow together. A shard that nobody wrote of is at
 //! the beginning. Reading the same records gives the same recovery, whoever reads them.
 
+use std::collections::{BTreeMap, btree_map::Entry};
+
 use super::record::Progress;
 use crate::{
-    source::{Bound, Input, Vector},
+    source::{Input, Vector},
     spec::ShardId,
     time::Epoch,
 };
@@ -65,23 +67,7 @@ impl Recovery {
                 }
             }
         }
-        let mut chain: Vec<(Epoch, Vector)> =
-            latest.iter().flatten().map(|record| (record.epoch, record.vector())).collect();
-        chain.sort_by_key(|(epoch, _)| *epoch);
-        let is_other = |pair: &&[(Epoch, Vector)]| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1;
-        if let Some([(epoch, _), _]) = chain.windows(2).find(is_other) {
-            return Err(RecoveryError::Ambiguous { epoch: *epoch });
-        }
-        chain.dedup_by_key(|(epoch, _)| *epoch);
-        for pair in chain.windows(2) {
-            let [(earlier, less), (later, more)] = pair else { unreachable!("windows of two") };
-            let is_less = |(input, bound): (&Input, &Bound)| {
-                more.get(input).is_some_and(|more| bound.offset <= more.offset)
-            };
-            if !less.iter().all(is_less) {
-                return Err(RecoveryError::Incomparable { earlier: *earlier, later: *later });
-            }
-        }
+        let chain = chain(latest.iter().flatten().copied())?;
         let newest = records.iter().max_by_key(|record| (record.generation, record.epoch));
         let topics =
             newest.into_iter().flat_map(|record| [Some(&record.events), record.reference.as_ref()]);
@@ -107,12 +93,63 @@ impl Recovery {
     }
 }
 
+/// The epochs of records with their vectors, smallest first.
+///
+/// Of one epoch the word of the newest start counts, and an elder one's vector never holds more
+/// than a newer one's of a later epoch: where it did, the operator has accepted in between that
+/// inputs were lost, or made anew.
+fn chain<'p>(
+    records: impl Iterator<Item = &'p Progress>,
+) -> Result<Vec<(Epoch, Vector)>, RecoveryError> {
+    let mut of_epoch: BTreeMap<Epoch, (u64, Vector)> = BTreeMap::new();
+    for record in records {
+        let (epoch, now) = (record.epoch, (record.generation, record.vector()));
+        match of_epoch.entry(epoch) {
+            Entry::Vacant(place) => drop(place.insert(now)),
+            Entry::Occupied(mut place) => {
+                let held = place.get();
+                if held.0 == now.0 && !(is_within(&held.1, &now.1) && is_within(&now.1, &held.1)) {
+                    return Err(RecoveryError::Ambiguous { epoch });
+                }
+                if held.0 < now.0 {
+                    place.insert(now);
+                }
+            }
+        }
+    }
+    let mut chain: Vec<(Epoch, u64, Vector)> =
+        of_epoch.into_iter().map(|(epoch, (start, vector))| (epoch, start, vector)).collect();
+    for place in (1..chain.len()).rev() {
+        let (earlier, later) = chain.split_at_mut(place);
+        let (earlier, later) = (&mut earlier[place - 1], &later[0]);
+        if later.1 > earlier.1 {
+            for (input, bound) in &mut earlier.2 {
+                let most = later.2.get(input).copied().unwrap_or_default();
+                if bound.offset > most.offset {
+                    *bound = most;
+                }
+            }
+        }
+        if !is_within(&earlier.2, &later.2) {
+            return Err(RecoveryError::Incomparable { earlier: earlier.0, later: later.0 });
+        }
+    }
+    Ok(chain.into_iter().map(|(epoch, _, vector)| (epoch, vector)).collect())
+}
+
+/// Whether a vector holds of no input more than another; of one that it does not name it holds
+/// nothing.
+fn is_within(less: &Vector, more: &Vector) -> bool {
+    let most = |input: &Input| more.get(input).map_or(0, |bound| bound.offset);
+    less.iter().all(|(input, bound)| bound.offset <= most(input))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         progress::{Ownership, TopicBounds},
-        source::PartitionId,
+        source::{Bound, PartitionId},
     };
 
     fn progress(worker: u32, of: u32, epoch: Epoch, events: [u64; 2], settled: u64) -> Progress {
@@ -159,6 +196,29 @@ mod tests {
         let records = [progress(0, 2, 10, [5, 9], 0), progress(1, 2, 10, [5, 8], 0)];
         let refused = Recovery::of(&records, 2).expect_err("an epoch has one vector");
         assert!(refused.to_string().contains("epoch 10"), "{refused}");
+    }
+
+    #[test]
+    fn what_a_newer_start_says_counts() {
+        let of = |start: u64, record: Progress| Progress { generation: start, ..record };
+        let first = |recovery: &Recovery| recovery.chain[0].1[&Input::Events(PartitionId(0))];
+        // A partition was made anew, and only one of two writers has written since: under the epoch
+        // of the one behind, or a later one.
+        for epoch in [12, 13] {
+            let records = [
+                of(1, progress(0, 2, 10, [300, 5], 0)),
+                of(1, progress(1, 2, 12, [310, 6], 0)),
+                of(2, progress(1, 2, epoch, [0, 7], 0)),
+            ];
+            let recovery = Recovery::of(&records, 2).expect("the loss was accepted");
+            assert_eq!(recovery.epochs, [10, epoch]);
+            assert_eq!(first(&recovery).offset, 0);
+        }
+        // The events were given a partition of which nothing was read yet.
+        let mut grown = of(2, progress(1, 2, 12, [6, 5], 0));
+        grown.events.bounds.push((&Bound::default()).into());
+        let records = [of(1, progress(0, 2, 12, [6, 5], 0)), grown];
+        assert_eq!(Recovery::of(&records, 2).expect("nothing differs").chain.len(), 1);
     }
 
     #[test]

@@ -49,7 +49,7 @@ use crate::{
         KafkaSink,
         kafka::{Committed, Hand},
     },
-    source::{AtEnd, DeadLetter, Decoder, Input, Limit, PartitionId},
+    source::{AtEnd, Bound, DeadLetter, Decoder, Input, Limit, PartitionId},
     spec::{DedupeBy, ShardId},
     time::{Epoch, Frontier},
 };
@@ -246,6 +246,9 @@ impl<'a> Follower<'a> {
             inputs::serve(self.readers.as_ref())?;
             // Steps, so that it hears when another worker is asked to end.
             worker.step_or_park(Some(if more { Duration::ZERO } else { PARK }));
+        }
+        if self.is_to_end() {
+            return Ok(());
         }
         let first = self.epoch;
         self.flow.call();
@@ -507,6 +510,8 @@ impl Ends {
         for (partition, begin) in start.begins.events.iter().enumerate() {
             if reads(worker, spec, PartitionId(partition as u32)) {
                 from.push((events.name.clone(), partition as u32, *begin));
+                // Of one of which nothing comes a vector says too from where on it is read.
+                flow.bound(Input::Events(PartitionId(partition as u32)), Bound::from(*begin));
             }
         }
         let reads_reference = reads(worker, spec, FIRST);
