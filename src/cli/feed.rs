@@ -15,7 +15,7 @@ use crate::{
 ///
 /// Of each document only what the dataflow takes is written, and only where the log says otherwise;
 /// a document that the files do not name at the start is deleted there. A second feed of the same
-/// source takes over from the first, which then ends.
+/// source takes over from the first, which then ends with exit code 4.
 #[derive(Debug, Args)]
 pub(super) struct Feed {
     /// The dataflow's TOML file.
@@ -76,7 +76,7 @@ impl Feed {
                 ));
             }
         };
-        let fed = feed.run(&end, &|fed| said("snapshot complete", fed)).map_err(Failure::failed)?;
+        let fed = feed.run(&end, &|fed| said("snapshot complete", fed)).map_err(Failure::feed)?;
         said("ended", fed);
         Ok(())
     }

@@ -26,7 +26,11 @@ use clap::{Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use crate::{config::ConfigError, engine::EngineError, spec::SpecError};
+use crate::{
+    config::ConfigError,
+    engine::{EngineError, FeedError},
+    spec::SpecError,
+};
 
 /// Streaming enrichment that corrects history.
 ///
@@ -118,6 +122,13 @@ impl Failure {
         match error.is_superseded() {
             true => Failure::Superseded(Box::new(error)),
             false => Failure::failed(error),
+        }
+    }
+
+    fn feed(error: FeedError) -> Failure {
+        match error {
+            FeedError::Fenced { .. } => Failure::Superseded(Box::new(error)),
+            error => Failure::failed(error),
         }
     }
 

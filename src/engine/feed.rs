@@ -38,6 +38,9 @@ use crate::{
 const RECORDS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 4 << 20;
 
+/// Between tries to reach brokers that are gone.
+const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+
 /// Between looks at whether a file has grown.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
@@ -82,7 +85,10 @@ pub enum FeedError {
     #[error(transparent)]
     Kafka(#[from] KafkaError),
     /// Another feed of this source has begun.
-    #[error("another feed of source \"{source_name}\" has begun; this one writes nothing more")]
+    #[error(
+        "another feed of source \"{source_name}\" has begun; this one writes nothing more, and \
+         must not be started again beside it"
+    )]
     Fenced {
         /// The source.
         source_name: String,
@@ -100,7 +106,12 @@ struct Feeding<'f> {
     /// Keys that were spoken of since they were compared.
     touched: BTreeMap<Box<str>, ()>,
     fed: Fed,
+    /// Whether it is asked to end.
+    end: &'f AtomicBool,
 }
+
+/// A record of the log: its key, and what it says; `None` that the document is gone.
+type Said = (Box<str>, Option<Vec<u8>>);
 
 impl FileFeed {
     /// Feeds until `end` is set, or the files are read; `told` is called when the snapshot is
@@ -120,6 +131,7 @@ impl FileFeed {
             held: HashMap::new(),
             touched: BTreeMap::new(),
             fed: Fed::default(),
+            end,
         };
         let mut writer = feeding.take_over()?;
         let mut is_complete = false;
@@ -155,21 +167,57 @@ impl FileFeed {
 impl Feeding<'_> {
     /// Fences an elder feed of the source, then learns what the log says.
     fn take_over(&mut self) -> Result<Writer, FeedError> {
+        let (writer, held) = self.take_id()?;
+        self.held = held;
+        Ok(writer)
+    }
+
+    /// Takes the source's transactional id; says then of each of its documents a hash of what the
+    /// log says.
+    fn take_id(&self) -> Result<(Writer, HashMap<Box<str>, u64>), KafkaError> {
         let FileFeed { kafka, topic, source, .. } = self.feed;
         let writer = kafka.writer(&format!("{source}-feed"))?;
         let prefix = format!("{source}{SEPARATOR}");
-        self.held.clear();
+        let mut held = HashMap::new();
         for record in kafka.read_to_end(topic, 0)?.0 {
             let Ok(key) = str::from_utf8(&record.key) else { continue };
             if !key.starts_with(&prefix) || key.len() == prefix.len() {
                 continue;
             }
             match record.value {
-                Some(value) => drop(self.held.insert(key.into(), xxh3_64(&value))),
-                None => drop(self.held.remove(key)),
+                Some(value) => drop(held.insert(key.into(), xxh3_64(&value))),
+                None => drop(held.remove(key)),
+            }
+        }
+        Ok((writer, held))
+    }
+
+    /// Takes the id again after a transaction whose outcome is not known, however long brokers are
+    /// gone. Where the log says something that neither this feed said before nor that transaction
+    /// says, another one has begun meanwhile, and has the id by right.
+    fn take_again(&self, batch: &[Said]) -> Result<Writer, FeedError> {
+        let (writer, found) = loop {
+            match self.take_id() {
+                Err(error) if error.may_pass() && !self.end.load(Ordering::Relaxed) => {
+                    thread::sleep(BETWEEN_TRIES);
+                }
+                taken => break taken?,
+            }
+        };
+        let batch: HashMap<&str, Option<u64>> =
+            batch.iter().map(|(key, value)| (&**key, value.as_deref().map(xxh3_64))).collect();
+        let keys = found.keys().chain(self.held.keys()).map(|key| &**key);
+        for key in keys.chain(batch.keys().copied()) {
+            let (now, before) = (found.get(key).copied(), self.held.get(key).copied());
+            if now != before && batch.get(key) != Some(&now) {
+                return Err(self.fenced());
             }
         }
         Ok(writer)
+    }
+
+    fn fenced(&self) -> FeedError {
+        FeedError::Fenced { source_name: self.feed.source.clone() }
     }
 
     /// Takes what came to a file.
@@ -238,11 +286,7 @@ impl Feeding<'_> {
 
     /// Writes records in a transaction, with as many writers as it takes. Saying again what was
     /// said is no harm, so one whose outcome is not known is written again.
-    fn commit(
-        &mut self,
-        mut writer: Writer,
-        batch: &[(Box<str>, Option<Vec<u8>>)],
-    ) -> Result<Writer, FeedError> {
+    fn commit(&mut self, mut writer: Writer, batch: &[Said]) -> Result<Writer, FeedError> {
         let topic = &self.feed.topic;
         loop {
             let written = writer.write(|send| {
@@ -260,12 +304,9 @@ impl Feeding<'_> {
                 Ok(()) => return Ok(writer),
                 Err(WriteError::Unknown { .. }) => {
                     drop(writer);
-                    writer = self.feed.kafka.writer(&format!("{}-feed", self.feed.source))?;
+                    writer = self.take_again(batch)?;
                 }
-                Err(WriteError::Fenced { .. }) => {
-                    let source_name = self.feed.source.clone();
-                    return Err(FeedError::Fenced { source_name });
-                }
+                Err(WriteError::Fenced { .. }) => return Err(self.fenced()),
                 Err(WriteError::Hopeless(error)) => return Err(error.into()),
             }
         }
