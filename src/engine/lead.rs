@@ -17,7 +17,6 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
-    time::SystemTime,
 };
 
 use serde::{Deserialize, Serialize};
@@ -136,8 +135,8 @@ pub enum StartError {
     },
     /// A topic is not the one that the start found.
     #[error(
-        "topic \"{topic}\" was deleted and made again, or was given other partitions, while it was \
-         in use; start again: the start says what that means and what to do"
+        "topic \"{topic}\" was deleted, made again, or given other partitions while it was in use; \
+         start again: the start says what that means and what to do"
     )]
     Changed {
         /// The topic.
@@ -150,6 +149,15 @@ pub enum StartError {
          outputs"
     )]
     NoProgress {
+        /// The topic.
+        topic: String,
+    },
+    /// Which start was in force is gone.
+    #[error(
+        "topic \"{topic}\" holds nothing, and progress says that there were starts; what the \
+         outputs rest on is not known: give the dataflow another name, and with it new outputs"
+    )]
+    NoLead {
         /// The topic.
         topic: String,
     },
@@ -215,6 +223,9 @@ pub fn lead(
     let (mut writer, before, mut ours) = loop {
         let mut writer = kafka.writer(&lead_id)?;
         let before = store.lead()?;
+        if before.is_none() && !store.progress()?.is_empty() {
+            return Err(StartError::NoLead { topic: Store::lead_topic(&spec.name) });
+        }
         let ours = next(before.as_ref(), spec, &topics, workers, accept)?;
         match write(&mut writer, &spec.name, &ours) {
             Ok(()) => break (writer, before, ours),
@@ -231,7 +242,7 @@ pub fn lead(
     // Asked after the progress is known: what was read is there, unless it is lost.
     let extents = Extents::ask(&kafka.asker()?, &topics)?;
     let mut begins = extents.begins(&topics, before.as_ref(), &recovery, accept.loss)?;
-    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64);
+    let now = store.lead_time_ms()?;
     begins.outdated = outdated(kafka, &topics, &recovery, lag_ms, now)?;
     if begins.outdated.is_some() {
         warn!("the reference log may be compacted beyond what is owed: sends every record again");
@@ -251,8 +262,11 @@ pub fn lead(
         ours.reference_from = begins.reference;
         while let Err(error) = write(&mut writer, &spec.name, &ours) {
             match error {
-                WriteError::Unknown { .. } => writer = kafka.writer(&lead_id)?,
-                WriteError::Fenced { .. } => return Err(StartError::Rival),
+                // An elder start that finds out that it is one takes the id too: the record says
+                // who has it by right.
+                WriteError::Unknown { .. } | WriteError::Fenced { .. } => {
+                    writer = kafka.writer(&lead_id)?;
+                }
                 WriteError::Hopeless(error) => return Err(error.into()),
             }
             if store.lead()?.is_none_or(|lead| lead.generation != ours.generation) {

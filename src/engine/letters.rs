@@ -235,17 +235,18 @@ impl<'k> Letters<'k> {
         notes: &mut BTreeSet<String>,
         batch: &[Letter],
     ) -> Result<(), LettersError> {
-        let Some(first) = batch.first() else { return Ok(()) };
         loop {
-            match writer.write(|send| self.send(batch, send)) {
+            // Another replay may have brought back some of them meanwhile.
+            let left: Vec<&Letter> =
+                batch.iter().filter(|letter| !notes.contains(&note(letter))).collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            match writer.write(|send| self.send(&left, send)) {
                 Ok(()) => return Ok(()),
                 Err(WriteError::Fenced { .. }) => return Err(LettersError::Fenced),
                 Err(WriteError::Hopeless(error)) => return Err(error.into()),
                 Err(WriteError::Unknown { .. }) => (*writer, *notes) = self.take_over()?,
-            }
-            // All of a transaction is there, or nothing.
-            if notes.contains(&note(first)) {
-                return Ok(());
             }
         }
     }
@@ -262,7 +263,7 @@ impl<'k> Letters<'k> {
         Ok((writer, notes.collect()))
     }
 
-    fn send(&self, batch: &[Letter], send: &mut crate::kafka::Send<'_>) -> Result<(), WriteError> {
+    fn send(&self, batch: &[&Letter], send: &mut crate::kafka::Send<'_>) -> Result<(), WriteError> {
         let replayed = replayed_topic(&self.spec.name);
         for letter in batch {
             send(Outgoing {

@@ -262,7 +262,7 @@ fn look(asker: &Asker, topics: &Topics) -> Result<Option<StartError>, StoreError
     for topic in all {
         let now = found.iter().find(|(name, ..)| *name == topic.name);
         let Some((_, id, partitions)) = now else {
-            return Ok(Some(StartError::NoTopics { topics: format!("\"{}\"", topic.name) }));
+            return Ok(Some(StartError::Changed { topic: topic.name.clone() }));
         };
         if (id, *partitions) != (&topic.id, topic.partitions) {
             return Ok(Some(StartError::Changed { topic: topic.name.clone() }));

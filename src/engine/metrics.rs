@@ -354,6 +354,7 @@ mod tests {
         // What nobody has said anything of is not shown.
         let worker = metrics.worker(0);
         worker.dead_letter("missing");
+        worker.met(Met { equal: 1, other: 1 });
         worker.holds(Input::Reference, 1);
         metrics.ends(Input::Reference, 2);
         let text = metrics.text();

@@ -43,6 +43,8 @@ struct Need {
 enum NeedValue {
     Equal(&'static str),
     AtLeast(u64),
+    /// At least so much as another topic has, and what a dead letter says besides.
+    MoreThanIn(String),
 }
 
 /// All topics that a dataflow needs.
@@ -115,8 +117,12 @@ impl TopicPlan {
         let event_bytes = spec.events.bytes_max as u64 + HEADERS_BYTES_MAX;
         let mut add =
             |name: &str, partitions, needs: Vec<Need>, more: &[(&'static str, String)]| {
-                let of_need = |need: &Need| (need.setting, need.value.remedy());
-                let settings = needs.iter().map(of_need).chain(more.iter().cloned()).collect();
+                let of_need = |need: &Need| match need.value {
+                    NeedValue::MoreThanIn(_) => None,
+                    _ => Some((need.setting, need.value.remedy())),
+                };
+                let settings =
+                    needs.iter().filter_map(of_need).chain(more.iter().cloned()).collect();
                 let topic = NewTopic { name: name.to_owned(), partitions, settings };
                 plan.push(Planned { topic, needs });
             };
@@ -142,14 +148,14 @@ impl TopicPlan {
                 compact.clone(),
                 append_time.clone(),
                 lag,
+                Need {
+                    setting: "delete.retention.ms",
+                    value: NeedValue::AtLeast(COMPACTION_LAG_MS),
+                    reason: "who has read a document must come to read that it is gone",
+                },
                 large(OUTPUT_BYTES_MAX, "the largest document must fit"),
             ];
-            add(
-                &names.reference,
-                1,
-                needs,
-                &[("delete.retention.ms", COMPACTION_LAG_MS.to_string())],
-            );
+            add(&names.reference, 1, needs, &[]);
         }
         for (name, view) in output_topics(spec) {
             let needs = match view {
@@ -165,6 +171,11 @@ impl TopicPlan {
                         reason: "of dead letters with one key each must stay",
                     },
                     large(OUTPUT_BYTES_MAX.max(event_bytes + HEADERS_BYTES_MAX), holds_event),
+                    Need {
+                        setting: "max.message.bytes",
+                        value: NeedValue::MoreThanIn(names.events.clone()),
+                        reason: "a record that is too long for an event must fit",
+                    },
                 ],
             };
             let more: &[(&'static str, String)] = match view {
@@ -179,7 +190,8 @@ impl TopicPlan {
             replayed_topic(&spec.name),
         ];
         for name in own {
-            add(&name, 1, vec![compact.clone()], std::slice::from_ref(&small_segments));
+            let needs = vec![compact.clone(), append_time.clone()];
+            add(&name, 1, needs, std::slice::from_ref(&small_segments));
         }
         TopicPlan(plan)
     }
@@ -190,6 +202,7 @@ impl TopicPlan {
         for Planned { topic, needs } in &self.0 {
             let Some(state) = found.iter().find(|state| state.name == topic.name) else { continue };
             for Need { setting, value, reason } in needs {
+                let value = &value.resolved(setting, found);
                 let found = state.settings.get(*setting).map_or("", String::as_str);
                 if !value.holds(found) {
                     unfit.push(Unfit {
@@ -213,10 +226,19 @@ impl TopicPlan {
 }
 
 impl NeedValue {
+    /// Without reference to another topic: by what that one has.
+    fn resolved(&self, setting: &str, found: &[TopicState]) -> NeedValue {
+        let NeedValue::MoreThanIn(topic) = self else { return self.clone() };
+        let other = found.iter().find(|state| state.name == *topic);
+        let bytes = other.and_then(|state| state.settings.get(setting)?.parse::<u64>().ok());
+        NeedValue::AtLeast(bytes.unwrap_or(0) + HEADERS_BYTES_MAX)
+    }
+
     fn holds(&self, found: &str) -> bool {
         match self {
             NeedValue::Equal(value) => found == *value,
             NeedValue::AtLeast(least) => found.parse().is_ok_and(|found: u64| found >= *least),
+            NeedValue::MoreThanIn(_) => true,
         }
     }
 
@@ -224,6 +246,7 @@ impl NeedValue {
         match self {
             NeedValue::Equal(value) => (*value).to_owned(),
             NeedValue::AtLeast(least) => least.to_string(),
+            NeedValue::MoreThanIn(topic) => format!("more than in {topic}"),
         }
     }
 }
@@ -233,6 +256,7 @@ impl std::fmt::Display for NeedValue {
         match self {
             NeedValue::Equal(value) => f.write_str(value),
             NeedValue::AtLeast(least) => write!(f, "at least {least}"),
+            NeedValue::MoreThanIn(topic) => write!(f, "more than \"{topic}\" has"),
         }
     }
 }

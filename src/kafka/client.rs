@@ -77,8 +77,17 @@ impl Cause {
             ClientError::AdminOp(code) => Some(*code),
             error => error.rdkafka_error_code(),
         };
-        let said = code.map(|code| format!("{code:?}: {code}"));
-        Cause { code, said: said.unwrap_or_else(|| error.to_string()) }
+        let said = match (error, code) {
+            // Its own text shows the value, which may be a secret.
+            (ClientError::ClientConfig(_, said, name, value), _) => {
+                let hidden =
+                    if value.is_empty() { said.clone() } else { said.replace(value, "...") };
+                format!("{name}: {hidden}")
+            }
+            (_, Some(code)) => format!("{code:?}: {code}"),
+            (error, None) => error.to_string(),
+        };
+        Cause { code, said }
     }
 }
 
@@ -286,6 +295,7 @@ impl Watch {
         self.ended.store(0, Ordering::Relaxed);
         self.refused.store(0, Ordering::Relaxed);
         *self.lost.lock().expect("nobody panics while holding it") = None;
+        *self.error.lock().expect("nobody panics while holding it") = None;
     }
 
     /// Whether, since `forget`, one transaction came to its end at the first try, on connections

@@ -307,6 +307,7 @@ impl Asker {
             self.failed(tried, &error)
         })?;
         self.forget_words();
+        self.consumer.context().forget();
         Ok((begin as u64, end as u64))
     }
 

@@ -76,6 +76,16 @@ impl Store {
         parsed.map_err(|source| RecordError { topic, offset, source }.into())
     }
 
+    /// When the newest lead record was written, in ms since 1970, by the brokers' clock; 0 before
+    /// the first.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn lead_time_ms(&self) -> Result<i64, StoreError> {
+        let records = self.kafka.read_to_end(&self.lead, 0)?.0;
+        Ok(records.last().map_or(0, |record| record.time_ms))
+    }
+
     /// Where the topic of the lead record ends: it moves with every start.
     ///
     /// # Errors

@@ -57,6 +57,7 @@ pub fn place_topics(stack: &Stack, name: &str, broker: i32) {
             .set("cleanup.policy", policy)
             .set("message.timestamp.type", "LogAppendTime")
             .set("min.compaction.lag.ms", "604800000")
+            .set("delete.retention.ms", "604800000")
             .set("min.insync.replicas", "1")
             .set("max.message.bytes", "16777216");
         made(topic);
