@@ -57,7 +57,7 @@ pub(super) struct Run {
     spec: PathBuf,
 
     /// End when the files do.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["kafka", "config"])]
     once: bool,
 
     /// Events, one JSON object a line. Each file is an input partition: events with equal keys must
@@ -69,13 +69,13 @@ pub(super) struct Run {
     /// Documents as they stand at the start: {"_id", "_source"} a line. Needed where the dataflow
     /// has lookups. Followed, it may grow: a line more says what its document now is, unless a
     /// change spoke of that document: changes count more, whenever they come.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, conflicts_with_all = ["kafka", "config"], value_name = "FILE")]
     documents: Option<PathBuf>,
 
     /// What happens to the documents later: {"after", "op": "index" | "delete", "_id", "_source"} a
     /// line; "after" says how many lines of the first events file come before it; without --once
     /// each happens as it comes.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, conflicts_with_all = ["kafka", "config"], value_name = "FILE")]
     changes: Option<PathBuf>,
 
     /// Folder for the results; made where there is none. Of a cluster each process writes the rows
@@ -90,16 +90,18 @@ pub(super) struct Run {
 
     /// Over Kafka: the shortest time from one commit of a worker to its next, in milliseconds. Less
     /// makes a record visible sooner, more makes fewer transactions.
-    #[arg(long, value_name = "MS", default_value_t = 5, conflicts_with = "once",
+    #[arg(long, value_name = "MS", default_value_t = 5, conflicts_with = "events",
           value_parser = clap::value_parser!(u64).range(0..=1_000))]
     commit_interval: u64,
 
-    /// Over Kafka: go on though records of an input are gone that were read, or were to be.
-    #[arg(long)]
+    /// Over Kafka: go on though records of an input are gone that were read, or were to be; a topic
+    /// that was made again is read from its begin. A supervisor gives it to its first start alone.
+    #[arg(long, conflicts_with = "events")]
     accept_loss: bool,
 
-    /// Over Kafka: go on though the events have other partitions than before.
-    #[arg(long)]
+    /// Over Kafka: go on though the events have more partitions than before; from then on events
+    /// with one key meet in their shard too. A supervisor gives it to its first start alone.
+    #[arg(long, conflicts_with = "events")]
     accept_partitions: bool,
 
     /// Worker threads of each process; the results are the same for any number.

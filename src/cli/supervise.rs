@@ -3,7 +3,8 @@
 //! Shape: the arguments of this process in; a child with the same, as often as it takes.
 //!
 //! Invariants: what no new start can mend (wrong arguments, a refused spec, another start that has
-//! taken over) is not started again, and its exit code is this one's.
+//! taken over) is not started again, and its exit code is this one's. What the operator accepts is
+//! accepted once: a later loss waits for another word.
 
 use std::{
     ffi::OsString,
@@ -24,6 +25,9 @@ use super::{Failure, watch::end_when_asked};
 
 /// The option that makes a process a supervisor; its child has all others.
 pub(super) const OPTION: &str = "--supervise";
+
+/// Options of the first start alone.
+const ACCEPT: [&str; 2] = ["--accept-loss", "--accept-partitions"];
 
 /// The pause before a new start: at first, and at most, doubled each time in between.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -46,13 +50,15 @@ struct Unstarted(#[source] io::Error);
 pub(super) fn supervise() -> Result<(), Failure> {
     let end = end_when_asked()?;
     let program = std::env::current_exe().map_err(|error| Failure::failed(Unstarted(error)))?;
-    let arguments: Vec<OsString> = std::env::args_os().skip(1).filter(|a| *a != *OPTION).collect();
+    let mut arguments: Vec<OsString> =
+        std::env::args_os().skip(1).filter(|a| *a != *OPTION).collect();
     let mut pause = PAUSE_MIN;
     loop {
         let began = Instant::now();
         let child = Command::new(&program).args(&arguments).spawn();
         let mut child = child.map_err(|error| Failure::failed(Unstarted(error)))?;
         info!(process = child.id(), "started");
+        arguments.retain(|argument| ACCEPT.iter().all(|option| *argument != **option));
         let status = wait(&mut child, &|| end.load(Ordering::Relaxed));
         let status = status.map_err(|error| Failure::failed(Unstarted(error)))?;
         match status.code() {
