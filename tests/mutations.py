@@ -89,6 +89,11 @@ MUTATIONS = [
     ("a row that was appended again is lost to its latest view", "src/dataflow/fused/state/release.rs", "*number = again.number();", ""),
     ("a chain goes on behind what was let go", "src/dataflow/fused/state/mod.rs", "older.filter(|older| self.slab.has(*older))", "older"),
     ("nothing is let go", "src/dataflow/fused/state/release.rs", "2 * gone < oldest.len()", "gone < 3 * oldest.len()"),
+    # several partitions, several starts
+    ("equal copies of several partitions are two events", "src/dataflow/fused/state/copies.rs", "Some(true) => met.equal += 1,", "Some(true) if event.is_empty() => met.equal += 1,\n            Some(true) => return Some(slab.push(event)),"),
+    ("a row that changed and changed back counts as sent", "src/dataflow/fused/state/mod.rs", "return; // Another document's change brought it there.\n        }", "return;\n        }\n        self.resends.corrected(row);"),
+    ("an elder start's word of an epoch counts", "src/progress/recovery.rs", "if held.0 < now.0 {", "if held.0 > now.0 {"),
+    ("what an elder start held more of is held", "src/progress/recovery.rs", "if bound.offset > most.offset {", "if bound.offset > u64::MAX - most.offset {"),
 ]
 
 # Builds of the copy stay between runs, so that the dependencies are built once.

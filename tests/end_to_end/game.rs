@@ -191,6 +191,11 @@ impl Game {
     ) -> Run {
         let log = self.folder.path().join("log");
         let workers = workers.to_string();
+        let metrics = self.folder.path().join("metrics");
+        fs::create_dir_all(&metrics).expect("a folder");
+        // Each start has a file of its own.
+        let number = fs::read_dir(&metrics).expect("it was made").count();
+        let metrics = metrics.join(number.to_string());
         let at = [
             "run",
             text(&self.spec),
@@ -198,6 +203,8 @@ impl Game {
             &self.engine_at[1],
             "--workers",
             &workers,
+            "--metrics",
+            text(&metrics),
         ];
         let hosts = self.folder.path().join("hosts");
         let held: Vec<_> = (0..processes)
@@ -313,9 +320,11 @@ impl Game {
         }
         assert!(words.len() > 100, "{} words to look for", words.len());
         let mut said = self.said();
-        for path in fs::read_dir(self.folder.path().join("metrics")).into_iter().flatten() {
+        let metrics = fs::read_dir(self.folder.path().join("metrics")).expect("each run has some");
+        for path in metrics {
             said += &fs::read_to_string(path.expect("a file").path()).expect("metrics are text");
         }
+        assert!(said.contains("tributary_event_lines_total"), "there were metrics to look at");
         for topic in ["enriched", "latest", "dead_letters"] {
             let mut headers = BTreeSet::new();
             for record in self.read(topic) {

