@@ -184,7 +184,7 @@ fn remedy(code: Code) -> &'static str {
         Code::InvalidReplicationFactor => "give --replication the number of brokers, or less",
         Code::PolicyViolation => "the brokers' policy refuses it: make the topic by hand",
         Code::InvalidTransactionTimeout => {
-            "raise the brokers' transaction.max.timeout.ms to 10 s or more"
+            "raise the brokers' transaction.max.timeout.ms to 150 s or more"
         }
         _ => "see docs/kafka.md",
     }

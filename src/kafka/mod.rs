@@ -19,6 +19,6 @@ mod topic_id;
 mod write;
 
 pub use client::{Kafka, KafkaError};
-pub use read::{Asker, Next, PartitionReader, Readers, SmallTopic, Taken};
+pub use read::{Asker, Next, PartitionReader, Readers, SmallRecord, SmallTopic, Taken};
 pub use topic::{NewTopic, TopicState};
-pub use write::{Outgoing, Send, TRANSACTION_TIMEOUT, WriteError, Writer};
+pub use write::{Outgoing, Send, TRANSACTION_PATIENCE, WriteError, Writer};

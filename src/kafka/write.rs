@@ -26,13 +26,15 @@ use rdkafka::{
 
 use super::client::{ANSWER_PATIENCE, Cause, Kafka, KafkaError, Watch};
 
-/// After so long brokers abort a transaction that does not come to its end: the longest that a
-/// writer that hangs hides from readers what others write.
-pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a transaction may take, where nothing else is asked for.
+pub const TRANSACTION_PATIENCE: Duration = Duration::from_secs(8);
 
-/// How long a transaction may take; less than brokers grant it, so that no end is sent to one that
-/// they may have aborted meanwhile.
-const TRANSACTION_PATIENCE: Duration = Duration::from_secs(8);
+/// How long brokers grant it, after which they abort it; longer than it may take, so that no end is
+/// sent to one that they may have aborted meanwhile. So long a writer that hangs hides from readers
+/// what others write.
+const fn granted(patience: Duration) -> Duration {
+    Duration::from_millis(patience.as_millis() as u64 * 5 / 4)
+}
 
 /// Between tries to be let in while an earlier transaction of the same id comes to its end.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
@@ -48,6 +50,8 @@ const MESSAGE_BYTES_MAX: &str = "67108864";
 /// A writer under a transactional id.
 pub struct Writer {
     id: String,
+    /// How long a transaction may take.
+    patience: Duration,
     producer: BaseProducer<Watch>,
 }
 
@@ -99,8 +103,17 @@ impl Kafka {
     /// # Errors
     /// When brokers do not answer, or do not grant it.
     pub fn writer(&self, id: &str) -> Result<Writer, KafkaError> {
-        let timeout = TRANSACTION_TIMEOUT.as_millis().to_string();
-        let patience = TRANSACTION_PATIENCE.as_millis().to_string();
+        self.patient_writer(id, TRANSACTION_PATIENCE)
+    }
+
+    /// The same; a transaction may take so long. Brokers grant a quarter more, at most their
+    /// `transaction.max.timeout.ms`.
+    ///
+    /// # Errors
+    /// As `writer`.
+    pub fn patient_writer(&self, id: &str, patience: Duration) -> Result<Writer, KafkaError> {
+        let timeout = granted(patience).as_millis().to_string();
+        let message_timeout = patience.as_millis().to_string();
         let usual = [
             ("compression.type", "snappy"),
             ("linger.ms", "0"),
@@ -111,7 +124,7 @@ impl Kafka {
             &[
                 ("transactional.id", id),
                 ("transaction.timeout.ms", &timeout),
-                ("message.timeout.ms", &patience),
+                ("message.timeout.ms", &message_timeout),
                 ("enable.idempotence", "true"),
                 ("acks", "all"),
                 ("delivery.report.only.error", "true"),
@@ -124,7 +137,7 @@ impl Kafka {
             let error = match producer.init_transactions(BETWEEN_TRIES * 20) {
                 Ok(()) => {
                     failpoint!("fence-after");
-                    return Ok(Writer { id: id.to_owned(), producer });
+                    return Ok(Writer { id: id.to_owned(), patience, producer });
                 }
                 Err(error) => error,
             };
@@ -154,6 +167,11 @@ impl Writer {
         &self.id
     }
 
+    /// How long a transaction of it may take.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Writes the records that `each` hands out in one transaction.
     ///
     /// # Errors
@@ -162,7 +180,7 @@ impl Writer {
         &mut self,
         each: impl FnOnce(&mut Send<'_>) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
-        let deadline = Instant::now() + TRANSACTION_PATIENCE;
+        let deadline = Instant::now() + self.patience;
         drain(&self.producer);
         self.producer.context().forget();
         self.producer.begin_transaction().map_err(|error| self.failed(&error))?;

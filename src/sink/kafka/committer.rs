@@ -20,7 +20,7 @@ use super::{Hand, KafkaSinkError, Topics, batch::Batch};
 use tracing::{debug, info, warn};
 
 use crate::{
-    kafka::{WriteError, Writer},
+    kafka::{TRANSACTION_PATIENCE, WriteError, Writer},
     progress::{Store, Superseded},
     spec::{ShardId, Spec},
     time::Epoch,
@@ -28,6 +28,10 @@ use crate::{
 
 /// Between tries to reach brokers that do not answer.
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+
+/// Longest that a transaction may take. One that took too long is tried again with twice the time:
+/// an epoch is never cut in two, however much it corrects.
+const PATIENCE_MAX: Duration = Duration::from_secs(120);
 
 /// The worker's side of the thread.
 pub(super) struct Committer {
@@ -71,7 +75,7 @@ impl Committer {
             hand,
             is_to_stop,
         };
-        let writer = thread.take_over(None)?.0;
+        let writer = thread.take_over(None, TRANSACTION_PATIENCE)?.0;
         let (batches, to_write) = mpsc::sync_channel::<Batch>(1);
         let (sender, ended) = mpsc::channel();
         let run = move || {
@@ -153,6 +157,7 @@ impl Thread {
         let (epoch, mut doubts) = (batch.epoch_end(), 0);
         let begun = Instant::now();
         loop {
+            let tried = Instant::now();
             match writer.write(|send| batch.each(&self.spec, &self.topics, send)) {
                 Ok(()) => break,
                 Err(WriteError::Hopeless(error)) => return Err(error.into()),
@@ -163,9 +168,13 @@ impl Thread {
                     warn!(writer = self.id, epoch, cause, "{error}");
                 }
             }
+            let patience = match tried.elapsed() < writer.patience() {
+                true => writer.patience(),
+                false => (2 * writer.patience()).min(PATIENCE_MAX),
+            };
             drop(writer);
             doubts += 1;
-            let (heir, is_there) = self.take_over(Some(epoch))?;
+            let (heir, is_there) = self.take_over(Some(epoch), patience)?;
             info!(writer = self.id, epoch, is_there, "resolved a transaction in doubt");
             writer = heir;
             if is_there {
@@ -175,13 +184,23 @@ impl Thread {
         let (records, took) = (batch.records(), begun.elapsed());
         debug!(writer = self.id, epoch, records, ms = took.as_millis() as u64, "committed");
         self.written.iter_mut().for_each(|(_, written)| *written = epoch.max(*written));
+        if writer.patience() > TRANSACTION_PATIENCE {
+            // What took long is done: one that hangs is to hide what others write no longer.
+            drop(writer);
+            writer = self.take_over(None, TRANSACTION_PATIENCE)?.0;
+        }
         Ok((writer, Committed { epoch, took, doubts }))
     }
 
     /// Makes the writer, which fences its elder, then reads who leads and what is written; tells
     /// whether `doubtful`, the epoch of a batch whose outcome is not known, is there.
-    fn take_over(&self, doubtful: Option<Epoch>) -> Result<(Writer, bool), KafkaSinkError> {
-        let writer = self.patiently(|store| Ok(store.kafka().writer(&self.id)?))?;
+    fn take_over(
+        &self,
+        doubtful: Option<Epoch>,
+        patience: Duration,
+    ) -> Result<(Writer, bool), KafkaSinkError> {
+        let writer =
+            self.patiently(|store| Ok(store.kafka().patient_writer(&self.id, patience)?))?;
         let lead = self.patiently(|store| Ok(store.lead()?))?;
         let (ours, theirs) = (self.hand.generation, lead.map_or(0, |lead| lead.generation));
         if theirs > ours {
