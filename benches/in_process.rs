@@ -16,12 +16,12 @@ use std::sync::Arc;
 
 use differential_dataflow::input::InputSession;
 use support::{
-    EPOCH_EVENTS, Engine, Load, STUDENTS, claims, cpu, decoded, load, no_json, resident, spec,
-    worker,
+    EPOCH_EVENTS, Engine, Load, STUDENTS, claims, cpu, decoded, load, no_json, spec, worker,
 };
 use timely::dataflow::operators::probe::{Handle, Probe};
 use tributary::{
     dataflow::{Spread, stock},
+    process::resident_bytes,
     reference::Documents,
     row::Row,
     source::{Decoder, PartitionId, Place},
@@ -195,13 +195,13 @@ fn hot(spec: &Arc<Spec>, load: &Load, runs: usize) {
 /// A student for every event, each with a document.
 fn wide(spec: &Arc<Spec>, events: usize, runs: usize) {
     let load = load(events, events);
-    let (held, before) = (resident(), cpu());
+    let (held, before) = (resident_bytes(), cpu());
     let engine = Engine::start(spec, &load.people, Spread::NONE);
     let documents = load.people.len();
     println!(
         "wide: {documents} documents read in {:.2} s of CPU, {} bytes held for each",
         (cpu() - before).as_secs_f64(),
-        resident().saturating_sub(held) / documents,
+        resident_bytes().saturating_sub(held) / documents as u64,
     );
     drop(engine);
     row("", "wide: dedupe, enrich, latest", runs.min(3), || state(spec, &load));
@@ -213,14 +213,14 @@ fn storm(what: &str, spread: Spread, spec: &Arc<Spec>, load: &Load) {
     let mut engine = Engine::start(spec, &load.people, spread);
     rows.iter().for_each(|rows| engine.epoch(rows.iter(), &mut no_json));
     drop(rows);
-    let (held, before) = (resident(), cpu());
+    let (held, before) = (resident_bytes(), cpu());
     engine.people(spec, &load.people, true);
     let read = cpu();
     let (mut corrected, mut epochs, mut most) = (0, 0, held);
     loop {
         engine.seal(&mut |state, epoch| corrected += state.changes(epoch).count());
         epochs += 1;
-        most = most.max(resident());
+        most = most.max(resident_bytes());
         if engine.state.borrow().waiting_rows() == 0 {
             break;
         }

@@ -26,7 +26,7 @@
 //! - [`dataflow`]: from events and claims to views; pure;
 //! - [`sink`]: from views to the outside world;
 //! - [`engine`]: the loop that reads, stamps, steps and hands on;
-//! - [`http`]: whether it lives, and its metrics;
+//! - [`http`], [`process`]: whether it lives, its metrics, its memory;
 //! - [`cli`]: the program; [`generate`]: a university and its clicks, to try all this on.
 
 /// A place at which tests have the process die (feature `failpoints`; the environment variable
@@ -45,6 +45,7 @@ pub mod engine;
 pub mod generate;
 pub mod http;
 pub mod kafka;
+pub mod process;
 pub mod progress;
 pub mod reference;
 pub mod row;

@@ -189,10 +189,3 @@ pub fn cpu() -> Duration {
     };
     time(usage.user_time()) + time(usage.system_time())
 }
-
-/// Bytes of memory that this process holds now.
-pub fn resident() -> usize {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok());
-    pages.unwrap_or(0) * 4096
-}

@@ -1,10 +1,10 @@
 //! `tributary status`: how far a dataflow over Kafka is.
 
-use std::{fmt::Write, path::PathBuf};
+use std::{fmt::Write, path::PathBuf, time::Duration};
 
 use clap::Args;
 use comfy_table::{Table, presets::NOTHING};
-use indicatif::HumanCount;
+use indicatif::{HumanBytes, HumanCount};
 use jiff::Timestamp;
 
 use super::{Failure, place::PlaceOptions, print};
@@ -13,8 +13,9 @@ use crate::{
     spec::Spec,
 };
 
-/// Say how far a dataflow over Kafka is: which start is in force, up to which epoch each of its
-/// writers has committed, and how far each input is held.
+/// Say how far a dataflow over Kafka is: which start is in force; up to which epoch each of its
+/// writers has committed, how many records wait for corrections and what memory its process held
+/// then; how far each input is held; and how fast events come and are taken.
 ///
 /// It asks the brokers alone, so it works from any machine, whether or not the dataflow runs.
 #[derive(Debug, Args)]
@@ -24,6 +25,10 @@ pub(super) struct Status {
 
     #[command(flatten)]
     place: PlaceOptions,
+
+    /// For so long it is looked how fast events come and are taken.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seconds: u16,
 
     /// Say it as one JSON object.
     #[arg(long)]
@@ -35,7 +40,8 @@ impl Status {
         let spec = Spec::load(&self.spec)?;
         let (kafka, names) = self.place.resolve(&spec)?;
         kafka.connect().map_err(Failure::failed)?;
-        let found = engine::status(&kafka, &spec, &names).map_err(Failure::failed)?;
+        let over = Duration::from_secs(self.seconds.into());
+        let found = engine::status(&kafka, &spec, &names, over).map_err(Failure::failed)?;
         match self.json {
             true => {
                 let text = serde_json::to_string(&found).expect("plain values have a JSON");
@@ -59,11 +65,18 @@ fn shown(name: &str, found: &Found) -> String {
         }
     }
     let mut writers = Table::new();
-    writers.load_style(NOTHING).set_header(["writer", "committed up to", "epoch", "settled"]);
-    for engine::WriterStatus { worker, epoch, settled } in &found.writers {
+    let head = ["writer", "committed up to", "epoch", "settled", "wait for corrections", "memory"];
+    writers.load_style(NOTHING).set_header(head);
+    for engine::WriterStatus { worker, epoch, settled, says } in &found.writers {
         let moment = Timestamp::from_millisecond(*epoch as i64).unwrap_or_default();
-        let moment = format!("{moment:.3}");
-        writers.add_row([&worker.to_string(), &moment, &epoch.to_string(), &settled.to_string()]);
+        writers.add_row([
+            worker.to_string(),
+            format!("{moment:.3}"),
+            epoch.to_string(),
+            settled.to_string(),
+            HumanCount(says.waiting).to_string(),
+            HumanBytes(says.resident_bytes).to_string(),
+        ]);
     }
     if !found.writers.is_empty() {
         line(&writers.to_string());
@@ -77,6 +90,14 @@ fn shown(name: &str, found: &Found) -> String {
         inputs.add_row([place, count(begin), count(end), held, count(lag)]);
     }
     line(&inputs.to_string());
+    if let Some(engine::Rates { seconds, came, held }) = found.rates {
+        let a_second = |count: u64| HumanCount((count as f64 / seconds) as u64);
+        line(&format!(
+            "events a second: {} came, {} were taken (over {seconds:.1} s)",
+            a_second(came),
+            a_second(held)
+        ));
+    }
     line(&format!("dead letters: at most {}", HumanCount(found.dead_letters)));
     line("(offsets count the ends of transactions too, so a lag of 1 may stay)");
     out

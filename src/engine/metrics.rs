@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{dataflow::Met, source::Input};
+use crate::{dataflow::Met, process::resident_bytes, source::Input};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{
@@ -312,13 +312,6 @@ impl Metrics {
             held: self.held.clone(),
         }
     }
-}
-
-/// Memory that this process holds; 0 where the system does not say.
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or(0) * 4096
 }
 
 impl WorkerMetrics {

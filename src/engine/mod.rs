@@ -55,7 +55,7 @@ pub use feed::{Fed, FeedError, FileFeed};
 pub use lead::{Accept, Names, Start, StartError};
 pub use letters::{Filter, Letter, Letters, LettersError, Repaired, Replayed, replayed_topic};
 pub use metrics::Metrics;
-pub use status::{InputStatus, Status, Writer as WriterStatus, status};
+pub use status::{InputStatus, Rates, Status, Writer as WriterStatus, status};
 pub use topics::{TopicPlan, UnfitTopics, make_topics};
 
 use cluster::{Connections, HandshakeError, Lost, Shape};

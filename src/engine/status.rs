@@ -1,8 +1,13 @@
 //! Status: how far a dataflow over Kafka is, as its topics say.
 //!
-//! Shape: the lead record, the progress and the ends of the inputs in; plain numbers out.
+//! Shape: the lead record, the progress and the ends of the inputs in, twice; plain numbers out.
 //!
-//! Not here: what a process says of itself (`metrics`).
+//! Not here: what a process says while it commits nothing (`metrics`).
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 
@@ -12,7 +17,7 @@ use super::{
 };
 use crate::{
     kafka::Kafka,
-    progress::{Lead, Progress, Store},
+    progress::{Lead, Progress, Says, Store},
     source::{Input, PartitionId},
     spec::Spec,
     time::Epoch,
@@ -29,6 +34,19 @@ pub struct Status {
     pub inputs: Vec<InputStatus>,
     /// Dead letters that stand in their topic, those that a transaction left behind included.
     pub dead_letters: u64,
+    /// How fast it goes, where that was asked for.
+    pub rates: Option<Rates>,
+}
+
+/// What happened to the events while it was looked.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Rates {
+    /// For how long it was looked.
+    pub seconds: f64,
+    /// How many came.
+    pub came: u64,
+    /// How many all writers came to hold.
+    pub held: u64,
 }
 
 /// A writer of the start.
@@ -40,6 +58,9 @@ pub struct Writer {
     pub epoch: Epoch,
     /// Below this offset of the reference log it owes no correction.
     pub settled: u64,
+    /// What it said of itself then.
+    #[serde(flatten)]
+    pub says: Says,
 }
 
 /// An input.
@@ -59,11 +80,36 @@ pub struct InputStatus {
     pub lag: u64,
 }
 
-/// Asks the brokers how far a dataflow is.
+/// Asks the brokers how far a dataflow is; where `over` is not nothing, again after so long, to
+/// know how fast it goes.
 ///
 /// # Errors
 /// When they do not answer, or topics are not there.
-pub fn status(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Status, StartError> {
+pub fn status(
+    kafka: &Kafka,
+    spec: &Spec,
+    names: &Names,
+    over: Duration,
+) -> Result<Status, StartError> {
+    let (begun, before) = (Instant::now(), look(kafka, spec, names)?);
+    if over.is_zero() {
+        return Ok(before);
+    }
+    thread::sleep(over);
+    let (looked, mut status) = (Instant::now(), look(kafka, spec, names)?);
+    let events = |status: &Status, count: &dyn Fn(&InputStatus) -> u64| -> u64 {
+        status.inputs.iter().filter(|input| input.topic == names.events).map(count).sum()
+    };
+    let grown = |count: &dyn Fn(&InputStatus) -> u64| {
+        events(&status, count).saturating_sub(events(&before, count))
+    };
+    let came = grown(&|input| input.end);
+    let held = grown(&|input| input.held.unwrap_or(input.begin));
+    status.rates = Some(Rates { seconds: (looked - begun).as_secs_f64(), came, held });
+    Ok(status)
+}
+
+fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Status, StartError> {
     let store = Store::new(kafka.clone(), &spec.name);
     let topics = super::lead::look(kafka, spec, names)?.0;
     let lead = store.lead()?;
@@ -106,7 +152,8 @@ pub fn status(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Status, Start
         worker: record.ownership.worker,
         epoch: record.epoch,
         settled: record.settled,
+        says: record.says,
     };
     let writers = current.iter().map(writer).collect();
-    Ok(Status { lead, writers, inputs, dead_letters })
+    Ok(Status { lead, writers, inputs, dead_letters, rates: None })
 }

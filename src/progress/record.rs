@@ -7,7 +7,8 @@
 //!  "events":{"topic":"attendance_events","id":"GbZ...",
 //!            "bounds":[[120,119,1764108000100,"9c..."],[0]]},
 //!  "reference":{"topic":"attendance_reference","id":"Qm...",
-//!               "bounds":[[4711,4710,1764107999000,"07..."]]}}
+//!               "bounds":[[4711,4710,1764107999000,"07..."]]},
+//!  "says":{"waiting":0,"resident_bytes":52428800}}
 //! ```
 //!
 //! A bound is the offset that comes next, and of the record before it offset, time and hash.
@@ -40,6 +41,18 @@ pub struct Progress {
     /// Up to where it holds the reference log; `None` where the dataflow has no lookups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<TopicBounds>,
+    /// For people; nothing rests on it.
+    #[serde(default)]
+    pub says: Says,
+}
+
+/// What a worker says of itself, as it was when the epoch was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Says {
+    /// Records of its shards that wait for corrections.
+    pub waiting: u64,
+    /// Memory that its process holds.
+    pub resident_bytes: u64,
 }
 
 /// Which shards a worker has: those whose number modulo `of` is its own.

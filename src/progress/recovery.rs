@@ -148,7 +148,7 @@ fn is_within(less: &Vector, more: &Vector) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        progress::{Ownership, TopicBounds},
+        progress::{Ownership, Says, TopicBounds},
         source::{Bound, PartitionId},
     };
 
@@ -164,6 +164,7 @@ mod tests {
             settled,
             events: TopicBounds::events("e", "id", 2, &vector),
             reference: None,
+            says: Says::default(),
         }
     }
 

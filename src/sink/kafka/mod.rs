@@ -24,7 +24,8 @@ use super::{Sealed, Sink, SinkError};
 use crate::{
     dataflow::{After, RecordRef},
     kafka::KafkaError,
-    progress::{Ownership, Progress, Recovery, Store, StoreError, Superseded, TopicBounds},
+    process::resident_bytes,
+    progress::{Ownership, Progress, Recovery, Says, Store, StoreError, Superseded, TopicBounds},
     row::{ColumnId, Joined, Value, json},
     source::{DeadLetter, Vector},
     spec::{ShardId, Spec, ViewId, ViewKind, plan::View},
@@ -141,6 +142,7 @@ struct Newest {
     epoch: Epoch,
     vector: Vector,
     settled: u64,
+    waiting: u64,
 }
 
 /// How the keys of a view's records look.
@@ -259,7 +261,9 @@ impl KafkaSink {
         if self.committer.is_busy() {
             return Ok(());
         }
-        let Some(Newest { epoch, vector, settled }) = self.newest.take() else { return Ok(()) };
+        let Some(Newest { epoch, vector, settled, waiting }) = self.newest.take() else {
+            return Ok(());
+        };
         let Topics { events, reference, .. } = &*self.topics;
         let progress = Progress {
             generation: self.hand.generation,
@@ -270,6 +274,7 @@ impl KafkaSink {
             reference: reference
                 .as_ref()
                 .map(|topic| TopicBounds::reference(&topic.name, &topic.id, &vector)),
+            says: Says { waiting, resident_bytes: resident_bytes() },
         };
         let spare = self.committer.spare();
         let mut batch = std::mem::replace(&mut self.batch, spare);
@@ -345,10 +350,11 @@ impl Sink for KafkaSink {
                 self.dead_letter(epoch, letter);
             }
         }
-        if let Some(After { vector, settled, .. }) = after
+        if let Some(After { vector, settled, waiting_rows }) = after
             && epoch > self.committed
         {
-            self.newest = Some(Newest { epoch, vector: vector.clone(), settled });
+            let (vector, waiting) = (vector.clone(), waiting_rows);
+            self.newest = Some(Newest { epoch, vector, settled, waiting });
         }
         Ok(())
     }
