@@ -5,13 +5,15 @@
 //! Invariants: the log says what the files say once nothing more comes; only true differences are
 //! written, deletions included, so starting again writes nothing. What was said before the feed
 //! began is one snapshot: the files are read as they are, compared with the log, and only then is
-//! the snapshot called complete. One feed writes for a source: taking its transactional id fences
-//! its elder, which then stops.
+//! the snapshot called complete. One feed writes for a source: it takes the source's transactional
+//! id, which fences its elder, and then marks the log as its own; an elder that finds that mark
+//! stops. That it was fenced is not enough for that: brokers also fence who was silent for long.
 //!
 //! Not here: who reads the log (`reference::log`).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
+    hash::{BuildHasher, Hasher, RandomState},
     path::PathBuf,
     sync::{
         Arc,
@@ -28,7 +30,7 @@ use crate::{
     reference::{
         Projector,
         document::{self, Raw},
-        log::{self, COMPLETE, SEPARATOR},
+        log::{self, Mark, SEPARATOR},
     },
     source::{AtEnd, FileError, Lines},
     spec::Spec,
@@ -104,10 +106,21 @@ struct Feeding<'f> {
     /// By key, a hash of what the log says.
     held: HashMap<Box<str>, u64>,
     /// Keys that were spoken of since they were compared.
-    touched: BTreeMap<Box<str>, ()>,
+    touched: BTreeSet<Box<str>>,
+    /// The mark of this feed, and that of the one before it, until its own is written.
+    mark: Mark,
+    elder: Option<String>,
     fed: Fed,
     /// Whether it is asked to end.
     end: &'f AtomicBool,
+}
+
+/// What the log says of a source.
+#[derive(Default)]
+struct Log {
+    /// By key, a hash of what it says of a document.
+    held: HashMap<Box<str>, u64>,
+    mark: Mark,
 }
 
 /// A record of the log: its key, and what it says; `None` that the document is gone.
@@ -129,7 +142,12 @@ impl FileFeed {
             projector: Projector::new(Arc::clone(&self.spec)),
             wanted: HashMap::new(),
             held: HashMap::new(),
-            touched: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            mark: Mark {
+                complete: false,
+                feed: format!("{:016x}", RandomState::new().build_hasher().finish()),
+            },
+            elder: None,
             fed: Fed::default(),
             end,
         };
@@ -144,12 +162,13 @@ impl FileFeed {
             if !is_complete {
                 // What the files do not name any more is gone.
                 let gone = feeding.held.keys().filter(|key| !feeding.wanted.contains_key(*key));
-                let gone: Vec<_> = gone.map(|key| (key.clone(), ())).collect();
+                let gone: Vec<_> = gone.cloned().collect();
                 feeding.touched.extend(gone);
             }
             writer = feeding.write(writer)?;
             if !is_complete {
-                writer = feeding.complete(writer)?;
+                feeding.mark.complete = true;
+                writer = feeding.write_mark(writer)?;
                 is_complete = true;
                 told(feeding.fed);
             }
@@ -165,38 +184,42 @@ impl FileFeed {
 }
 
 impl Feeding<'_> {
-    /// Fences an elder feed of the source, then learns what the log says.
+    /// Fences an elder feed of the source, learns what the log says, and marks it.
     fn take_over(&mut self) -> Result<Writer, FeedError> {
-        let (writer, held) = self.take_id()?;
+        let (writer, Log { held, mark }) = self.take_id()?;
         self.held = held;
+        self.mark.complete = mark.complete;
+        self.elder = Some(mark.feed);
+        let writer = self.write_mark(writer)?;
+        self.elder = None;
         Ok(writer)
     }
 
-    /// Takes the source's transactional id; says then of each of its documents a hash of what the
-    /// log says.
-    fn take_id(&self) -> Result<(Writer, HashMap<Box<str>, u64>), KafkaError> {
+    /// Takes the source's transactional id; then reads the log.
+    fn take_id(&self) -> Result<(Writer, Log), KafkaError> {
         let FileFeed { kafka, topic, source, .. } = self.feed;
         let writer = kafka.writer(&format!("{source}-feed"))?;
         let prefix = format!("{source}{SEPARATOR}");
-        let mut held = HashMap::new();
-        for record in kafka.read_to_end(topic, 0)?.0 {
-            let Ok(key) = str::from_utf8(&record.key) else { continue };
-            if !key.starts_with(&prefix) || key.len() == prefix.len() {
-                continue;
+        let mut log = Log::default();
+        kafka.scan(topic, 0, 0, &mut |taken| {
+            let key = taken.key().and_then(|key| str::from_utf8(key).ok());
+            match (key, taken.value()) {
+                (Some(key), Some(value)) if key == prefix => log.mark = Mark::parse(value),
+                (Some(key), Some(value)) if key.starts_with(&prefix) => {
+                    log.held.insert(key.into(), xxh3_64(value));
+                }
+                (Some(key), None) => drop(log.held.remove(key)),
+                _ => {}
             }
-            match record.value {
-                Some(value) => drop(held.insert(key.into(), xxh3_64(&value))),
-                None => drop(held.remove(key)),
-            }
-        }
-        Ok((writer, held))
+            true
+        })?;
+        Ok((writer, log))
     }
 
     /// Takes the id again after a transaction whose outcome is not known, however long brokers are
-    /// gone. Where the log says something that neither this feed said before nor that transaction
-    /// says, another one has begun meanwhile, and has the id by right.
-    fn take_again(&self, batch: &[Said]) -> Result<Writer, FeedError> {
-        let (writer, found) = loop {
+    /// gone; what the log says otherwise than was known is compared again.
+    fn take_again(&mut self) -> Result<Writer, FeedError> {
+        let (writer, Log { held, mark }) = loop {
             match self.take_id() {
                 Err(error) if error.may_pass() && !self.end.load(Ordering::Relaxed) => {
                     thread::sleep(BETWEEN_TRIES);
@@ -204,20 +227,16 @@ impl Feeding<'_> {
                 taken => break taken?,
             }
         };
-        let batch: HashMap<&str, Option<u64>> =
-            batch.iter().map(|(key, value)| (&**key, value.as_deref().map(xxh3_64))).collect();
-        let keys = found.keys().chain(self.held.keys()).map(|key| &**key);
-        for key in keys.chain(batch.keys().copied()) {
-            let (now, before) = (found.get(key).copied(), self.held.get(key).copied());
-            if now != before && batch.get(key) != Some(&now) {
-                return Err(self.fenced());
-            }
+        if mark.feed != self.mark.feed && self.elder.as_ref() != Some(&mark.feed) {
+            let source_name = self.feed.source.clone();
+            return Err(FeedError::Fenced { source_name });
         }
+        let keys = held.keys().chain(self.held.keys());
+        let others = keys.filter(|key| held.get(*key) != self.held.get(*key));
+        let others: Vec<_> = others.cloned().collect();
+        self.touched.extend(others);
+        self.held = held;
         Ok(writer)
-    }
-
-    fn fenced(&self) -> FeedError {
-        FeedError::Fenced { source_name: self.feed.source.clone() }
     }
 
     /// Takes what came to a file.
@@ -240,7 +259,7 @@ impl Feeding<'_> {
                     self.wanted.insert(key.clone(), value);
                 }
             }
-            self.touched.insert(key, ());
+            self.touched.insert(key);
         }
         Ok(())
     }
@@ -251,7 +270,7 @@ impl Feeding<'_> {
             let mut batch = Vec::new();
             let mut bytes = 0;
             while batch.len() < RECORDS_MAX && bytes < BYTES_MAX {
-                let Some((key, ())) = self.touched.pop_first() else { break };
+                let Some(key) = self.touched.pop_first() else { break };
                 let wanted = self.wanted.get(&key);
                 if wanted.map(|value| xxh3_64(value)) != self.held.get(&key).copied() {
                     bytes += wanted.map_or(0, Vec::len);
@@ -278,14 +297,15 @@ impl Feeding<'_> {
         Ok(writer)
     }
 
-    /// Says that the snapshot is complete.
-    fn complete(&mut self, writer: Writer) -> Result<Writer, FeedError> {
+    /// Writes the mark of this feed.
+    fn write_mark(&mut self, writer: Writer) -> Result<Writer, FeedError> {
         let key = format!("{}{SEPARATOR}", self.feed.source).into();
-        self.commit(writer, &[(key, Some(COMPLETE.to_vec()))])
+        self.commit(writer, &[(key, Some(self.mark.to_json()))])
     }
 
     /// Writes records in a transaction, with as many writers as it takes. Saying again what was
-    /// said is no harm, so one whose outcome is not known is written again.
+    /// said is no harm, so one whose outcome is not known is written again, unless another feed has
+    /// begun.
     fn commit(&mut self, mut writer: Writer, batch: &[Said]) -> Result<Writer, FeedError> {
         let topic = &self.feed.topic;
         loop {
@@ -302,11 +322,10 @@ impl Feeding<'_> {
             });
             match written {
                 Ok(()) => return Ok(writer),
-                Err(WriteError::Unknown { .. }) => {
+                Err(WriteError::Unknown { .. } | WriteError::Fenced { .. }) => {
                     drop(writer);
-                    writer = self.take_again(batch)?;
+                    writer = self.take_again()?;
                 }
-                Err(WriteError::Fenced { .. }) => return Err(self.fenced()),
                 Err(WriteError::Hopeless(error)) => return Err(error.into()),
             }
         }

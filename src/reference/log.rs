@@ -2,7 +2,8 @@
 //!
 //! Shape: records in their order in; statements out. A record's key is `<source>:<_id>`; its value
 //! `{"document": {...}}`, with nothing in it but what the spec takes, and none once the document is
-//! gone. The record of key `<source>:` says that the first snapshot of that source is complete.
+//! gone. The record of key `<source>:` is the mark of its feed: `{"complete": true, "feed": "..."}`,
+//! whether the first snapshot is complete, and which feed began last.
 //!
 //! Invariants: what cannot be read changes nothing and is counted; who reads the log from its begin
 //! knows of each document what was said of it last.
@@ -11,6 +12,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Content, Projector, ReferenceError, Statement, document::DEPTH_MAX, file::Counts};
@@ -24,8 +26,27 @@ use crate::{
     spec::Spec,
 };
 
-/// What says that a source's first snapshot is complete.
-pub const COMPLETE: &[u8] = br#"{"complete":true}"#;
+/// What a source's feed says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Whether the source's first snapshot is complete.
+    pub complete: bool,
+    /// Which feed began last; each has a name of its own.
+    #[serde(default)]
+    pub feed: String,
+}
+
+impl Mark {
+    /// The record's value.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain values have a JSON")
+    }
+
+    /// Reads the record's value; what is none says nothing.
+    pub fn parse(value: &[u8]) -> Mark {
+        serde_json::from_slice(value).unwrap_or_default()
+    }
+}
 
 /// Between a source's name and a document's `_id`.
 pub const SEPARATOR: char = ':';
@@ -43,8 +64,8 @@ pub struct ReferenceLog {
 pub enum Said {
     /// What a document now says, or that it is gone.
     Document(Statement),
-    /// A source's first snapshot is complete.
-    Complete(Box<str>),
+    /// What a source's feed says of itself.
+    Mark(Box<str>, Mark),
 }
 
 /// The value of a document's record.
@@ -57,7 +78,7 @@ pub fn read(key: &[u8], value: Option<&[u8]>, projector: &Projector) -> Option<S
     let key = str::from_utf8(key).ok()?;
     let (source, id) = key.split_once(SEPARATOR)?;
     if id.is_empty() {
-        return value.map(|_| Said::Complete(source.into()));
+        return value.map(|value| Said::Mark(source.into(), Mark::parse(value)));
     }
     let content = match value {
         None => Content::Deleted,
@@ -107,8 +128,10 @@ impl ReferenceLog {
                 counts.documents += 1;
                 take(offset, statement);
             }
-            Some(Said::Complete(source)) => {
-                complete.insert(source);
+            Some(Said::Mark(source, mark)) => {
+                if mark.complete {
+                    complete.insert(source);
+                }
             }
             None => counts.refused += 1,
         });
