@@ -4,7 +4,8 @@
 //! an exit code that scripts can use.
 //!
 //! Invariants: exit codes are stable: 0 done, 1 failed while running, 2 wrong arguments, 3 the spec
-//! is refused, 4 another start has taken over; an error is told with all its causes and a remedy.
+//! is refused, 4 another start has taken over, 5 the operator's word is awaited; an error is told
+//! with all its causes and a remedy.
 
 mod check;
 mod dead_letters;
@@ -45,7 +46,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed while running, and the error says what stands; 2 wrong arguments; 3 the
-spec is refused; 4 another start of the dataflow has taken over: do not start this one again.
+spec is refused; 4 another start of the dataflow has taken over: do not start this one again; 5 what
+is there does not fit what was written: the error says what the operator is to do or to accept.
 
 A first run, on the sample in data/:
   tributary run dataflows/attendance.toml --once --show \\
@@ -105,6 +107,8 @@ enum Failure {
     Failed(Box<dyn Error>),
     /// Another start of the dataflow has taken over.
     Superseded(Box<dyn Error>),
+    /// The operator's word or hand is awaited.
+    ForOperator(Box<dyn Error>),
     /// A child ended so, and has said why.
     Child(u8),
     /// Its arguments contradict each other or the files.
@@ -119,9 +123,10 @@ impl Failure {
     }
 
     fn engine(error: EngineError) -> Failure {
-        match error.is_superseded() {
-            true => Failure::Superseded(Box::new(error)),
-            false => Failure::failed(error),
+        match error {
+            error if error.is_superseded() => Failure::Superseded(Box::new(error)),
+            error if error.is_for_operator() => Failure::ForOperator(Box::new(error)),
+            error => Failure::failed(error),
         }
     }
 
@@ -139,14 +144,9 @@ impl Failure {
 
     fn tell(self) -> ExitCode {
         match self {
-            Failure::Failed(error) => {
-                tell_with_causes(&*error);
-                ExitCode::from(1)
-            }
-            Failure::Superseded(error) => {
-                tell_with_causes(&*error);
-                ExitCode::from(4)
-            }
+            Failure::Failed(error) => tell_with_causes(&*error, 1),
+            Failure::Superseded(error) => tell_with_causes(&*error, 4),
+            Failure::ForOperator(error) => tell_with_causes(&*error, 5),
             Failure::Child(code) => ExitCode::from(code),
             Failure::Arguments(what) => {
                 tell(&format!("error: {what}"));
@@ -156,10 +156,7 @@ impl Failure {
                 tell(&violations.to_string());
                 ExitCode::from(3)
             }
-            Failure::Spec(error) => {
-                tell_with_causes(&error);
-                ExitCode::from(3)
-            }
+            Failure::Spec(error) => tell_with_causes(&error, 3),
         }
     }
 }
@@ -170,7 +167,7 @@ impl From<SpecError> for Failure {
     }
 }
 
-fn tell_with_causes(error: &dyn Error) {
+fn tell_with_causes(error: &dyn Error, code: u8) -> ExitCode {
     let mut told = format!("error: {error}");
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -178,6 +175,7 @@ fn tell_with_causes(error: &dyn Error) {
         cause = inner.source();
     }
     tell(&told);
+    ExitCode::from(code)
 }
 
 /// Tells what went wrong; where nobody can be told, the exit code still says it.

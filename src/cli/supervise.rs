@@ -3,7 +3,7 @@
 //! Shape: the arguments of this process in; a child with the same, as often as it takes.
 //!
 //! Invariants: what no new start can mend (wrong arguments, a refused spec, another start that has
-//! taken over) is not started again, and its exit code is this one's. What the operator accepts is
+//! taken over, what the operator is to decide) is not started again, and its exit code is this one's. What the operator accepts is
 //! accepted once: a later loss waits for another word.
 
 use std::{
@@ -39,7 +39,7 @@ const GOOD_RUN: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// Exit codes after which a new start would end the same.
-const FINAL: [i32; 3] = [2, 3, 4];
+const FINAL: [i32; 4] = [2, 3, 4, 5];
 
 /// The child cannot be started.
 #[derive(Debug, thiserror::Error)]

@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     TopicPlan, UnfitTopics,
-    loss::{Begins, Extents, outdated},
+    loss::{Begins, outdated},
 };
 use crate::{
     kafka::{Kafka, KafkaError, TopicState, WriteError, Writer},
@@ -124,8 +124,8 @@ pub enum StartError {
     /// A topic was deleted and made again.
     #[error(
         "topic \"{topic}\" is another one than the outputs were made from: it was deleted and made \
-         again, and {lost} offset(s) of a partition that were read are gone; give --accept-loss to \
-         read the new one from its begin"
+         again, or its log was cut and filled anew, and {lost} offset(s) of a partition that were \
+         read are gone; give --accept-loss to read the new one from its begin"
     )]
     OtherTopic {
         /// The topic.
@@ -227,6 +227,9 @@ pub fn lead(
             return Err(StartError::NoLead { topic: Store::lead_topic(&spec.name) });
         }
         let ours = next(before.as_ref(), spec, &topics, workers, accept)?;
+        // What is gone by now is told before anybody is fenced: the start in force may go on.
+        let so_far = store.recovery_so_far(spec.shards)?;
+        Begins::ask(kafka, &topics, before.as_ref(), &so_far, accept.loss)?;
         match write(&mut writer, &spec.name, &ours) {
             Ok(()) => break (writer, before, ours),
             // Taking the id again ends what is open; the record then says how it ended.
@@ -240,12 +243,13 @@ pub fn lead(
     debug!("fenced every writer that there ever was");
     let mut recovery = store.recovery(spec.shards)?;
     // Asked after the progress is known: what was read is there, unless it is lost.
-    let extents = Extents::ask(&kafka.asker()?, &topics)?;
-    let mut begins = extents.begins(&topics, before.as_ref(), &recovery, accept.loss)?;
+    let mut begins = Begins::ask(kafka, &topics, before.as_ref(), &recovery, accept.loss)?;
     let now = store.lead_time_ms()?;
-    begins.outdated = outdated(kafka, &topics, &recovery, lag_ms, now)?;
+    if begins.outdated.is_none() {
+        begins.outdated = outdated(kafka, &topics, &recovery, lag_ms, now)?;
+    }
     if begins.outdated.is_some() {
-        warn!("the reference log may be compacted beyond what is owed: sends every record again");
+        warn!("documents may be gone from the reference log: sends every record again");
     }
     begins.apply(&mut recovery);
     info!(

@@ -8,7 +8,7 @@
 //! that only lost its begin, from where it begins now; of another topic under the same name, or one
 //! that is shorter than what was read, all that it holds, as if it was new.
 //!
-//! Not here: that a record before a bound is another one (`source::kafka`).
+//! Not here: that a record before a bound becomes another one later (`source::kafka`).
 
 use std::{
     sync::{Arc, Mutex, mpsc},
@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Metrics, lead::StartError};
 use crate::{
-    kafka::{Asker, Kafka, KafkaError},
+    kafka::{Asker, Kafka, KafkaError, SmallRecord},
     progress::{Lead, Recovery, Store, StoreError, Superseded},
     sink::kafka::{Topic, Topics},
-    source::{Bound, Input, PartitionId},
+    source::{Bound, Input, Last, PartitionId, Vector, kafka::Handed},
 };
 
 /// Between looks at whether the topics are still those of the start.
@@ -43,10 +43,11 @@ pub(super) struct Begins {
     pub(super) events: Vec<u64>,
     /// Of the reference log.
     pub(super) reference: u64,
-    /// What is read as if it was new, whatever was read of it.
-    anew: Vec<Input>,
-    /// Where the reference log ends, where it can no longer be read as it was: then the documents
-    /// are taken as they are there from the first epoch on, and every record is sent again.
+    /// Partitions of the events that are read as if they were new, whatever was read of them.
+    anew: Vec<PartitionId>,
+    /// Where the reference log ends, where it can no longer be read as it was, or some of it is
+    /// lost: then the documents are taken as they are there from the first epoch on, and every
+    /// record is sent again.
     pub(super) outdated: Option<u64>,
 }
 
@@ -69,51 +70,57 @@ impl Extents {
         let extent = |read: Read<'_>| asker.extent(&read.topic.name, read.partition);
         read(topics).map(extent).collect::<Result<_, _>>().map(Extents)
     }
+}
 
+impl Begins {
     /// Where the inputs are read from, by what is there and what was read.
     ///
     /// # Errors
     /// When something is gone, and that was not accepted.
-    pub(super) fn begins(
-        &self,
+    pub(super) fn ask(
+        kafka: &Kafka,
         topics: &Topics,
         before: Option<&Lead>,
         recovery: &Recovery,
         is_loss_accepted: bool,
     ) -> Result<Begins, StartError> {
+        let Extents(extents) = Extents::ask(&kafka.asker()?, topics)?;
+        let newest = recovery.chain.last().map(|(_, vector)| vector);
+        let is_other = others(kafka, topics, newest, &extents)?;
         let mut begins = Begins::default();
-        for (read, (begin, end)) in read(topics).zip(&self.0) {
+        for (read, extent) in read(topics).zip(extents) {
             let from = before.and_then(|lead| match read.input {
                 Input::Events(PartitionId(place)) => lead.events_from.get(place as usize).copied(),
                 _ => Some(lead.reference_from),
             });
-            let was_read = recovery.chain.last().and_then(|(_, vector)| vector.get(&read.input));
+            let was_read = newest.and_then(|vector| vector.get(&read.input));
             let was_read = was_read.map_or(0, |bound| bound.offset);
-            let lost = from.and_then(|from| lost(&read, from, was_read, (*begin, *end), recovery));
+            let is_other = is_other.contains(&read.input);
+            let lost =
+                from.and_then(|from| lost(&read, from, was_read, extent, is_other, recovery));
             match lost {
                 Some((loss, _)) if !is_loss_accepted => return Err(loss),
-                Some((_, true)) => begins.anew.push(read.input),
-                Some((_, false)) | None => {}
+                // Documents that are gone are in no record that says so.
+                Some(_) if read.input == Input::Reference => begins.outdated = Some(extent.1),
+                Some((_, is_new)) if let Input::Events(place) = read.input => {
+                    begins.anew.extend(is_new.then_some(place));
+                }
+                Some(_) | None => {}
             }
             match read.input {
-                Input::Events(_) => begins.events.push(*begin),
-                _ => begins.reference = *begin,
+                Input::Events(_) => begins.events.push(extent.0),
+                _ => begins.reference = extent.0,
             }
         }
         Ok(begins)
     }
-}
 
-impl Begins {
     /// Brings what was read to what can still be read.
     pub(super) fn apply(&self, recovery: &mut Recovery) {
         for (_, vector) in &mut recovery.chain {
-            for input in &self.anew {
-                let begin = match input {
-                    Input::Events(PartitionId(place)) => self.events[*place as usize],
-                    _ => self.reference,
-                };
-                vector.insert(*input, Bound::from(begin));
+            for place in &self.anew {
+                let begin = self.events[place.0 as usize];
+                vector.insert(Input::Events(*place), Bound::from(begin));
             }
             if let Some(end) = self.outdated {
                 vector.insert(Input::Reference, Bound::from(end));
@@ -123,7 +130,8 @@ impl Begins {
 }
 
 /// Whether the reference log may have been compacted since the shards owed nothing: what a document
-/// said then, and what it said before it was as it is now, may both be gone. Returns where the log
+/// said then, and what it said before it was as it is now, may both be gone. So it is too where a
+/// shard owes all of it: an earlier start came to that, and ended amid it. Returns where the log
 /// ends, if so.
 ///
 /// Compaction leaves alone what is younger than the topic's `min.compaction.lag.ms`; a day of it is
@@ -141,14 +149,50 @@ pub(super) fn outdated(
     if recovery.is_empty() {
         return Ok(None);
     }
-    let first = kafka.time_at(&topic.name, 0, *settled)?;
-    match first.is_some_and(|time| time < now_ms - (lag_ms - DAY_MS).max(0)) {
-        true => Ok(Some(kafka.asker()?.extent(&topic.name, 0)?.1)),
-        false => Ok(None),
+    let mut shards = recovery.epochs.iter().zip(&recovery.settled);
+    let is_all_owed = shards.any(|(epoch, settled)| *epoch > 0 && *settled == 0);
+    let is_old = |time: i64| time < now_ms - (lag_ms - DAY_MS).max(0);
+    if is_all_owed || kafka.time_at(&topic.name, 0, *settled)?.is_some_and(is_old) {
+        return Ok(Some(kafka.asker()?.extent(&topic.name, 0)?.1));
     }
+    Ok(None)
 }
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
+
+/// The inputs that do not hold, where a vector's bound says that a record was read last, that record:
+/// a topic of the same identity whose log was cut and filled anew, as when a broker that was behind
+/// came to lead it. That a compacted log has none there says nothing.
+fn others(
+    kafka: &Kafka,
+    topics: &Topics,
+    vector: Option<&Vector>,
+    extents: &[(u64, u64)],
+) -> Result<Vec<Input>, KafkaError> {
+    let Some(vector) = vector else { return Ok(Vec::new()) };
+    let known = read(topics).zip(extents).filter_map(|(read, (begin, end))| {
+        let last = vector.get(&read.input)?.last?;
+        (*begin..*end).contains(&last.offset).then_some((read, last))
+    });
+    let known: Vec<(Read<'_>, Last)> = known.collect();
+    let places: Vec<_> = known
+        .iter()
+        .map(|(Read { topic, partition, .. }, last)| (topic.name.clone(), *partition, last.offset))
+        .collect();
+    let found = kafka.first_at(&places)?;
+    let is_other = |((read, last), found): ((Read<'_>, Last), Option<SmallRecord>)| {
+        let found = found.filter(|record| record.offset == last.offset);
+        let is_other = match found {
+            Some(SmallRecord { offset, key, value, time_ms }) => {
+                let (key, value) = (Some(&key[..]), value.as_deref());
+                Last::of(&Handed { offset, time_ms, key, value }) != last
+            }
+            None => read.input != Input::Reference,
+        };
+        is_other.then_some(read.input)
+    };
+    Ok(known.into_iter().zip(found).filter_map(is_other).collect())
+}
 
 /// What is lost of a partition whose state is made from `from` on and that was read up to
 /// `was_read`; and whether what is there now is to be read as if it was new.
@@ -157,11 +201,12 @@ fn lost(
     from: u64,
     was_read: u64,
     (begin, end): (u64, u64),
+    is_other: bool,
     recovery: &Recovery,
 ) -> Option<(StartError, bool)> {
     let Read { topic, partition, .. } = read;
     let known = recovery.identities.iter().find(|(name, _)| *name == topic.name);
-    if known.is_some_and(|(_, id)| *id != topic.id) {
+    if is_other || known.is_some_and(|(_, id)| *id != topic.id) {
         let lost = was_read.saturating_sub(from);
         let error = StartError::OtherTopic { topic: topic.name.clone(), lost };
         return Some((error, true));

@@ -38,7 +38,7 @@ use std::{
 
 use crate::{
     kafka::Kafka,
-    progress::Store,
+    progress::{Store, StoreError},
     reference::{ReferenceError, file::Counts},
     sink::{
         FileShare, Folder, SinkError, UpdateLog,
@@ -215,6 +215,23 @@ impl EngineError {
             self,
             EngineError::Start(StartError::Superseded(_) | StartError::Rival)
                 | EngineError::Sink(SinkError::Kafka(KafkaSinkError::Superseded(_)))
+        )
+    }
+
+    /// Whether it waits for the operator's word or hand: a new start would end the same.
+    pub fn is_for_operator(&self) -> bool {
+        matches!(
+            self,
+            EngineError::Start(
+                StartError::Unfit(_)
+                    | StartError::Different(_)
+                    | StartError::Partitions { .. }
+                    | StartError::Loss { .. }
+                    | StartError::OtherTopic { .. }
+                    | StartError::NoProgress { .. }
+                    | StartError::NoLead { .. }
+                    | StartError::Store(StoreError::Record(_) | StoreError::Recovery(_))
+            )
         )
     }
 }

@@ -35,11 +35,17 @@ const FETCHED_AHEAD_KIB: &str = "8192";
 /// How long a broker holds a request while nothing comes. A record that comes ends it at once.
 const LONGEST_FETCH_MS: &str = "500";
 
+/// The same where a partition is read to its end, which is told by a request that brings nothing.
+const END_FETCH_MS: &str = "5";
+
 /// How long fetching rests after what is fetched ahead is enough, in ms.
 const FETCH_REST_MS: &str = "5";
 
 /// Between looks whether an open transaction of a neighbour has come to its end.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// Between looks at what comes of several partitions.
+const BETWEEN_POLLS: Duration = Duration::from_millis(1);
 
 /// The consumer behind some partitions: asked regularly, it keeps its connections.
 pub struct Readers {
@@ -72,6 +78,15 @@ pub enum Next<'m> {
     Nothing,
 }
 
+/// Which end of a partition is meant.
+#[derive(Clone, Copy)]
+enum Until {
+    /// That of what is written, transactions that are open included: they are waited for.
+    Written,
+    /// That of what no open transaction hides.
+    Stable,
+}
+
 /// What a small topic holds: its records, in order.
 pub struct SmallTopic(pub Vec<SmallRecord>);
 
@@ -85,6 +100,17 @@ pub struct SmallRecord {
     pub value: Option<Vec<u8>>,
     /// When it was written, in ms since 1970; 0 where nobody says.
     pub time_ms: i64,
+}
+
+impl SmallRecord {
+    fn of(taken: &Taken<'_>) -> SmallRecord {
+        SmallRecord {
+            offset: taken.offset(),
+            key: taken.key().unwrap_or_default().to_vec(),
+            value: taken.value().map(<[u8]>::to_vec),
+            time_ms: taken.time_ms(),
+        }
+    }
 }
 
 impl Taken<'_> {
@@ -166,7 +192,15 @@ impl Kafka {
     /// # Errors
     /// When it is not there or cannot be read, or a transaction stays open beyond all patience.
     pub fn read_to_end(&self, topic: &str, partition: u32) -> Result<SmallTopic, KafkaError> {
-        self.read_some(topic, partition, 0, usize::MAX)
+        self.read_some(topic, partition, 0, Until::Written, usize::MAX)
+    }
+
+    /// Reads a partition as far as no transaction is open: less than `read_to_end`, and at once.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read.
+    pub fn read_so_far(&self, topic: &str, partition: u32) -> Result<SmallTopic, KafkaError> {
+        self.read_some(topic, partition, 0, Until::Stable, usize::MAX)
     }
 
     /// Whether a partition holds a committed record, transactions that are open now included, once
@@ -175,7 +209,7 @@ impl Kafka {
     /// # Errors
     /// As `read_to_end`.
     pub fn holds_records(&self, topic: &str, partition: u32) -> Result<bool, KafkaError> {
-        Ok(!self.read_some(topic, partition, 0, 1)?.0.is_empty())
+        Ok(!self.read_some(topic, partition, 0, Until::Written, 1)?.0.is_empty())
     }
 
     /// One who asks the brokers where partitions begin and end, and which topics there are. A
@@ -199,8 +233,44 @@ impl Kafka {
         partition: u32,
         offset: u64,
     ) -> Result<Option<i64>, KafkaError> {
-        let first = self.read_some(topic, partition, offset, 1)?;
+        let first = self.read_some(topic, partition, offset, Until::Written, 1)?;
         Ok(first.0.first().map(|record| record.time_ms))
+    }
+
+    /// The first committed record at or past an offset, of each of these partitions; `None` where
+    /// there is none yet. One client reads them all.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn first_at(
+        &self,
+        places: &[(String, u32, u64)],
+    ) -> Result<Vec<Option<SmallRecord>>, KafkaError> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (readers, mut partitions) = self.read(places, || {})?;
+        let mut found: Vec<Option<Option<SmallRecord>>> = places.iter().map(|_| None).collect();
+        let deadline = Instant::now() + ANSWER_PATIENCE;
+        while found.iter().any(Option::is_none) {
+            readers.serve()?;
+            for (found, reader) in found.iter_mut().zip(&mut partitions) {
+                if found.is_none() {
+                    match reader.look()? {
+                        Next::Record(taken) => *found = Some(Some(SmallRecord::of(&taken))),
+                        Next::End => *found = Some(None),
+                        Next::Nothing => {}
+                    }
+                }
+            }
+            if Instant::now() > deadline {
+                let tried = "read what was read last of the inputs".to_owned();
+                let error = ClientError::MessageConsumption(Code::OperationTimedOut);
+                return Err(KafkaError::failed(tried, &error, Some(readers.consumer.context())));
+            }
+            thread::sleep(BETWEEN_POLLS);
+        }
+        Ok(found.into_iter().map(|found| found.expect("each was found or has none")).collect())
     }
 
     /// Reads a partition from an offset on to its end, or to so many records.
@@ -209,16 +279,12 @@ impl Kafka {
         topic: &str,
         partition: u32,
         from: u64,
+        until: Until,
         most: usize,
     ) -> Result<SmallTopic, KafkaError> {
         let mut records = Vec::new();
-        self.scan(topic, partition, from, &mut |taken| {
-            records.push(SmallRecord {
-                offset: taken.offset(),
-                key: taken.key().unwrap_or_default().to_vec(),
-                value: taken.value().map(<[u8]>::to_vec),
-                time_ms: taken.time_ms(),
-            });
+        self.scan_until(topic, partition, from, until, &mut |taken| {
+            records.push(SmallRecord::of(&taken));
             records.len() < most
         })?;
         Ok(SmallTopic(records))
@@ -236,12 +302,23 @@ impl Kafka {
         from: u64,
         take: &mut dyn FnMut(Taken<'_>) -> bool,
     ) -> Result<(), KafkaError> {
+        self.scan_until(topic, partition, from, Until::Written, take)
+    }
+
+    fn scan_until(
+        &self,
+        topic: &str,
+        partition: u32,
+        from: u64,
+        until: Until,
+        take: &mut dyn FnMut(Taken<'_>) -> bool,
+    ) -> Result<(), KafkaError> {
         failpoint!("read-back-before");
         let tried = || format!("read topic \"{topic}\" to its end");
         let place = partition as i32;
         let written = self.asker()?.extent(topic, partition)?.1 as i64;
         let committed: BaseConsumer<Watch> = self.make(
-            &[],
+            &[("fetch.wait.max.ms", END_FETCH_MS)],
             &[
                 ("group.id", self.name()),
                 ("isolation.level", "read_committed"),
@@ -254,11 +331,13 @@ impl Kafka {
         let deadline = Instant::now() + ANSWER_PATIENCE;
         // The end that a reader of committed records is told is where the first open transaction
         // begins: it hides what others wrote behind it.
-        let begin = loop {
+        let (begin, written) = loop {
             let asked = committed.fetch_watermarks(topic, place, ANSWER_PATIENCE);
             let (begin, stable) = asked.map_err(failed)?;
-            if stable >= written {
-                break begin;
+            match until {
+                Until::Stable => break (begin, stable),
+                Until::Written if stable >= written => break (begin, written),
+                Until::Written => {}
             }
             if Instant::now() > deadline {
                 return Err(failed(ClientError::MessageConsumption(Code::OperationTimedOut)));
@@ -375,9 +454,7 @@ impl Readers {
         }
         Ok(())
     }
-}
 
-impl Readers {
     /// Tells the brokers up to where partitions are read, for tools that show lag; whether they
     /// take it is of no consequence here.
     pub fn say_offsets(&self, offsets: impl Iterator<Item = (String, u32, u64)>) {

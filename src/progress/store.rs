@@ -7,7 +7,7 @@
 //! (`Kafka::read_to_end`), so who fenced a writer first sees all that it ever committed.
 
 use super::{Lead, Progress, RecordError, Recovery, RecoveryError};
-use crate::kafka::{Asker, Kafka, KafkaError};
+use crate::kafka::{Asker, Kafka, KafkaError, SmallTopic};
 
 /// The topics of a dataflow's progress.
 #[derive(Clone, Debug)]
@@ -99,8 +99,11 @@ impl Store {
     /// # Errors
     /// When they cannot be read.
     pub fn progress(&self) -> Result<Vec<Progress>, StoreError> {
-        let records = self.kafka.read_to_end(&self.progress, 0)?.0;
-        let parsed = records.into_iter().filter_map(|record| {
+        self.parse(self.kafka.read_to_end(&self.progress, 0)?)
+    }
+
+    fn parse(&self, read: SmallTopic) -> Result<Vec<Progress>, StoreError> {
+        let parsed = read.0.into_iter().filter_map(|record| {
             let value = record.value?;
             Some(Progress::parse(&self.progress, record.offset, &value))
         });
@@ -113,6 +116,16 @@ impl Store {
     /// When the records cannot be read, or contradict each other.
     pub fn recovery(&self, shards: u16) -> Result<Recovery, StoreError> {
         Ok(Recovery::of(&self.progress()?, shards)?)
+    }
+
+    /// Where it would begin if all that is open came to nothing: known at once, and no start that
+    /// fences whoever writes begins earlier.
+    ///
+    /// # Errors
+    /// As `recovery`.
+    pub fn recovery_so_far(&self, shards: u16) -> Result<Recovery, StoreError> {
+        let so_far = self.parse(self.kafka.read_so_far(&self.progress, 0)?)?;
+        Ok(Recovery::of(&so_far, shards)?)
     }
 
     /// The brokers.

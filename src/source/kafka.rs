@@ -129,7 +129,7 @@ impl Bounded {
                 self.reach()?;
                 return Ok((records, bytes, true));
             }
-            let last = last_of(&handed);
+            let last = Last::of(&handed);
             records += 1;
             bytes +=
                 (handed.value.map_or(0, <[u8]>::len) + handed.key.map_or(0, <[u8]>::len)) as u64;
@@ -209,11 +209,14 @@ impl Found<'_> {
     }
 }
 
-fn last_of(record: &Handed<'_>) -> Last {
-    let mut hasher = Xxh3::new();
-    hasher.update(record.key.unwrap_or_default());
-    hasher.update(record.value.unwrap_or_default());
-    Last { offset: record.offset, time_ms: record.time_ms, hash: hasher.digest() }
+impl Last {
+    /// What is remembered of a record that was read last.
+    pub(crate) fn of(record: &Handed<'_>) -> Last {
+        let mut hasher = Xxh3::new();
+        hasher.update(record.key.unwrap_or_default());
+        hasher.update(record.value.unwrap_or_default());
+        Last { offset: record.offset, time_ms: record.time_ms, hash: hasher.digest() }
+    }
 }
 
 impl KafkaSource {

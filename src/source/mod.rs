@@ -160,8 +160,8 @@ pub enum SourceError {
     /// A topic holds other records than it did.
     #[error(
         "partition {partition} of topic \"{topic}\" does not hold the record at offset {offset} \
-         that was read there: the topic was deleted, made again and filled anew. What the outputs \
-         hold was made from the old one; give the dataflow another name, and with it new outputs"
+         that was read there: the topic was made again, or its log was cut, and it was filled anew \
+         meanwhile; start again: the start says what is gone and what to do"
     )]
     OtherTopic {
         /// The topic.
