@@ -14,7 +14,7 @@ use rand_xoshiro::{
 };
 
 use crate::{
-    game::{Game, Plan, number, seed, wait_for},
+    game::{Game, Plan, Run, number, seed, wait_for},
     stack::Stack,
 };
 
@@ -23,6 +23,8 @@ use crate::{
 enum Fault {
     /// kill -9 of a process.
     Kill,
+    /// kill -9 of the feed, which starts again, and of a process.
+    Feed,
     /// A process is stopped beyond the timeout of transactions, another start takes over, and the
     /// stopped one goes on: a zombie.
     Zombie,
@@ -36,7 +38,11 @@ enum Fault {
     Step(&'static str, u64),
 }
 
-const FAULTS: [Fault; 4] = [Fault::Kill, Fault::Zombie, Fault::Broker, Fault::End];
+const FAULTS: [Fault; 5] = [Fault::Kill, Fault::Feed, Fault::Zombie, Fault::Broker, Fault::End];
+
+/// Processes, and workers of each: first so, 1 to 4 to 2 workers, 1 to 2 to 1 processes, and then
+/// as it comes.
+const SHAPES: [(usize, usize); 6] = [(1, 1), (1, 4), (1, 2), (2, 1), (1, 1), (2, 2)];
 
 /// The steps at which a process can be made to die, where it is built so. The first six belong to a
 /// start, and process 0 alone does all of them.
@@ -94,15 +100,19 @@ fn crashes_change_nothing() {
     let mut game = Game::begin(stack, plan);
     let mut happened: BTreeMap<Fault, u64> = BTreeMap::new();
     let mut amid_corrections = 0;
-    let shapes = [(1, 1), (1, 2), (2, 1), (1, 4), (2, 2)];
+    let mut waited_most = 0;
     for crash in 0..crashes {
-        let (processes, workers) = shapes[below(shapes.len() as u64) as usize];
+        let (processes, workers) = match SHAPES.get(crash as usize) {
+            Some(shape) => *shape,
+            None => SHAPES[below(SHAPES.len() as u64) as usize],
+        };
         let spread = [["--atomic-max", "0"], ["--atomic-max", "20000"]][below(2) as usize];
         let fuel = ["1", "20", "250"][below(3) as usize];
         let options = [&spread[..], &["--fuel", fuel]].concat();
         // Each kind once, then as it comes.
         let fault = match faults.get(crash as usize) {
             Some(fault) => *fault,
+            None if below(2) == 0 && faults.contains(&Fault::Kill) => Fault::Kill,
             None => faults[below(faults.len() as u64) as usize],
         };
         let victim = match fault {
@@ -131,7 +141,9 @@ fn crashes_change_nothing() {
                 assert!(process == victim || code == Some(1), "{process}: {code:?}");
             }
             *happened.entry(fault).or_default() += 1;
-            amid_corrections += u64::from(game.is_amid_corrections());
+            let owed = game.owed();
+            amid_corrections += u64::from(owed.is_some());
+            waited_most = waited_most.max(owed.unwrap_or(0));
             continue;
         }
         if fault == Fault::EndOfStart {
@@ -152,35 +164,37 @@ fn crashes_change_nothing() {
         }
         let said_before = game.said().len();
         let mut run = game.start(processes, workers, &options);
-        let committed = game.read("progress").len();
         // One that has written is a zombie, and ends without a fault when it is asked; of the others
         // some crash wherever they are with their start.
         if matches!(fault, Fault::Zombie | Fault::End) || below(3) > 0 {
-            wait_for("something to be committed", Duration::from_secs(60), || {
-                assert!(!run.has_ended(), "{}", run.said());
-                game.read("progress").len() > committed || game.is_produced()
-            });
+            await_commit(&game, &mut run);
         }
         std::thread::sleep(Duration::from_millis(below(2_000)));
         assert!(!run.has_ended(), "{}", run.said());
         *happened.entry(fault).or_default() += 1;
         match fault {
             Fault::Kill => run.crash(victim),
+            Fault::Feed => {
+                game.crash_feed();
+                std::thread::sleep(Duration::from_millis(below(1_000)));
+                run.crash(victim);
+            }
             Fault::End => run.end(),
             Fault::Broker => {
                 stack.command("kill 1");
                 stack.command("start 1");
                 std::thread::sleep(Duration::from_millis(below(3_000)));
+                // Half of them have got over it, the others are amid it.
+                if below(2) == 0 {
+                    await_commit(&game, &mut run);
+                }
                 run.crash(victim);
             }
             Fault::Zombie => {
                 (0..processes).for_each(|process| run.signal(process, Signal::SIGSTOP));
                 std::thread::sleep(Duration::from_secs(11));
-                let rival = game.start(1, 1, &options);
-                let committed = game.read("progress").len();
-                wait_for("the rival to commit", Duration::from_secs(60), || {
-                    game.read("progress").len() > committed || game.is_produced()
-                });
+                let mut rival = game.start(1, 1, &options);
+                await_commit(&game, &mut rival);
                 (0..processes).for_each(|process| run.signal(process, Signal::SIGCONT));
                 let ended = run.wait();
                 // Of a cluster one may notice first that another is gone.
@@ -196,14 +210,34 @@ fn crashes_change_nothing() {
             }
             Fault::Step(..) | Fault::EndOfStart => unreachable!("it was played above"),
         }
-        amid_corrections += u64::from(game.is_amid_corrections());
+        let owed = game.owed();
+        amid_corrections += u64::from(owed.is_some());
+        waited_most = waited_most.max(owed.unwrap_or(0));
     }
     let is_whole = std::env::var("FAULTS").is_err() && crashes >= faults.len() as u64;
     assert!(!is_whole || faults.iter().all(|fault| happened.contains_key(fault)), "{happened:?}");
     assert!(amid_corrections > 0 || !is_whole, "no crash came while corrections were owed");
+    let events = game.plan.events;
+    assert!(
+        !is_whole || events < 200_000 || waited_most >= 100_000,
+        "{waited_most} waited at most"
+    );
     let mut last = game.start(1, 2, &["--atomic-max", "0", "--fuel", "50"]);
     game.settle(&mut last);
     last.end();
     let records = game.judge();
-    println!("{happened:?}; {amid_corrections} while corrections were owed; {records} records");
+    println!(
+        "{happened:?}; {amid_corrections} while corrections were owed, {waited_most} of them at most; \
+         {records} records"
+    );
+}
+
+/// Waits until a run has committed something.
+fn await_commit(game: &Game, run: &mut Run) {
+    let committed = game.read("progress").len();
+    wait_for("something to be committed", Duration::from_secs(60), || {
+        assert!(!run.has_ended(), "{}", run.said());
+        assert!(!game.is_produced(), "clicks flow through all of it");
+        game.read("progress").len() > committed
+    });
 }

@@ -123,6 +123,14 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("temporary folders are UTF-8")
 }
 
+/// Starts the feed of a game.
+fn feed(spec: &Path, folder: &Path, brokers: &str) -> Child {
+    let [documents, changes] = ["in/people.ndjson", "changes.ndjson"].map(|file| folder.join(file));
+    let files = ["--documents", text(&documents), "--changes", text(&changes)];
+    let feed = ["feed", text(spec), "--kafka", brokers];
+    tributary(&[&feed[..], &files].concat(), &folder.join("log"))
+}
+
 impl Game {
     /// Makes a university and its topics, and lets its clicks and changes flow.
     pub fn begin(stack: &'static Stack, plan: Plan) -> Game {
@@ -150,9 +158,7 @@ impl Game {
         done(tributary(&[&init[..], &at].concat(), &log), "init", &log);
         let changes = folder.path().join("changes.ndjson");
         fs::write(&changes, "").expect("a file");
-        let documents = input.join("people.ndjson");
-        let feed = ["feed", text(&spec), "--documents", text(&documents), "--changes"];
-        let feed = tributary(&[&feed[..], &[text(&changes)], &at].concat(), &log);
+        let feed = feed(&spec, folder.path(), &stack.brokers);
         let pace = Arc::new(Pace { most: AtomicU64::new(u64::MAX), ..Pace::default() });
         let flow =
             Flow { lasts: plan.lasts, repeats: plan.repeats, changes_due, pace: Arc::clone(&pace) };
@@ -278,13 +284,30 @@ impl Game {
         });
     }
 
-    /// Whether corrections were owed when the last progress was written.
-    pub fn is_amid_corrections(&self) -> bool {
-        let last = self.read("progress").pop();
-        last.is_some_and(|record| {
+    /// How many records waited for corrections when the last progress of each writer was written;
+    /// `None` where nothing was owed.
+    pub fn owed(&self) -> Option<u64> {
+        let mut newest = BTreeMap::new();
+        for record in self.read("progress") {
             let record: Value = serde_json::from_slice(&record.value).expect("progress is JSON");
+            let writer = (record["generation"].as_u64(), record["worker"].as_u64());
+            newest.insert(writer, record);
+        }
+        let last_start = newest.keys().next_back().and_then(|(start, _)| *start);
+        let of_last = newest.iter().filter(|((start, _), _)| *start == last_start);
+        let of_last: Vec<&Value> = of_last.map(|(_, record)| record).collect();
+        let is_owed = |record: &&Value| {
             record["settled"].as_u64() < record["reference"]["bounds"][0][0].as_u64()
-        })
+        };
+        let waiting = |record: &&Value| record["says"]["waiting"].as_u64().expect("it is said");
+        of_last.iter().any(is_owed).then(|| of_last.iter().map(waiting).sum())
+    }
+
+    /// Kills the feed, and starts it again.
+    pub fn crash_feed(&mut self) {
+        self.feed.kill().expect("it runs");
+        self.feed.wait().expect("it was started");
+        self.feed = feed(&self.spec, self.folder.path(), &self.stack.brokers);
     }
 
     /// Holds the outputs against the specification; returns how many records were read.
@@ -553,7 +576,7 @@ fn produce(
             }
             let is_hurry = pace.is_hurry.load(Ordering::Relaxed);
             if number as u64 >= pace.most.load(Ordering::Relaxed) && !is_hurry {
-                producer.poll(Duration::from_millis(50));
+                producer.poll(Duration::from_millis(200));
             }
             if number % 20 == 0 {
                 producer.poll(Duration::ZERO);

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use rdkafka::{
-    Offset, TopicPartitionList,
-    admin::{AdminOptions, NewPartitions},
-};
+use nix::sys::signal::Signal;
+use rdkafka::admin::{AdminOptions, NewPartitions};
+use serde_json::Value;
 
 use crate::{
     game::wait_for,
-    small::{PATIENCE, Small, now},
+    small::{Engine, PATIENCE, Small, now},
 };
+
+/// What an end means that waits for the operator.
+const FOR_OPERATOR: Option<i32> = Some(5);
 
 #[test]
 fn deleted_records_are_named_and_counted() {
@@ -18,12 +20,9 @@ fn deleted_records_are_named_and_counted() {
     small.produce(0, 0..50);
     small.run_until(50, &[]);
     small.produce(0, 50..80);
-    let mut before = TopicPartitionList::new();
-    before.add_partition_offset(&small.events(), 0, Offset::Offset(60)).expect("a partition");
-    let deleted = now(small.admin.delete_records(&before, &AdminOptions::new()));
-    deleted.expect("the broker deletes them");
+    small.truncate(0, 60);
     let (code, said) = small.tributary(&["run"]);
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, FOR_OPERATOR, "{said}");
     let lost =
         "partition 0 of topic \"truncated_events\" has lost 60 offset(s): 0 to 60, of which 10";
     assert!(said.contains(lost) && said.contains("--accept-loss"), "{said}");
@@ -35,19 +34,113 @@ fn deleted_records_are_named_and_counted() {
 }
 
 #[test]
+fn start_that_is_refused_leaves_the_one_in_force_alone() {
+    let small = Small::new("alone");
+    small.produce(0, 0..50);
+    let mut engine = small.start(&[]);
+    wait_for("the records", PATIENCE, || small.read("all").len() == 50);
+    small.truncate(0, 30);
+    let (code, said) = small.tributary(&["run"]);
+    assert_eq!(code, FOR_OPERATOR, "{said}");
+    assert!(said.contains("has lost 30 offset(s): 0 to 30, of which 0"), "{said}");
+    small.produce(0, 50..60);
+    wait_for("more records", PATIENCE, || {
+        assert_eq!(engine.code(), None, "it goes on");
+        small.read("all").len() == 60
+    });
+}
+
+#[test]
+fn records_that_go_before_they_are_read_stop_the_engine() {
+    let small = Small::new("overrun");
+    small.produce(0, 0..50);
+    let mut engine = small.start(&[]);
+    wait_for("the records", PATIENCE, || small.read("all").len() == 50);
+    engine.signal(Signal::SIGSTOP);
+    // Some may be on their way to it.
+    small.produce(0, 50..51);
+    for id in 51..200 {
+        small.produce(0, id..id + 1);
+    }
+    small.truncate(0, 200);
+    engine.signal(Signal::SIGCONT);
+    let said = ended(&mut engine, 1);
+    assert!(said.contains("overrun_events") && said.contains("start again"), "{said}");
+    let held = small.read("all").len();
+    assert!((50..200).contains(&held), "{held} records");
+    let (code, said) = small.tributary(&["run"]);
+    assert_eq!(code, FOR_OPERATOR, "{said}");
+    let lost = format!("has lost 200 offset(s): 0 to 200, of which {}", 200 - held);
+    assert!(said.contains(&lost), "{held} are held: {said}");
+    small.produce(0, 200..210);
+    small.run_until(held + 10, &["--accept-loss"]);
+}
+
+#[test]
 fn topic_that_was_made_again_is_another_one_though_it_was_filled() {
     let small = Small::new("remade");
     small.produce(0, 0..50);
     small.run_until(50, &[]);
-    let deleted = now(small.admin.delete_topics(&[&small.events()], &AdminOptions::new()));
-    assert!(deleted.expect("the broker answers")[0].is_ok());
-    small.make(2);
+    small.remake(2);
     small.produce(0, 100..200);
     let (code, said) = small.tributary(&["run"]);
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, FOR_OPERATOR, "{said}");
     let other = "topic \"remade_events\" is another one than the outputs were made from";
     assert!(said.contains(other) && said.contains("50 offset(s)"), "{said}");
     small.run_until(150, &["--accept-loss"]);
+}
+
+#[test]
+fn log_that_was_cut_and_filled_anew_is_another_one_though_its_topic_is_the_same() {
+    let small = Small::new("refilled");
+    small.produce(0, 0..50);
+    small.run_until(50, &[]);
+    // As if the record that was read last had been another one.
+    let written = small.read("progress").pop().expect("it has committed");
+    let mut progress: Value = serde_json::from_slice(&written.value).expect("progress is JSON");
+    let last = &mut progress["events"]["bounds"][0][3];
+    assert!(last.is_string(), "the hash of the record before the bound");
+    *last = "0123456789abcdef".into();
+    small.write("progress", &written.key, progress.to_string().as_bytes());
+    let (code, said) = small.tributary(&["run"]);
+    assert_eq!(code, FOR_OPERATOR, "{said}");
+    assert!(said.contains("cut and filled anew, and 50 offset(s)"), "{said}");
+    // All that it holds is new.
+    small.run_until(100, &["--accept-loss"]);
+    small.produce(0, 50..60);
+    small.run_until(110, &[]);
+}
+
+#[test]
+fn reference_log_that_was_made_again_is_another_one() {
+    let small = Small::with_people("forgot");
+    small.feed(0..20, "A");
+    small.produce(0, 0..20);
+    small.run_until(20, &[]);
+    small.delete(&small.topic("reference"));
+    wait_for("the topic to be made", PATIENCE, || {
+        small.tributary(&["init", "--event-partitions", "2"]).0 == Some(0)
+    });
+    small.feed(0..10, "B");
+    let (code, said) = small.tributary(&["run"]);
+    assert_eq!(code, FOR_OPERATOR, "{said}");
+    let other = "topic \"forgot_reference\" is another one than the outputs were made from";
+    assert!(said.contains(other), "{said}");
+    let mut engine = small.start(&["--accept-loss"]);
+    let names = || -> BTreeSet<(String, Option<String>)> {
+        let mut newest = std::collections::BTreeMap::new();
+        for record in small.read("all") {
+            let columns: Value = serde_json::from_slice(&record.value).expect("it is JSON");
+            let name = columns["NAME"].as_str().map(str::to_owned);
+            newest.insert(columns["ID"].to_string(), name);
+        }
+        newest.into_iter().collect()
+    };
+    let wanted = (0..20u32).map(|n| (n.to_string(), (n < 10).then(|| format!("B {n}")))).collect();
+    wait_for("what the new log says", PATIENCE, || {
+        assert_eq!(engine.code(), None, "it goes on");
+        names() == wanted
+    });
 }
 
 #[test]
@@ -61,7 +154,7 @@ fn new_partitions_of_the_events_wait_for_the_operators_word() {
     assert!(made.expect("the broker answers")[0].is_ok());
     small.produce(2, 50..60);
     let (code, said) = small.tributary(&["run"]);
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, FOR_OPERATOR, "{said}");
     assert!(said.contains("has 3 partitions and had 2") && said.contains("--accept-"), "{said}");
     small.run_until(60, &["--accept-partitions"]);
     // Now keys move: equal ones may come by two partitions.
@@ -72,7 +165,7 @@ fn new_partitions_of_the_events_wait_for_the_operators_word() {
     small.run_until(62, &[]);
     let keys: BTreeSet<Vec<u8>> = small.read("all").into_iter().map(|record| record.key).collect();
     assert_eq!((keys.len(), small.read("all").len()), (62, 62), "an ID stands twice");
-    let (code, said) = small.tributary(&["status", "--json"]);
+    let (code, said) = small.tributary(&["status", "--json", "--seconds", "0"]);
     assert!(code == Some(0) && said.contains("\"dedupe\":\"shard\""), "{said}");
 }
 
@@ -83,10 +176,39 @@ fn topic_that_goes_while_it_is_read_stops_the_engine() {
     small.run_until(50, &[]);
     let mut engine = small.start(&[]);
     wait_for("the engine to go on", PATIENCE, || engine.said().contains("replayed"));
-    let deleted = now(small.admin.delete_topics(&[&small.events()], &AdminOptions::new()));
-    assert!(deleted.expect("the broker answers")[0].is_ok());
-    wait_for("the engine to end", PATIENCE, || engine.code().is_some());
-    let (code, said) = (engine.code(), engine.said());
-    assert_eq!(code, Some(1), "{said}");
+    small.delete(&small.events());
+    let said = ended(&mut engine, 1);
     assert!(said.contains("gone_events"), "{said}");
+}
+
+#[test]
+fn supervisor_accepts_a_loss_once() {
+    let small = Small::new("once");
+    small.produce(0, 0..50);
+    small.run_until(50, &[]);
+    small.truncate(0, 10);
+    let mut supervisor = small.start(&["--supervise", "--accept-loss"]);
+    let children = |supervisor: &Engine| -> Vec<i32> {
+        let said = supervisor.said();
+        let numbers = said.lines().filter_map(|line| line.split("started process=").nth(1));
+        numbers.map(|number| number.parse().expect("a number")).collect()
+    };
+    let commits = small.read("progress").len();
+    small.produce(0, 50..60);
+    wait_for("the child to commit", PATIENCE, || small.read("progress").len() > commits);
+    small.truncate(0, 20);
+    let child = nix::unistd::Pid::from_raw(children(&supervisor)[0]);
+    nix::sys::signal::kill(child, Signal::SIGKILL).expect("it runs");
+    // The next one has no such word, and waits for another.
+    let said = ended(&mut supervisor, 5);
+    assert_eq!(children(&supervisor).len(), 2, "{said}");
+    assert!(said.contains("has lost 10 offset(s): 10 to 20, of which 0"), "{said}");
+}
+
+/// Waits for an end with this exit code; returns what was said.
+fn ended(engine: &mut Engine, code: i32) -> String {
+    wait_for("the engine to end", PATIENCE, || engine.code().is_some());
+    let said = engine.said();
+    assert_eq!(engine.code(), Some(code), "{said}");
+    said
 }

@@ -9,6 +9,7 @@
 mod crashes;
 mod docs;
 mod doubt;
+mod feeds;
 mod game;
 mod history;
 mod horizon;
@@ -17,7 +18,9 @@ mod loss;
 mod oauth;
 mod outage;
 mod proxy;
+mod refusals;
 mod secure;
+mod sizes;
 mod small;
 mod stack;
 mod tip;

@@ -1,19 +1,26 @@
-//! A small dataflow over the brokers that tests share, without lookups and a judge.
+//! A small dataflow over the brokers that tests share, without a judge.
 
 use std::{
-    fs::{self, File},
-    path::PathBuf,
+    fs,
     process::{Child, Command},
     thread,
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     producer::{BaseProducer, BaseRecord, Producer},
 };
+
+use tempfile::NamedTempFile;
 
 use crate::{
     game::wait_for,
@@ -21,7 +28,7 @@ use crate::{
     topics::{Seen, read},
 };
 
-/// A small dataflow with topics of its own, and no lookups.
+/// A small dataflow with topics of its own.
 pub struct Small {
     pub name: String,
     pub folder: tempfile::TempDir,
@@ -41,13 +48,24 @@ impl Small {
 
     /// With this more said of its events.
     pub fn with(name: &str, more: &str) -> Small {
+        Small::made_of(name, more, "")
+    }
+
+    /// In which an event's ID is that of a person, who has a name.
+    pub fn with_people(name: &str) -> Small {
+        let lookup = "[lookups.person]\nkey = { path = \"N\" }\nmatches = \"ID\"\n\
+                      [lookups.person.columns]\nNAME = { type = \"text\", path = \"NAME\" }\n";
+        Small::made_of(name, "", lookup)
+    }
+
+    fn made_of(name: &str, more: &str, lookup: &str) -> Small {
         let folder = tempfile::tempdir().expect("a folder");
         let spec = format!(
             "name = \"{name}\"\nshards = 4\n\n[events]\nkey = \"ID\"\nshard_key = \"ID\"\n\
              time = \"AT\"\nzone = \"UTC\"\n{more}\n[events.columns]\n\
              ID = {{ type = \"integer\", range = \"0..1000000\" }}\n\
              AT = {{ type = \"datetime\", range = \"2015-01-01..2149-12-31\" }}\n\n\
-             [views.all]\nkind = \"enriched\"\n"
+             {lookup}\n[views.all]\nkind = \"enriched\"\n"
         );
         fs::write(folder.path().join("spec.toml"), spec).expect("a spec");
         let brokers = &Stack::get().brokers;
@@ -58,8 +76,12 @@ impl Small {
         small
     }
 
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}_{name}", self.name)
+    }
+
     pub fn events(&self) -> String {
-        format!("{}_events", self.name)
+        self.topic("events")
     }
 
     /// Runs a command to its end; returns what it says on both its outputs.
@@ -79,18 +101,35 @@ impl Small {
 
     /// Starts the engine.
     pub fn start(&self, options: &[&str]) -> Engine {
-        let log = self.folder.path().join("log");
-        let said = File::create(&log).expect("a log");
+        self.begin("run", options, &[])
+    }
+
+    /// Starts a command that goes on, with these variables of its environment.
+    pub fn begin(&self, command: &str, options: &[&str], variables: &[(&str, &str)]) -> Engine {
+        let log = tempfile::NamedTempFile::new_in(&self.folder).expect("a log");
         let process = Command::new(env!("CARGO_BIN_EXE_tributary"))
-            .arg("run")
+            .arg(command)
             .arg(self.folder.path().join("spec.toml"))
             .args(["--kafka", &Stack::get().brokers])
             .args(options)
+            .envs(variables.iter().copied())
             .current_dir(project("."))
-            .stderr(said)
+            .stderr(log.reopen().expect("it can be written"))
             .spawn()
             .expect("it can be started");
         Engine { process, log }
+    }
+
+    /// Gives documents of these people, by number, to the reference log; `name` says how each is
+    /// called.
+    pub fn feed(&self, people: std::ops::Range<u32>, name: &str) {
+        let path = self.folder.path().join("people.ndjson");
+        let line =
+            |n| format!("{{\"_id\":\"{n}\",\"_source\":{{\"N\":{n},\"NAME\":\"{name} {n}\"}}}}\n");
+        fs::write(&path, people.map(line).collect::<String>()).expect("a file");
+        let path = path.to_str().expect("temporary folders are UTF-8");
+        let (code, said) = self.tributary(&["feed", "--once", "--documents", path]);
+        assert_eq!(code, Some(0), "{said}");
     }
 
     /// All committed records of one of its topics.
@@ -120,6 +159,7 @@ impl Small {
     pub fn producer(&self) -> BaseProducer {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &Stack::get().brokers).set("linger.ms", "0");
+        client.set("message.max.bytes", "16777216");
         client.create().expect("a producer")
     }
 
@@ -138,7 +178,39 @@ impl Small {
         producer.flush(PATIENCE).expect("the broker takes them");
     }
 
-    pub fn make(&self, partitions: i32) {
+    /// Writes a record to a topic of one partition, or to the first of it.
+    pub fn write(&self, topic: &str, key: &[u8], value: &[u8]) {
+        let (producer, topic) = (self.producer(), self.topic(topic));
+        let record = BaseRecord::to(&topic).partition(0).key(key).payload(value);
+        assert!(producer.send(record).is_ok(), "the queue is empty");
+        producer.flush(PATIENCE).expect("the broker takes it");
+    }
+
+    pub fn delete(&self, topic: &str) {
+        let deleted = now(self.admin.delete_topics(&[topic], &AdminOptions::new()));
+        assert!(deleted.expect("the broker answers")[0].is_ok(), "{topic} is deleted");
+    }
+
+    /// Deletes what a partition of the events holds below an offset.
+    pub fn truncate(&self, partition: i32, offset: i64) {
+        let mut before = TopicPartitionList::new();
+        let topic = self.events();
+        before.add_partition_offset(&topic, partition, Offset::Offset(offset)).expect("a place");
+        let deleted = now(self.admin.delete_records(&before, &AdminOptions::new()));
+        deleted.expect("the broker deletes them");
+    }
+
+    /// Sets one setting of a topic; its others go back to their defaults.
+    pub fn alter(&self, topic: &str, settings: &[(&str, &str)]) {
+        let altered = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        let altered = settings.iter().fold(altered, |all, (name, value)| all.set(name, value));
+        let done = now(self.admin.alter_configs([&altered], &AdminOptions::new()));
+        assert!(done.expect("the broker answers")[0].is_ok(), "{topic} is altered");
+    }
+
+    /// Deletes the topic of the events, and makes it again.
+    pub fn remake(&self, partitions: i32) {
+        self.delete(&self.events());
         let topic = self.events();
         let topic = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
         let topic = topic.set("message.timestamp.type", "LogAppendTime");
@@ -149,10 +221,10 @@ impl Small {
     }
 }
 
-/// An engine that runs, and is killed when nobody watches it any more.
+/// A command that runs, and is killed when nobody watches it any more.
 pub struct Engine {
     process: Child,
-    log: PathBuf,
+    log: NamedTempFile,
 }
 
 impl Engine {
@@ -162,9 +234,13 @@ impl Engine {
         ended.map(|status| status.code().unwrap_or(-1))
     }
 
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id() as i32), signal).expect("it runs");
+    }
+
     /// What it has said.
     pub fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        fs::read_to_string(self.log.path()).unwrap_or_default()
     }
 }
 

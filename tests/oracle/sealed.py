@@ -14,7 +14,8 @@ At each of so many epochs, drawn among those that a progress record names, and a
 is to be the one that the rules make of the events and the reference log up to the epoch's vector. A shard that a crash kept from an epoch, and that the
 next start brought past it, stands there where it stood before. Where corrections were being spread, a record may show what the
 reference said anywhere from the `settled` of its shard on. That all shards name the same vector for an epoch, whatever start they
-belong to, is looked at for every epoch.
+belong to, is looked at for every epoch; that the epochs of a writer strictly grow, for every record of the progress; and of so many
+keys (--keys), drawn too, that no record ever shows an older document than the one before it.
 """
 import argparse, base64, bisect, json, pathlib, random, sys
 from datetime import date
@@ -70,6 +71,9 @@ class History:
         versions = self.of.get(n, [(0, None)])
         return versions[bisect.bisect_right(versions, cut, key=lambda v: v[0]) - 1][1]
 
+    def changes(self, n):
+        return [cut for cut, _ in self.of.get(n, [(0, None)])]
+
     def cuts(self, n, since, until):
         return [cut for cut, _ in self.of.get(n, []) if since < cut <= until]
 
@@ -112,6 +116,35 @@ class Game:
             if found.setdefault(record["epoch"], vector) != vector:
                 sys.exit(f"epoch {record['epoch']} has two vectors: {vector} and {found[record['epoch']]}")
         return found
+
+    def grows(self):
+        """That each writer's epochs strictly grow."""
+        last = {}
+        for record in self.progress:
+            writer = record["generation"], record["worker"]
+            if record["epoch"] <= last.get(writer, 0):
+                sys.exit(f"writer {writer} goes from epoch {last[writer]} to {record['epoch']}")
+            last[writer] = record["epoch"]
+
+    def ages(self, keys, dice):
+        """That of keys that are drawn no record shows an older document than the one before it; says how many records were looked at."""
+        looked = 0
+        for view, shards in self.views.items():
+            key_of = (lambda row: row["ID"]) if view == "enriched" else (lambda row: place({"MARKED_BY_ROLE": None} | row)[0])
+            of_key = {}
+            for record in (record for shard in shards for record in shard):
+                of_key.setdefault(key_of(record["v"]), []).append(record)
+            for key in dice.sample(list(of_key), min(keys, len(of_key))):
+                shown_cut = 0
+                for record in of_key[key]:
+                    e = self.known[record["v"]["ID"]][1]
+                    changes = {shown_cut, *self.students.changes(e["STUDENT_ID"]), *self.teachers.changes(e["MARKED_BY"])}
+                    cuts = (cut for cut in sorted(changes) if cut >= shown_cut and record["v"] == self.row(e, cut))
+                    cut = next(cuts, None)
+                    if cut is None:
+                        sys.exit(f"{view}: {key} at epoch {record['e']} shows an older document than before, or none that there was: {record['v']}")
+                    shown_cut, looked = cut, looked + 1
+        return looked
 
     def chain(self, generation):
         """The epochs at which some shard was when a start began: it goes from one to the next, and through none between."""
@@ -189,15 +222,19 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", type=pathlib.Path)
     p.add_argument("--epochs", type=int, default=10)
+    p.add_argument("--keys", type=int, default=2_000)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--shards", type=int, default=64)
     a = p.parse_args()
     game = Game(a.folder, a.shards)
     vectors = game.vectors()
-    drawn = sorted({*random.Random(a.seed).sample(sorted(vectors), min(a.epochs, len(vectors))), max(vectors)})
+    dice = random.Random(a.seed)
+    drawn = sorted({*dice.sample(sorted(vectors), min(a.epochs, len(vectors))), max(vectors)})
+    game.grows()
+    followed = game.ages(a.keys, dice)
     looked, earlier, behind = map(sum, zip(*(game.judge(epoch, vectors) for epoch in drawn)))
     print(f"{len(drawn)} epochs of {len(vectors)} recorded: {looked} records as they were to be, {earlier} of them with an earlier document, "
-          f"{behind} of {len(drawn) * a.shards} shards at an earlier vector")
+          f"{behind} of {len(drawn) * a.shards} shards at an earlier vector; {followed} records never older than the one before")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+//! Starts that are refused, since what is there does not fit what was written: each says what it is
+//! and what to do, ends with exit code 5, and writes nothing.
+
+use std::fs;
+
+use crate::small::Small;
+
+/// A start is refused with these words; nothing that is written moves.
+fn refused(small: &Small, options: &[&str], words: &[&str]) {
+    let before = (small.read("all").len(), small.read("lead").len());
+    let (code, said) = small.tributary(&[&["run"], options].concat());
+    assert_eq!(code, Some(5), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in: {said}");
+    }
+    let now = (small.read("all").len(), small.read("lead").len());
+    assert_eq!(before.0, now.0, "{said}");
+    assert!(now.1 <= before.1 + 1, "{said}");
+}
+
+#[test]
+fn outputs_that_somebody_else_filled_are_left_alone() {
+    let small = Small::new("filled");
+    small.produce(0, 0..5);
+    small.write("all", b"7", b"{\"ID\":7}");
+    refused(&small, &[], &["topic \"filled_all\" holds records, and no progress says", "name"]);
+    // It is no word of an operator that makes them this dataflow's own.
+    refused(&small, &["--accept-loss"], &["topic \"filled_all\" holds records"]);
+}
+
+#[test]
+fn setting_on_which_a_promise_rests_is_named_with_the_command_that_mends_it() {
+    let small = Small::new("unfit");
+    small.alter(&small.topic("progress"), &[("cleanup.policy", "delete")]);
+    let words = [
+        "topic \"unfit_progress\" has cleanup.policy = delete and needs compact",
+        "kafka-configs --alter --entity-type topics --entity-name unfit_progress --add-config \
+         cleanup.policy=compact",
+        "message.timestamp.type=LogAppendTime",
+    ];
+    refused(&small, &[], &words);
+    let (code, said) = small.tributary(&["init", "--event-partitions", "2"]);
+    assert!(code == Some(1) && said.contains(words[0]), "{said}");
+}
+
+#[test]
+fn dead_letters_must_be_able_to_hold_what_the_events_can() {
+    let small = Small::new("narrow");
+    let events = small.events();
+    small.alter(&events, &[("max.message.bytes", "10000000")]);
+    let words = [
+        "topic \"narrow_dead_letters\" has max.message.bytes",
+        "a record that is too long for an event must fit",
+    ];
+    refused(&small, &[], &words);
+}
+
+#[test]
+fn changed_spec_needs_new_outputs() {
+    let small = Small::new("changed");
+    small.produce(0, 0..5);
+    small.run_until(5, &[]);
+    let path = small.folder.path().join("spec.toml");
+    let spec = fs::read_to_string(&path).expect("a spec");
+    fs::write(&path, spec.replace("shards = 4", "shards = 8")).expect("a file");
+    refused(&small, &[], &["the spec's hash was", "give the dataflow another name"]);
+    fs::write(&path, spec).expect("a file");
+    small.produce(0, 5..6);
+    small.run_until(6, &[]);
+}
+
+#[test]
+fn lead_record_that_is_gone_is_missed() {
+    let small = Small::new("leaderless");
+    small.produce(0, 0..5);
+    small.run_until(5, &[]);
+    small.delete(&small.topic("lead"));
+    crate::game::wait_for("the topic to be made", crate::small::PATIENCE, || {
+        small.tributary(&["init", "--event-partitions", "2"]).0 == Some(0)
+    });
+    refused(&small, &[], &["topic \"leaderless_lead\" holds nothing, and progress says"]);
+}
+
+#[test]
+fn progress_that_another_program_wrote_is_none() {
+    let small = Small::new("scribbled");
+    small.produce(0, 0..5);
+    small.run_until(5, &[]);
+    small.write("progress", b"note", b"all is well");
+    refused(&small, &[], &["topic \"scribbled_progress\"", "written by another program"]);
+}

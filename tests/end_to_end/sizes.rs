@@ -1,0 +1,54 @@
+//! Sizes: the largest event fits, and what is larger is a dead letter that fits.
+
+use crate::{
+    game::wait_for,
+    small::{PATIENCE, Small},
+};
+
+#[test]
+fn largest_event_and_its_dead_letter_fit() {
+    let small = Small::new("large");
+    // What is not a column is passed over, and padding is that.
+    let of = |id: u32, bytes: usize| {
+        let frame = |padding: &str| {
+            format!("{{\"ID\":{id},\"AT\":\"2025-06-01 10:00:00\",\"PAD\":\"{padding}\"}}")
+        };
+        let event = frame(&"x".repeat(bytes - frame("").len()));
+        assert_eq!(event.len(), bytes);
+        (id, event.into_bytes())
+    };
+    let largest = 1 << 20;
+    // As `init` made it, the topic takes events of this size and what stands around them.
+    let (allowed, framing) = (largest + (64 << 10), 128);
+    let events = [of(1, largest), of(2, largest + 1), of(3, allowed - framing)];
+    small.send(0, &events);
+    small.run_until(1, &[]);
+    let mut engine = small.start(&[]);
+    wait_for("the dead letters", PATIENCE, || {
+        assert_eq!(engine.code(), None, "it goes on");
+        small.read("dead_letters").len() == 2
+    });
+    let letters = small.read("dead_letters");
+    for (letter, (_, event)) in letters.iter().zip(&events[1..]) {
+        assert_eq!(letter.headers["reason"], "too_long");
+        assert!(letter.value == *event, "byte for byte");
+    }
+    assert_eq!(small.read("all").len(), 1);
+}
+
+/// A transaction that takes longer than one may is tried again with more time, until it fits.
+#[cfg(feature = "failpoints")]
+#[test]
+fn transaction_that_takes_long_is_given_the_time_it_takes() {
+    let small = Small::new("slow");
+    small.produce(0, 0..5);
+    // The two of the lead record are in time.
+    let slow = ("FAILPOINTS", "commit-before=2*off->sleep(9000)");
+    let mut engine = small.begin("run", &[], &[slow]);
+    wait_for("the records", PATIENCE, || {
+        assert_eq!(engine.code(), None, "it goes on");
+        small.read("all").len() == 5
+    });
+    let tried = engine.said().matches("resolved a transaction in doubt").count();
+    assert_eq!(tried, 1, "{}", engine.said());
+}
