@@ -155,7 +155,7 @@ fn crashes_change_nothing() {
                 said("read the progress") > begun
             });
             std::thread::sleep(Duration::from_millis(below(1_500)));
-            let is_amid = said("replayed what") == before;
+            let is_amid = said("replayed what") < before + processes * workers;
             run.end();
             if is_amid {
                 *happened.entry(fault).or_default() += 1;

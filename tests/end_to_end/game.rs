@@ -229,6 +229,9 @@ impl Game {
             if let Some((_, failpoint)) = failpoint.filter(|(victim, _)| *victim == process) {
                 command.env("FAILPOINTS", failpoint);
             }
+            if failpoint.is_some() {
+                command.env("RUST_LOG", "info,tributary::engine::follow=debug");
+            }
             command.spawn().expect("the program can be started")
         };
         Run { processes: (0..processes).map(process).collect(), log }

@@ -10,7 +10,7 @@
 //! Not here: which records a shard holds already (`sink::kafka`), what is sent again (`dataflow`).
 
 use timely::worker::Worker;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{Follower, inputs};
 use crate::{
@@ -42,8 +42,10 @@ impl Follower<'_> {
                 return Ok(());
             }
         }
-        if self.is_first {
-            info!(lines = self.total.lines, "replayed what an earlier run held");
+        let (lines, worker) = (self.total.lines, worker.index());
+        match self.is_first {
+            true => info!(worker, lines, "replayed what an earlier run held"),
+            false => debug!(worker, lines, "replayed what an earlier run held"),
         }
         self.cut_to(recovery.last_epoch().max(self.epoch) + 1);
         self.stop_at(None);
