@@ -152,12 +152,21 @@ impl Kafka {
     }
 }
 
-/// Takes what the client has to say, until it has nothing more and nothing is in flight.
-fn drain(producer: &BaseProducer<Watch>) {
+/// Hears all that the client has to say now. It says one thing a poll, and what is not heard counts
+/// as in flight.
+fn hear(producer: &BaseProducer<Watch>) {
     producer.poll(Duration::ZERO);
+    while producer.context().has_more() {
+        producer.poll(Duration::ZERO);
+    }
+}
+
+/// Hears the client, until it has nothing more to say and nothing is in flight.
+fn drain(producer: &BaseProducer<Watch>) {
+    hear(producer);
     while producer.in_flight_count() > 0 {
         thread::sleep(BETWEEN_POLLS);
-        producer.poll(Duration::ZERO);
+        hear(producer);
     }
 }
 
@@ -190,7 +199,7 @@ impl Writer {
             failpoint!("produce-after");
             Ok(())
         })?;
-        self.producer.poll(Duration::ZERO);
+        hear(&self.producer);
         while self.producer.in_flight_count() > 0 {
             self.wait(deadline)?;
         }
@@ -231,7 +240,7 @@ impl Writer {
     /// Lets a moment pass for what is in flight.
     fn wait(&self, deadline: Instant) -> Result<(), WriteError> {
         thread::sleep(BETWEEN_POLLS);
-        self.producer.poll(Duration::ZERO);
+        hear(&self.producer);
         self.look(deadline)
     }
 
