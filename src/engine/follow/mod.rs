@@ -188,7 +188,7 @@ impl<'a> Follower<'a> {
                 true => worker.step(),
                 false => {
                     let until_look = match self.has_something() {
-                        true => next_cut.saturating_duration_since(now),
+                        true => next_cut.saturating_duration_since(now).min(self.output.idle_in()),
                         false => self.follow.tick,
                     };
                     let until_look = until_look.min(self.output.longest_sleep());
@@ -298,8 +298,10 @@ impl<'a> Follower<'a> {
         if !self.has_something() {
             return self.is_behind();
         }
-        // Corrections wait for no tick, only for those before them.
-        let is_time = is_tick || self.is_behind() || self.is_turn();
+        // Corrections wait for no tick, only for those before them; and nothing waits for one while
+        // the output has nothing to do.
+        let is_idle = self.output.idle_in().is_zero();
+        let is_time = is_tick || self.is_behind() || self.is_turn() || is_idle;
         self.is_full() || is_time && self.unsealed.is_empty()
     }
 

@@ -153,6 +153,17 @@ impl Output {
             || since.is_some_and(|since| since.elapsed() > UNCOMMITTED_TIME_MAX)
     }
 
+    /// How long until it could begin to commit what is not there yet; the longest time where it is
+    /// busy, or has what comes next.
+    pub(super) fn idle_in(&self) -> Duration {
+        match self {
+            Output::Kafka(sink, commits) if !sink.is_busy() && !sink.has_progress() => {
+                commits.interval.saturating_sub(commits.begun.elapsed())
+            }
+            Output::Log(..) | Output::Kafka(..) => Duration::MAX,
+        }
+    }
+
     /// Whether what waits here is enough for the next transaction.
     pub(super) fn has_enough(&self) -> bool {
         match self {
