@@ -179,7 +179,10 @@ impl<'a> Follower<'a> {
         while !self.is_to_end() {
             let more = self.read()?;
             let now = Instant::now();
-            if self.is_to_cut(now >= next_cut) {
+            // What has come waits for no tick while the output has nothing to do; of a backlog an
+            // epoch takes what it can.
+            let is_idle = !more && self.output.idle_in().is_zero();
+            if self.is_to_cut(is_idle || now >= next_cut) {
                 self.cut();
                 next_cut = now + self.follow.tick;
             }
@@ -298,10 +301,8 @@ impl<'a> Follower<'a> {
         if !self.has_something() {
             return self.is_behind();
         }
-        // Corrections wait for no tick, only for those before them; and nothing waits for one while
-        // the output has nothing to do.
-        let is_idle = self.output.idle_in().is_zero();
-        let is_time = is_tick || self.is_behind() || self.is_turn() || is_idle;
+        // Corrections wait for no tick, only for those before them.
+        let is_time = is_tick || self.is_behind() || self.is_turn();
         self.is_full() || is_time && self.unsealed.is_empty()
     }
 
