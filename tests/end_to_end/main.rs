@@ -13,6 +13,7 @@ mod feeds;
 mod game;
 mod history;
 mod horizon;
+mod judge;
 mod letters;
 mod loss;
 mod oauth;

@@ -100,6 +100,13 @@ pub fn ends(brokers: &str, topic: &str, isolation: &str) -> Vec<u64> {
 
 /// All records of a topic that were committed when this was called, some later ones among them.
 pub fn read(brokers: &str, topic: &str) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    read_each(brokers, topic, &mut |record| seen.push(record));
+    seen
+}
+
+/// The same, one by one.
+pub fn read_each(brokers: &str, topic: &str, take: &mut dyn FnMut(Seen)) {
     let reader = reader(brokers, "read_committed");
     let mut wanted = TopicPartitionList::new();
     let partitions = partitions(&reader, topic);
@@ -111,10 +118,9 @@ pub fn read(brokers: &str, topic: &str) -> Vec<Seen> {
         partitions.into_iter().zip(ends(brokers, topic, "read_committed")).collect();
     open.retain(|_, end| *end > 0);
     reader.assign(&wanted).expect("they can be read");
-    let mut seen = Vec::new();
-    let begin = Instant::now();
+    let mut begin = Instant::now();
     while !open.is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "{topic} is not read within a minute");
+        assert!(begin.elapsed() < Duration::from_secs(60), "nothing of {topic} came for a minute");
         match reader.poll(Duration::from_millis(100)) {
             None => {}
             Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
@@ -131,7 +137,8 @@ pub fn read(brokers: &str, topic: &str) -> Vec<Seen> {
                     };
                     headers.iter().map(|h| (h.key.to_owned(), text(h.value))).collect()
                 });
-                seen.push(Seen {
+                begin = Instant::now();
+                take(Seen {
                     partition: message.partition() as u32,
                     offset: message.offset() as u64,
                     key: message.key().unwrap_or_default().to_vec(),
@@ -141,5 +148,4 @@ pub fn read(brokers: &str, topic: &str) -> Vec<Seen> {
             }
         }
     }
-    seen
 }

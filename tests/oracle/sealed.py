@@ -22,9 +22,14 @@ from datetime import date
 import oracle
 
 
-def lines(path):
+def each(path):
     with open(path, encoding="utf-8") as f:
-        return [json.loads(line) for line in f]
+        for line in f:
+            yield json.loads(line)
+
+
+def lines(path):
+    return list(each(path))
 
 
 def enriched(e, student, teacher):
@@ -81,7 +86,6 @@ class History:
 class Game:
     def __init__(self, folder, shards):
         self.shards = shards
-        self.events = lines(folder / "events.ndjson")
         log = [r for r in lines(folder / "reference.ndjson") if not r["k"].endswith(":")]
         self.students = History(log, "student", "BITRIX_USER_ID", oracle.student_row)
         self.teachers = History(log, "employee", "ID_DECANAT", oracle.teacher_row)
@@ -95,9 +99,9 @@ class Game:
         self.letters = lines(folder / "dead_letters.ndjson")
         # Each event is read once, in the order of its partition; what it is does not depend on the cut.
         self.known, self.dead = {}, []
-        for record in self.events:
+        for record in each(folder / "events.ndjson"):
             try:
-                e = oracle.read_event(base64.b64decode(record["v"]))
+                e = oracle.read_event(base64.b64decode(record.pop("v")))
                 if self.known.setdefault(e["ID"], (record, e))[1] != e:
                     raise oracle.Malformed("ID taken by another click")
             except oracle.Malformed:

@@ -6,7 +6,7 @@
     tests/stack/kafka.py run DIR [...]                                       the same until standard input ends
 
 `run` is for tests: each line on standard input is a command, answered by one line: `stop N` (SIGTERM), `kill N` (SIGKILL),
-`pause N` (SIGSTOP), `resume N`, `start N`, for broker N from 1. When standard input ends, however the test ended, so do the brokers.
+`pause N` (SIGSTOP), `resume N`, `start N`, for broker N from 1; `tool CLASS [ARGUMENT ...]` runs one of Kafka's own tools. When standard input ends, however the test ended, so do the brokers.
 
 A new folder's one broker may have listeners beside the plain one: `--listener PROXIED:PLAINTEXT:9999` is told to its clients as port
 9999, where a proxy of the test listens; `--listener SECURE:SASL_SSL` needs settings and users (`--set`, `--scram NAME:PASSWORD`).
@@ -227,8 +227,10 @@ class Cluster:
                 self.send(int(node), signal.SIGCONT)
             case ["start", node]:
                 self.start([int(node)])
+            case ["tool", main, *arguments]:
+                self.java(self.folder, main, *arguments)
             case _:
-                return f"unknown: {line.strip()!r}; commands: stop, kill, pause, resume, start, each with a broker's number"
+                return f"unknown: {line.strip()!r}; commands: stop, kill, pause, resume, start, each with a broker's number, and tool"
         return "ok"
 
 
