@@ -3,8 +3,8 @@
 //! Shape: the arguments of this process in; a child with the same, as often as it takes.
 //!
 //! Invariants: what no new start can mend (wrong arguments, a refused spec, another start that has
-//! taken over, what the operator is to decide) is not started again, and its exit code is this one's. What the operator accepts is
-//! accepted once: a later loss waits for another word.
+//! taken over, what the operator is to decide) is not started again, and its exit code is this
+//! one's. What the operator accepts is accepted once: a later loss waits for another word.
 
 use std::{
     ffi::OsString,

@@ -160,9 +160,9 @@ pub(super) fn outdated(
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
-/// The inputs that do not hold, where a vector's bound says that a record was read last, that record:
-/// a topic of the same identity whose log was cut and filled anew, as when a broker that was behind
-/// came to lead it. That a compacted log has none there says nothing.
+/// The inputs that do not hold, where a vector's bound says that a record was read last, that
+/// record: a topic of the same identity whose log was cut and filled anew, as when a broker that
+/// was behind came to lead it. That a compacted log has none there says nothing.
 fn others(
     kafka: &Kafka,
     topics: &Topics,

@@ -2,7 +2,7 @@
 //!
 //! Shape: records in their order in; statements out. A record's key is `<source>:<_id>`; its value
 //! `{"document": {...}}`, with nothing in it but what the spec takes, and none once the document is
-//! gone. The record of key `<source>:` is the mark of its feed: `{"complete": true, "feed": "..."}`,
+//! gone. The record of key `<source>:` is the mark of its feed, `{"complete": true, "feed": "1f"}`:
 //! whether the first snapshot is complete, and which feed began last.
 //!
 //! Invariants: what cannot be read changes nothing and is counted; who reads the log from its begin
