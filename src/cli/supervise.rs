@@ -9,6 +9,7 @@
 use std::{
     ffi::OsString,
     io,
+    os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus},
     sync::atomic::Ordering,
     thread,
@@ -55,7 +56,8 @@ pub(super) fn supervise() -> Result<(), Failure> {
     let mut pause = PAUSE_MIN;
     loop {
         let began = Instant::now();
-        let child = Command::new(&program).args(&arguments).spawn();
+        // A terminal's Ctrl-C is for the supervisor, which hands it on: twice would be a kill.
+        let child = Command::new(&program).args(&arguments).process_group(0).spawn();
         let mut child = child.map_err(|error| Failure::failed(Unstarted(error)))?;
         info!(process = child.id(), "started");
         arguments.retain(|argument| ACCEPT.iter().all(|option| *argument != **option));

@@ -25,11 +25,13 @@ use tracing::{debug, info, warn};
 use super::{
     TopicPlan, UnfitTopics,
     loss::{Begins, outdated},
+    topics::dead_letter_bytes,
 };
 use crate::{
     kafka::{Kafka, KafkaError, TopicState, WriteError, Writer},
     progress::{
-        Difference, LEAD_KEY, Lead, Output, Recovery, SHARD_HASH, Store, StoreError, Superseded,
+        Accepted, Difference, LEAD_KEY, Lead, Output, Recovery, SHARD_HASH, Store, StoreError,
+        Superseded,
     },
     sink::kafka::{Topic, Topics, output_topics},
     spec::{DedupeBy, Spec},
@@ -69,6 +71,8 @@ pub struct Start {
     pub(super) dedupe: DedupeBy,
     /// Where the inputs are read from.
     pub(super) begins: Begins,
+    /// What was accepted to be lost, by this start and those before it.
+    accepted: Accepted,
 }
 
 /// Why a dataflow cannot start.
@@ -121,6 +125,9 @@ pub enum StartError {
         /// Which, and how.
         what: String,
     },
+    /// More than one of these.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Losses(Vec<StartError>),
     /// A topic was deleted and made again.
     #[error(
         "topic \"{topic}\" is another one than the outputs were made from: it was deleted and made \
@@ -174,14 +181,15 @@ pub enum StartError {
 struct Word {
     generation: u64,
     dedupe: DedupeBy,
+    accepted: Accepted,
     begins: Begins,
 }
 
 impl Start {
     /// What the others need to know of it.
     pub(super) fn word(&self) -> Vec<u8> {
-        let Start { generation, dedupe, begins, .. } = self;
-        let word = Word { generation: *generation, dedupe: *dedupe, begins: begins.clone() };
+        let Start { generation, dedupe, begins, accepted, .. } = self.clone();
+        let word = Word { generation, dedupe, accepted, begins };
         serde_json::to_vec(&word).expect("plain values have a JSON")
     }
 }
@@ -197,13 +205,13 @@ pub(super) fn follow(
     names: &Names,
     word: &[u8],
 ) -> Result<Start, StartError> {
-    let Ok(Word { generation, dedupe, begins }) = serde_json::from_slice(word) else {
+    let Ok(Word { generation, dedupe, accepted, begins }) = serde_json::from_slice(word) else {
         return Err(StartError::Rival);
     };
     let topics = Arc::new(look(kafka, spec, names)?.0);
-    let mut recovery = Store::new(kafka.clone(), &spec.name).recovery(spec.shards)?;
+    let mut recovery = Store::new(kafka.clone(), &spec.name).recovery(spec.shards, &accepted)?;
     begins.apply(&mut recovery);
-    Ok(Start { generation, topics, recovery: Arc::new(recovery), dedupe, begins })
+    Ok(Start { generation, topics, recovery: Arc::new(recovery), dedupe, begins, accepted })
 }
 
 /// Leads a start of so many workers.
@@ -228,7 +236,7 @@ pub fn lead(
         }
         let ours = next(before.as_ref(), spec, &topics, workers, accept)?;
         // What is gone by now is told before anybody is fenced: the start in force may go on.
-        let so_far = store.recovery_so_far(spec.shards)?;
+        let so_far = store.recovery_so_far(spec.shards, &ours.accepted)?;
         Begins::ask(kafka, &topics, before.as_ref(), &so_far, accept.loss)?;
         match write(&mut writer, &spec.name, &ours) {
             Ok(()) => break (writer, before, ours),
@@ -241,13 +249,17 @@ pub fn lead(
     info!(generation = ours.generation, writers = ours.writers, "leads");
     fence(kafka, spec, ours.writers)?;
     debug!("fenced every writer that there ever was");
-    let mut recovery = store.recovery(spec.shards)?;
+    let mut recovery = store.recovery(spec.shards, &ours.accepted)?;
     // Asked after the progress is known: what was read is there, unless it is lost.
     let mut begins = Begins::ask(kafka, &topics, before.as_ref(), &recovery, accept.loss)?;
-    let now = store.lead_time_ms()?;
-    if begins.outdated.is_none() {
-        begins.outdated = outdated(kafka, &topics, &recovery, lag_ms, now)?;
+    let mut accepted = ours.accepted.clone();
+    accepted.events.extend(&begins.accepted.events);
+    accepted.reference = begins.accepted.reference.or(accepted.reference);
+    if accepted != ours.accepted {
+        recovery = store.recovery(spec.shards, &accepted)?;
     }
+    let now = store.lead_time_ms()?;
+    begins.outdated = outdated(kafka, &topics, &recovery, lag_ms, now)?;
     if begins.outdated.is_some() {
         warn!("documents may be gone from the reference log: sends every record again");
     }
@@ -260,10 +272,13 @@ pub fn lead(
     if recovery.is_empty() {
         empty_outputs(kafka, &topics)?;
     }
-    if (&ours.events_from, ours.reference_from) != (&begins.events, begins.reference) {
+    let is_as_before = (&ours.events_from, ours.reference_from, &ours.accepted)
+        == (&begins.events, begins.reference, &accepted);
+    if !is_as_before {
         // Only a start that goes on says from where the state is made now.
         ours.events_from.clone_from(&begins.events);
         ours.reference_from = begins.reference;
+        ours.accepted = accepted;
         while let Err(error) = write(&mut writer, &spec.name, &ours) {
             match error {
                 // An elder start that finds out that it is one takes the id too: the record says
@@ -279,8 +294,8 @@ pub fn lead(
         }
     }
     let (topics, recovery) = (Arc::new(topics), Arc::new(recovery));
-    let Lead { generation, dedupe, .. } = ours;
-    Ok(Start { generation, topics, recovery, dedupe, begins })
+    let Lead { generation, dedupe, accepted, .. } = ours;
+    Ok(Start { generation, topics, recovery, dedupe, begins, accepted })
 }
 
 /// The topics of a dataflow, as they are, and for how long the reference log is left alone by
@@ -325,11 +340,13 @@ pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<(Topics,
     let lag = reference
         .as_ref()
         .and_then(|name| found[name].settings.get("min.compaction.lag.ms")?.parse().ok());
+    let dead_letters = dead_letters.expect("every dataflow has dead letters");
     let topics = Topics {
         events: topic(&names.events),
         reference: reference.as_ref().map(topic),
         views,
-        dead_letters: dead_letters.expect("every dataflow has dead letters"),
+        dead_letter_bytes: dead_letter_bytes(&found[&dead_letters.name]),
+        dead_letters,
         progress,
     };
     Ok((topics, lag.unwrap_or(0)))
@@ -359,6 +376,7 @@ fn next(
         dedupe: spec.events.dedupe,
         events_from: before.map_or(Vec::new(), |lead| lead.events_from.clone()),
         reference_from: before.map_or(0, |lead| lead.reference_from),
+        accepted: before.map_or_else(Accepted::default, |lead| lead.accepted.clone()),
         outputs: views.chain([&topics.dead_letters]).map(output).collect(),
     };
     let Some(before) = before else { return Ok(ours) };

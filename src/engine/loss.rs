@@ -17,11 +17,12 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::{Metrics, lead::StartError};
 use crate::{
     kafka::{Asker, Kafka, KafkaError, SmallRecord},
-    progress::{Lead, Recovery, Store, StoreError, Superseded},
+    progress::{Accepted, AcceptedLoss, Lead, Recovery, Store, StoreError, Superseded},
     sink::kafka::{Topic, Topics},
     source::{Bound, Input, Last, PartitionId, Vector, kafka::Handed},
 };
@@ -43,8 +44,8 @@ pub(super) struct Begins {
     pub(super) events: Vec<u64>,
     /// Of the reference log.
     pub(super) reference: u64,
-    /// Partitions of the events that are read as if they were new, whatever was read of them.
-    anew: Vec<PartitionId>,
+    /// What is lost, and was accepted by this start.
+    pub(super) accepted: Accepted,
     /// Where the reference log ends, where it can no longer be read as it was, or some of it is
     /// lost: then the documents are taken as they are there from the first epoch on, and every
     /// record is sent again.
@@ -88,6 +89,8 @@ impl Begins {
         let newest = recovery.chain.last().map(|(_, vector)| vector);
         let is_other = others(kafka, topics, newest, &extents)?;
         let mut begins = Begins::default();
+        let mut losses = Vec::new();
+        let start = before.map_or(0, |lead| lead.generation) + 1;
         for (read, extent) in read(topics).zip(extents) {
             let from = before.and_then(|lead| match read.input {
                 Input::Events(PartitionId(place)) => lead.events_from.get(place as usize).copied(),
@@ -98,33 +101,37 @@ impl Begins {
             let is_other = is_other.contains(&read.input);
             let lost =
                 from.and_then(|from| lost(&read, from, was_read, extent, is_other, recovery));
-            match lost {
-                Some((loss, _)) if !is_loss_accepted => return Err(loss),
-                // Documents that are gone are in no record that says so.
-                Some(_) if read.input == Input::Reference => begins.outdated = Some(extent.1),
-                Some((_, is_new)) if let Input::Events(place) = read.input => {
-                    begins.anew.extend(is_new.then_some(place));
+            if let Some((loss, is_new)) = lost {
+                losses.push(loss);
+                match read.input {
+                    Input::Events(PartitionId(partition)) => {
+                        let loss = AcceptedLoss { partition, start, from: extent.0, is_new };
+                        begins.accepted.events.push(loss);
+                    }
+                    // Documents that are gone are in no record that says so.
+                    _ => begins.accepted.reference = Some(start),
                 }
-                Some(_) | None => {}
             }
             match read.input {
                 Input::Events(_) => begins.events.push(extent.0),
                 _ => begins.reference = extent.0,
             }
         }
+        if !is_loss_accepted && !losses.is_empty() {
+            return Err(match losses.len() {
+                1 => losses.remove(0),
+                _ => StartError::Losses(losses),
+            });
+        }
+        losses.iter().for_each(|loss| warn!("accepted: {loss}"));
         Ok(begins)
     }
 
     /// Brings what was read to what can still be read.
     pub(super) fn apply(&self, recovery: &mut Recovery) {
+        let Some(end) = self.outdated else { return };
         for (_, vector) in &mut recovery.chain {
-            for place in &self.anew {
-                let begin = self.events[place.0 as usize];
-                vector.insert(Input::Events(*place), Bound::from(begin));
-            }
-            if let Some(end) = self.outdated {
-                vector.insert(Input::Reference, Bound::from(end));
-            }
+            vector.insert(Input::Reference, Bound::from(end));
         }
     }
 }
@@ -205,8 +212,12 @@ fn lost(
     recovery: &Recovery,
 ) -> Option<(StartError, bool)> {
     let Read { topic, partition, .. } = read;
-    let known = recovery.identities.iter().find(|(name, _)| *name == topic.name);
-    if is_other || known.is_some_and(|(_, id)| *id != topic.id) {
+    let known = match read.input {
+        Input::Events(_) => &recovery.events,
+        _ => &recovery.reference,
+    };
+    let is_known = |(name, id): &(String, String)| *name == topic.name && *id == topic.id;
+    if is_other || !known.as_ref().is_none_or(is_known) {
         let lost = was_read.saturating_sub(from);
         let error = StartError::OtherTopic { topic: topic.name.clone(), lost };
         return Some((error, true));

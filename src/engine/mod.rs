@@ -226,7 +226,9 @@ impl EngineError {
                 StartError::Unfit(_)
                     | StartError::Different(_)
                     | StartError::Partitions { .. }
+                    | StartError::NoTopics { .. }
                     | StartError::Loss { .. }
+                    | StartError::Losses(_)
                     | StartError::OtherTopic { .. }
                     | StartError::NoProgress { .. }
                     | StartError::NoLead { .. }
@@ -379,9 +381,9 @@ fn gather<'c>(
         dataflow: job.spec.name.clone(),
         spec: format!("{:016x}", job.spec.hash),
         events: match &job.work {
-            Work::Follow(Following { place: Place::Kafka(run), .. }) => {
-                hash([run.names.events.as_bytes()].into_iter())
-            }
+            Work::Follow(Following { place: Place::Kafka(run), .. }) => hash(
+                [&run.names.events, &run.names.reference].map(|name| name.as_bytes()).into_iter(),
+            ),
             _ => hash(job.events.iter().map(|path| path.as_os_str().as_encoded_bytes())),
         },
         reference: [job.documents.is_some(), job.changes.is_some()],

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     kafka::Kafka,
-    progress::{Lead, Progress, Says, Store},
+    progress::{Accepted, Lead, Progress, Recovery, Says, Store, StoreError},
     source::{Input, PartitionId},
     spec::Spec,
     time::Epoch,
@@ -74,7 +74,7 @@ pub struct InputStatus {
     pub begin: u64,
     /// See there.
     pub end: u64,
-    /// Up to where all writers hold it; `None` before the first commit.
+    /// Up to where all shards hold it; `None` before each was committed.
     pub held: Option<u64>,
     /// Offsets that are not held: at most as many records.
     pub lag: u64,
@@ -121,15 +121,11 @@ fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Status, StartError>
         current.push(record);
     }
     current.sort_by_key(|record| record.ownership.worker);
-    // A start that has not committed yet goes on from what those before it did.
-    let holders: Vec<&Progress> = match current.is_empty() {
-        true => all.iter().max_by_key(|record| record.epoch).into_iter().collect(),
-        false => current.clone(),
-    };
-    let held = |input: Input| {
-        let of = |record: &&Progress| record.vector().get(&input).map(|bound| bound.offset);
-        holders.iter().filter_map(of).min()
-    };
+    // By the shard that is furthest behind, whichever start brought it there.
+    let accepted = lead.as_ref().map_or_else(Accepted::default, |lead| lead.accepted.clone());
+    let recovery = Recovery::of(&all, spec.shards, &accepted).map_err(StoreError::from)?;
+    let least = recovery.chain.first().filter(|_| !recovery.epochs.contains(&0));
+    let held = |input: Input| Some(least?.1.get(&input)?.offset);
     let asker = kafka.asker()?;
     let extents = loss::Extents::ask(&asker, &topics)?;
     let events = (0..topics.events.partitions)

@@ -13,11 +13,18 @@ use crate::{
     spec::Spec,
 };
 
-/// Largest record of an output: an event and all that its documents say, at most 1 MiB each.
-pub const OUTPUT_BYTES_MAX: u64 = 8 << 20;
+/// What the largest record of an output may have at least: an event and all that its documents say,
+/// at most 1 MiB each, are less in most dataflows.
+pub const OUTPUT_BYTES: u64 = 8 << 20;
 
 /// What a dead letter may have on top of its event: its headers.
 const HEADERS_BYTES_MAX: u64 = 64 << 10;
+
+/// How many bytes of an event a dead letter can hold in its topic.
+pub(super) fn dead_letter_bytes(topic: &TopicState) -> usize {
+    let most = topic.settings.get("max.message.bytes").and_then(|bytes| bytes.parse::<u64>().ok());
+    most.unwrap_or(OUTPUT_BYTES).saturating_sub(HEADERS_BYTES_MAX) as usize
+}
 
 /// The reference log keeps what was said for so long though it was said anew: a start after less
 /// than that finds every document as it was.
@@ -115,6 +122,8 @@ impl TopicPlan {
         let small_segments = ("segment.bytes", (1 << 20).to_string());
         let mut plan = Vec::new();
         let event_bytes = spec.events.bytes_max as u64 + HEADERS_BYTES_MAX;
+        let joined_bytes = event_bytes + ((1 + spec.lookups.len() as u64) << 20);
+        let output_bytes = OUTPUT_BYTES.max(joined_bytes);
         let mut add =
             |name: &str, partitions, needs: Vec<Need>, more: &[(&'static str, String)]| {
                 let of_need = |need: &Need| match need.value {
@@ -153,7 +162,7 @@ impl TopicPlan {
                     value: NeedValue::AtLeast(COMPACTION_LAG_MS),
                     reason: "who has read a document must come to read that it is gone",
                 },
-                large(OUTPUT_BYTES_MAX, "the largest document must fit"),
+                large(output_bytes, "the largest document must fit"),
             ];
             add(&names.reference, 1, needs, &[]);
         }
@@ -162,7 +171,7 @@ impl TopicPlan {
                 Some(_) => vec![
                     compact.clone(),
                     append_time.clone(),
-                    large(OUTPUT_BYTES_MAX, "the largest record must fit"),
+                    large(output_bytes, "the largest record must fit"),
                 ],
                 None => vec![
                     Need {
@@ -170,7 +179,7 @@ impl TopicPlan {
                         value: NeedValue::Equal("delete"),
                         reason: "of dead letters with one key each must stay",
                     },
-                    large(OUTPUT_BYTES_MAX.max(event_bytes + HEADERS_BYTES_MAX), holds_event),
+                    large(output_bytes.max(event_bytes + HEADERS_BYTES_MAX), holds_event),
                     Need {
                         setting: "max.message.bytes",
                         value: NeedValue::MoreThanIn(names.events.clone()),

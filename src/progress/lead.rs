@@ -38,8 +38,34 @@ pub struct Lead {
     pub events_from: Vec<u64>,
     /// The same of the reference log.
     pub reference_from: u64,
+    /// What was accepted to be lost.
+    #[serde(default)]
+    pub accepted: Accepted,
     /// What is written, in order.
     pub outputs: Vec<Output>,
+}
+
+/// What the operator has accepted to be lost: what an elder start recorded of those inputs is not
+/// what there is of them now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Of the events, in the order in which it was accepted.
+    pub events: Vec<AcceptedLoss>,
+    /// Of the reference log: by which start last.
+    pub reference: Option<u64>,
+}
+
+/// A loss of a partition of the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedLoss {
+    /// The partition.
+    pub partition: u32,
+    /// By which start.
+    pub start: u64,
+    /// From where on it is read since.
+    pub from: u64,
+    /// Whether all that it holds is new; else only what stood before is gone.
+    pub is_new: bool,
 }
 
 /// A topic that is written.
@@ -149,6 +175,7 @@ mod tests {
             dedupe: DedupeBy::Partition,
             events_from: vec![0; 6],
             reference_from: 0,
+            accepted: Accepted::default(),
             outputs: vec![Output { topic: "d_e".to_owned(), id: "i".to_owned(), partitions: 6 }],
         }
     }

@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::record::Progress;
+use super::{Accepted, AcceptedLoss, Progress, TopicBounds};
 use crate::{
-    source::{Input, Vector},
+    source::{Bound, Input, PartitionId, Vector},
     spec::ShardId,
     time::Epoch,
 };
@@ -23,8 +23,11 @@ pub struct Recovery {
     pub epochs: Vec<Epoch>,
     /// By shard, below which offset of the reference log it owes no correction.
     pub settled: Vec<u64>,
-    /// The last record of each topic's identity, to be held against what there is now.
-    pub identities: Vec<(String, String)>,
+    /// Name and identity of the topic of the events, as they were recorded last; `None` where
+    /// nothing was since it is read anew.
+    pub events: Option<(String, String)>,
+    /// The same of the reference log.
+    pub reference: Option<(String, String)>,
 }
 
 /// Why nothing can be made of the records.
@@ -53,11 +56,16 @@ pub enum RecoveryError {
 }
 
 impl Recovery {
-    /// What records, in the order in which they were written, say of so many shards.
+    /// What records, in the order in which they were written, say of so many shards, given
+    /// what was accepted to be lost.
     ///
     /// # Errors
     /// When they contradict each other.
-    pub fn of(records: &[Progress], shards: u16) -> Result<Recovery, RecoveryError> {
+    pub fn of(
+        records: &[Progress],
+        shards: u16,
+        accepted: &Accepted,
+    ) -> Result<Recovery, RecoveryError> {
         let mut latest: Vec<Option<&Progress>> = vec![None; usize::from(shards)];
         for record in records {
             for shard in (0..shards).filter(|shard| record.ownership.has(ShardId(*shard))) {
@@ -67,18 +75,25 @@ impl Recovery {
                 }
             }
         }
-        let chain = chain(latest.iter().flatten().copied())?;
+        let chain = chain(latest.iter().flatten().copied(), accepted)?;
         let newest = records.iter().max_by_key(|record| (record.generation, record.epoch));
-        let topics =
-            newest.into_iter().flat_map(|record| [Some(&record.events), record.reference.as_ref()]);
+        let newest_start = newest.map_or(0, |record| record.generation);
+        let mut replaced = accepted.events.iter().filter(|loss| loss.is_new);
+        let has_events = replaced.all(|loss| loss.start <= newest_start);
+        let has_reference = !is_elder(newest_start, accepted.reference);
+        let identity = |topic: &TopicBounds| (topic.topic.clone(), topic.id.clone());
+        let settled = |record: &Progress| match is_elder(record.generation, accepted.reference) {
+            true => 0,
+            false => record.settled,
+        };
         Ok(Recovery {
             chain,
             epochs: latest.iter().map(|record| record.map_or(0, |record| record.epoch)).collect(),
-            settled: latest
-                .iter()
-                .map(|record| record.map_or(0, |record| record.settled))
-                .collect(),
-            identities: topics.flatten().map(|t| (t.topic.clone(), t.id.clone())).collect(),
+            settled: latest.iter().map(|record| record.map_or(0, settled)).collect(),
+            events: newest.filter(|_| has_events).map(|record| identity(&record.events)),
+            reference: newest
+                .filter(|_| has_reference)
+                .and_then(|record| record.reference.as_ref().map(identity)),
         })
     }
 
@@ -93,17 +108,37 @@ impl Recovery {
     }
 }
 
+/// Whether what a start recorded of an input is of before a loss.
+fn is_elder(start: u64, loss: Option<u64>) -> bool {
+    loss.is_some_and(|loss| start < loss)
+}
+
+/// What a record says of the inputs, as there is of them now.
+fn vector(record: &Progress, accepted: &Accepted) -> Vector {
+    let mut vector = record.vector();
+    for AcceptedLoss { partition, start, from, is_new } in &accepted.events {
+        let bound = vector.entry(Input::Events(PartitionId(*partition))).or_default();
+        if is_elder(record.generation, Some(*start)) && (*is_new || bound.offset < *from) {
+            *bound = Bound::from(*from);
+        }
+    }
+    if is_elder(record.generation, accepted.reference) && record.reference.is_some() {
+        vector.insert(Input::Reference, Bound::from(0));
+    }
+    vector
+}
+
 /// The epochs of records with their vectors, smallest first.
 ///
-/// Of one epoch the word of the newest start counts, and an elder one's vector never holds more
-/// than a newer one's of a later epoch: where it did, the operator has accepted in between that
-/// inputs were lost, or made anew.
+/// Of one epoch the word of the newest start counts: the operator may have accepted a loss in
+/// between, and a start may take the documents as they are later.
 fn chain<'p>(
     records: impl Iterator<Item = &'p Progress>,
+    accepted: &Accepted,
 ) -> Result<Vec<(Epoch, Vector)>, RecoveryError> {
     let mut of_epoch: BTreeMap<Epoch, (u64, Vector)> = BTreeMap::new();
     for record in records {
-        let (epoch, now) = (record.epoch, (record.generation, record.vector()));
+        let (epoch, now) = (record.epoch, (record.generation, vector(record, accepted)));
         match of_epoch.entry(epoch) {
             Entry::Vacant(place) => drop(place.insert(now)),
             Entry::Occupied(mut place) => {
@@ -117,24 +152,14 @@ fn chain<'p>(
             }
         }
     }
-    let mut chain: Vec<(Epoch, u64, Vector)> =
-        of_epoch.into_iter().map(|(epoch, (start, vector))| (epoch, start, vector)).collect();
-    for place in (1..chain.len()).rev() {
-        let (earlier, later) = chain.split_at_mut(place);
-        let (earlier, later) = (&mut earlier[place - 1], &later[0]);
-        if later.1 > earlier.1 {
-            for (input, bound) in &mut earlier.2 {
-                let most = later.2.get(input).copied().unwrap_or_default();
-                if bound.offset > most.offset {
-                    *bound = most;
-                }
-            }
-        }
-        if !is_within(&earlier.2, &later.2) {
-            return Err(RecoveryError::Incomparable { earlier: earlier.0, later: later.0 });
+    let chain: Vec<(Epoch, Vector)> =
+        of_epoch.into_iter().map(|(epoch, (_, vector))| (epoch, vector)).collect();
+    for ((earlier, less), (later, more)) in chain.iter().zip(chain.iter().skip(1)) {
+        if !is_within(less, more) {
+            return Err(RecoveryError::Incomparable { earlier: *earlier, later: *later });
         }
     }
-    Ok(chain.into_iter().map(|(epoch, _, vector)| (epoch, vector)).collect())
+    Ok(chain)
 }
 
 /// Whether a vector holds of no input more than another; of one that it does not name it holds
@@ -147,10 +172,7 @@ fn is_within(less: &Vector, more: &Vector) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        progress::{Ownership, Says, TopicBounds},
-        source::{Bound, PartitionId},
-    };
+    use crate::progress::{Ownership, Says};
 
     fn progress(worker: u32, of: u32, epoch: Epoch, events: [u64; 2], settled: u64) -> Progress {
         let bound = |(place, offset): (u32, u64)| {
@@ -176,7 +198,7 @@ mod tests {
             // Fewer workers, later: one has all shards.
             progress(0, 1, 11, [6, 5], 3),
         ];
-        let recovery = Recovery::of(&records, 4).expect("they fit");
+        let recovery = Recovery::of(&records, 4, &Accepted::default()).expect("they fit");
         assert_eq!(recovery.epochs, [11, 12, 11, 12]);
         assert_eq!(recovery.settled, [3, 2, 3, 2]);
         assert_eq!(recovery.chain.iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>(), [11, 12]);
@@ -184,42 +206,72 @@ mod tests {
 
     #[test]
     fn a_shard_of_which_nobody_wrote_is_at_the_beginning() {
-        let recovery = Recovery::of(&[progress(1, 2, 12, [6, 5], 2)], 2).expect("they fit");
+        let recovery = Recovery::of(&[progress(1, 2, 12, [6, 5], 2)], 2, &Accepted::default())
+            .expect("they fit");
         assert_eq!(recovery.epochs, [0, 12]);
-        assert_eq!(Recovery::of(&[], 2).expect("nothing to contradict").epochs, [0, 0]);
+        assert_eq!(
+            Recovery::of(&[], 2, &Accepted::default()).expect("nothing to contradict").epochs,
+            [0, 0]
+        );
     }
 
     #[test]
     fn vectors_that_cannot_be_compared_are_refused() {
         let records = [progress(0, 2, 10, [5, 9], 0), progress(1, 2, 12, [6, 5], 0)];
-        let refused = Recovery::of(&records, 2).expect_err("each holds more than the other");
+        let refused = Recovery::of(&records, 2, &Accepted::default())
+            .expect_err("each holds more than the other");
         assert!(refused.to_string().contains("10 and 12"), "{refused}");
         let records = [progress(0, 2, 10, [5, 9], 0), progress(1, 2, 10, [5, 8], 0)];
-        let refused = Recovery::of(&records, 2).expect_err("an epoch has one vector");
+        let refused =
+            Recovery::of(&records, 2, &Accepted::default()).expect_err("an epoch has one vector");
         assert!(refused.to_string().contains("epoch 10"), "{refused}");
     }
 
     #[test]
-    fn what_a_newer_start_says_counts() {
+    fn what_is_read_anew_begins_there_for_whoever_was_not_there() {
         let of = |start: u64, record: Progress| Progress { generation: start, ..record };
-        let first = |recovery: &Recovery| recovery.chain[0].1[&Input::Events(PartitionId(0))];
-        // A partition was made anew, and only one of two writers has written since: under the epoch
-        // of the one behind, or a later one.
-        for epoch in [12, 13] {
+        let partition = Input::Events(PartitionId(0));
+        // The first partition was made anew, and only one of two writers has written since: as far
+        // as the other one was, less far, or further; under its epoch, or a later one.
+        let loss = AcceptedLoss { partition: 0, start: 2, from: 30, is_new: true };
+        let accepted = Accepted { events: vec![loss], reference: None };
+        for (epoch, offset) in [(12, 30), (12, 100), (13, 100), (13, 500)] {
             let records = [
-                of(1, progress(0, 2, 10, [300, 5], 0)),
-                of(1, progress(1, 2, 12, [310, 6], 0)),
-                of(2, progress(1, 2, epoch, [0, 7], 0)),
+                of(1, progress(0, 2, 10, [300, 5], 7)),
+                of(1, progress(1, 2, 12, [310, 6], 7)),
+                of(2, progress(1, 2, epoch, [offset, 7], 7)),
             ];
-            let recovery = Recovery::of(&records, 2).expect("the loss was accepted");
+            let recovery = Recovery::of(&records, 2, &accepted).expect("the loss was accepted");
             assert_eq!(recovery.epochs, [10, epoch]);
-            assert_eq!(first(&recovery).offset, 0);
+            let [first, last] = [&recovery.chain[0].1, &recovery.chain[1].1];
+            assert_eq!((first[&partition].offset, first[&partition].last), (30, None));
+            assert_eq!(last[&partition].offset, offset);
+            assert!(recovery.events.is_some(), "the newest record is of the topic as it is");
+            assert!(Recovery::of(&records[..2], 2, &accepted).expect("they fit").events.is_none());
         }
+        // What was only cut at its begin stays as far as it was read, or begins there.
+        let loss = AcceptedLoss { is_new: false, ..loss };
+        let accepted = Accepted { events: vec![loss], reference: None };
+        for (read, is) in [(20, 30), (40, 40)] {
+            let record = of(1, progress(0, 1, 10, [read, 5], 7));
+            let recovery = Recovery::of(&[record], 1, &accepted).expect("they fit");
+            assert_eq!(recovery.chain[0].1[&partition].offset, is);
+            assert!(recovery.events.is_some());
+        }
+        // Nobody has accepted it.
+        let records =
+            [of(1, progress(0, 2, 10, [300, 5], 7)), of(2, progress(1, 2, 12, [100, 6], 7))];
+        Recovery::of(&records, 2, &Accepted::default()).expect_err("it goes back");
+        // Of the reference log everything is owed by who was not there.
+        let accepted = Accepted { events: Vec::new(), reference: Some(2) };
+        let records = [of(1, progress(0, 2, 10, [5, 5], 7)), of(2, progress(1, 2, 12, [5, 5], 4))];
+        assert_eq!(Recovery::of(&records, 2, &accepted).expect("they fit").settled, [0, 4]);
         // The events were given a partition of which nothing was read yet.
         let mut grown = of(2, progress(1, 2, 12, [6, 5], 0));
         grown.events.bounds.push((&Bound::default()).into());
         let records = [of(1, progress(0, 2, 12, [6, 5], 0)), grown];
-        assert_eq!(Recovery::of(&records, 2).expect("nothing differs").chain.len(), 1);
+        let recovery = Recovery::of(&records, 2, &Accepted::default()).expect("nothing differs");
+        assert_eq!(recovery.chain.len(), 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! Invariants: both are read to what was written before the question, open transactions included
 //! (`Kafka::read_to_end`), so who fenced a writer first sees all that it ever committed.
 
-use super::{Lead, Progress, RecordError, Recovery, RecoveryError};
+use super::{Accepted, Lead, Progress, RecordError, Recovery, RecoveryError};
 use crate::kafka::{Asker, Kafka, KafkaError, SmallTopic};
 
 /// The topics of a dataflow's progress.
@@ -56,7 +56,7 @@ impl Store {
         format!("{dataflow}-lead")
     }
 
-    /// The transactional id of a worker's writer; also the key of its progress record.
+    /// The transactional id of a worker's writer.
     pub fn writer_id(dataflow: &str, worker: u32) -> String {
         format!("{dataflow}-writer-{worker}")
     }
@@ -110,12 +110,12 @@ impl Store {
         Ok(parsed.collect::<Result<_, _>>()?)
     }
 
-    /// Where a start of so many shards begins.
+    /// Where a start of so many shards begins, given what was accepted to be lost.
     ///
     /// # Errors
     /// When the records cannot be read, or contradict each other.
-    pub fn recovery(&self, shards: u16) -> Result<Recovery, StoreError> {
-        Ok(Recovery::of(&self.progress()?, shards)?)
+    pub fn recovery(&self, shards: u16, accepted: &Accepted) -> Result<Recovery, StoreError> {
+        Ok(Recovery::of(&self.progress()?, shards, accepted)?)
     }
 
     /// Where it would begin if all that is open came to nothing: known at once, and no start that
@@ -123,9 +123,13 @@ impl Store {
     ///
     /// # Errors
     /// As `recovery`.
-    pub fn recovery_so_far(&self, shards: u16) -> Result<Recovery, StoreError> {
+    pub fn recovery_so_far(
+        &self,
+        shards: u16,
+        accepted: &Accepted,
+    ) -> Result<Recovery, StoreError> {
         let so_far = self.parse(self.kafka.read_so_far(&self.progress, 0)?)?;
-        Ok(Recovery::of(&so_far, shards)?)
+        Ok(Recovery::of(&so_far, shards, accepted)?)
     }
 
     /// The brokers.

@@ -93,7 +93,7 @@ fn crashes_change_nothing() {
         seed,
         events: number("EVENTS", 10_000),
         // The clicks are to flow through all of it.
-        lasts: Duration::from_secs(8 * crashes),
+        lasts: Duration::from_secs(5 * crashes),
         storms: (crashes / 4) as u32,
         ..Plan::default()
     };

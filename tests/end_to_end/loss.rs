@@ -90,6 +90,37 @@ fn topic_that_was_made_again_is_another_one_though_it_was_filled() {
     small.run_until(150, &["--accept-loss"]);
 }
 
+/// Two workers, of which one commits after the loss was accepted and the other does not.
+#[cfg(feature = "failpoints")]
+#[test]
+fn loss_that_was_accepted_is_known_to_who_was_not_there() {
+    for more in [0, 200] {
+        let small = Small::new(&format!("halfway_{more}"));
+        small.produce(0, 0..100);
+        small.run_until(100, &["--workers", "2"]);
+        small.remake(2);
+        // Less than was read of the old one, or more.
+        small.produce(0, 1_000..1_050 + more);
+        // Two writes of the lead record, then the first worker that has something; the other dies
+        // at its begin.
+        let dies = ("FAILPOINTS", "progress-before=1*off->panic");
+        let options = ["--workers", "2", "--accept-loss"];
+        let mut engine = small.begin("run", &options, &[dies]);
+        wait_for("a worker to die", PATIENCE, || engine.code().is_some());
+        let progress = small.read("progress").into_iter().map(|record| {
+            let record: Value = serde_json::from_slice(&record.value).expect("progress is JSON");
+            (record["generation"].as_u64(), record["worker"].as_u64())
+        });
+        let of_second: BTreeSet<_> = progress.filter(|(start, _)| *start == Some(2)).collect();
+        assert_eq!(of_second.len(), 1, "one of two has committed: {}", engine.said());
+        // No word is needed: it was given, and stands.
+        small.run_until(150 + more as usize, &["--workers", "2"]);
+        let keys: BTreeSet<Vec<u8>> = small.read("all").into_iter().map(|r| r.key).collect();
+        let records = small.read("all").len();
+        assert_eq!((keys.len(), records), (150 + more as usize, 150 + more as usize));
+    }
+}
+
 #[test]
 fn log_that_was_cut_and_filled_anew_is_another_one_though_its_topic_is_the_same() {
     let small = Small::new("refilled");

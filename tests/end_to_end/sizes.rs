@@ -1,8 +1,13 @@
 //! Sizes: the largest event fits, and what is larger is a dead letter that fits.
 
+use std::fs;
+
+use rdkafka::ClientConfig;
+
 use crate::{
     game::wait_for,
     small::{PATIENCE, Small},
+    stack::Stack,
 };
 
 #[test]
@@ -34,6 +39,34 @@ fn largest_event_and_its_dead_letter_fit() {
         assert!(letter.value == *event, "byte for byte");
     }
     assert_eq!(small.read("all").len(), 1);
+}
+
+#[test]
+fn event_that_comes_packed_beyond_what_its_letter_can_hold_is_cut_there() {
+    let mut small = Small::new("packed");
+    let config = small.folder.path().join("kafka.toml");
+    // Snappy would pack the letter too.
+    let place = format!(
+        "[kafka]\nbrokers = [\"{}\"]\n[kafka.client]\n\"compression.type\" = \"none\"\n",
+        Stack::get().brokers
+    );
+    fs::write(&config, place).expect("a file");
+    small.at = ["--config".to_owned(), config.display().to_string()];
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", &Stack::get().brokers).set("compression.type", "gzip");
+    client.set("message.max.bytes", "67108864");
+    let bytes = 20 << 20;
+    small.send_by(&client.create().expect("a producer"), 0, &[(1, vec![b'x'; bytes])]);
+    small.produce(0, 2..3);
+    let mut engine = small.start(&[]);
+    wait_for("the event behind it", PATIENCE, || {
+        assert_eq!(engine.code(), None, "it goes on");
+        small.read("all").len() == 1
+    });
+    let letters = small.read("dead_letters");
+    let [letter] = &letters[..] else { panic!("{} letters", letters.len()) };
+    assert_eq!(letter.headers["cut"], bytes.to_string());
+    assert!(letter.value.len() > 8_000_000 && letter.value.iter().all(|byte| *byte == b'x'));
 }
 
 /// A transaction that takes longer than one may is tried again with more time, until it fits.

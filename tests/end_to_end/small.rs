@@ -33,6 +33,8 @@ pub struct Small {
     pub name: String,
     pub folder: tempfile::TempDir,
     pub admin: AdminClient<DefaultClientContext>,
+    /// How the program reaches the brokers.
+    pub at: [String; 2],
 }
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,7 +72,9 @@ impl Small {
         fs::write(folder.path().join("spec.toml"), spec).expect("a spec");
         let brokers = &Stack::get().brokers;
         let admin = ClientConfig::new().set("bootstrap.servers", brokers).create();
-        let small = Small { name: name.to_owned(), folder, admin: admin.expect("a client") };
+        let at = ["--kafka".to_owned(), brokers.clone()];
+        let admin = admin.expect("a client");
+        let small = Small { name: name.to_owned(), folder, admin, at };
         let (code, said) = small.tributary(&["init", "--event-partitions", "2"]);
         assert_eq!(code, Some(0), "{said}");
         small
@@ -90,7 +94,7 @@ impl Small {
         let done = Command::new(env!("CARGO_BIN_EXE_tributary"))
             .args(arguments[0].split(' '))
             .arg(spec)
-            .args(["--kafka", &Stack::get().brokers])
+            .args(&self.at)
             .args(&arguments[1..])
             .current_dir(project("."))
             .output()
@@ -110,7 +114,7 @@ impl Small {
         let process = Command::new(env!("CARGO_BIN_EXE_tributary"))
             .arg(command)
             .arg(self.folder.path().join("spec.toml"))
-            .args(["--kafka", &Stack::get().brokers])
+            .args(&self.at)
             .args(options)
             .envs(variables.iter().copied())
             .current_dir(project("."))

@@ -50,6 +50,8 @@ struct Letter {
     input_partition: String,
     offset: String,
     time_ms: String,
+    /// How many bytes the event had, where they are not all here; else nothing.
+    cut: String,
 }
 
 impl Batch {
@@ -80,12 +82,22 @@ impl Batch {
         self.records.push(Slot { view: view as u16, partition, epoch, key, value });
     }
 
-    /// Takes a dead letter.
-    pub(super) fn dead_letter(&mut self, epoch: Epoch, partition: u32, letter: &DeadLetter) {
+    /// Takes a dead letter, with at most so many bytes of its event: brokers hold what is packed
+    /// against their limit, so one may come that is larger than its letter could be.
+    pub(super) fn dead_letter(
+        &mut self,
+        epoch: Epoch,
+        partition: u32,
+        letter: &DeadLetter,
+        most: usize,
+    ) {
         let epoch = self.epoch(epoch);
         let DeadLetter { place, refusal, bytes, key, time_ms } = letter;
-        let key = key.as_ref().map(|key| self.part(|out| out.extend_from_slice(key)));
-        let value = self.part(|out| out.extend_from_slice(bytes));
+        let key = key.as_ref().map(|key| &key[..key.len().min(most / 2)]);
+        let kept = &bytes[..bytes.len().min(most - key.map_or(0, <[u8]>::len))];
+        let cut = if kept.len() < bytes.len() { bytes.len().to_string() } else { String::new() };
+        let key = key.map(|key| self.part(|out| out.extend_from_slice(key)));
+        let value = self.part(|out| out.extend_from_slice(kept));
         self.letters.push(Letter {
             partition,
             epoch,
@@ -96,6 +108,7 @@ impl Batch {
             input_partition: place.partition.0.to_string(),
             offset: place.offset.to_string(),
             time_ms: time_ms.unwrap_or(0).to_string(),
+            cut,
         });
     }
 
@@ -171,6 +184,7 @@ impl Batch {
                     ("partition", letter.input_partition.as_bytes()),
                     ("offset", letter.offset.as_bytes()),
                     ("timestamp", letter.time_ms.as_bytes()),
+                    ("cut", letter.cut.as_bytes()),
                 ],
             })?;
         }

@@ -202,7 +202,8 @@ impl Thread {
         let writer =
             self.patiently(|store| Ok(store.kafka().patient_writer(&self.id, patience)?))?;
         let lead = self.patiently(|store| Ok(store.lead()?))?;
-        let (ours, theirs) = (self.hand.generation, lead.map_or(0, |lead| lead.generation));
+        let ours = self.hand.generation;
+        let (theirs, accepted) = lead.map_or_else(Default::default, |l| (l.generation, l.accepted));
         if theirs > ours {
             return Err(Superseded { ours, theirs }.into());
         }
@@ -210,7 +211,7 @@ impl Thread {
             let topic = Store::lead_topic(&self.spec.name);
             return Err(KafkaSinkError::NoLead { topic });
         }
-        let found = self.patiently(|store| Ok(store.recovery(self.spec.shards)?))?;
+        let found = self.patiently(|store| Ok(store.recovery(self.spec.shards, &accepted)?))?;
         let is_there = self.judge(&found.epochs, doubtful)?;
         Ok((writer, is_there))
     }

@@ -44,6 +44,8 @@ pub struct Topics {
     pub views: Vec<Option<Topic>>,
     /// Where dead letters go.
     pub dead_letters: Topic,
+    /// How many bytes of an event a dead letter can hold.
+    pub dead_letter_bytes: usize,
     /// Where progress is kept.
     pub progress: String,
 }
@@ -322,7 +324,7 @@ impl KafkaSink {
 
     fn dead_letter(&mut self, epoch: Epoch, letter: &DeadLetter) {
         let partition = letter.place.partition.0 % self.topics.dead_letters.partitions;
-        self.batch.dead_letter(epoch, partition, letter);
+        self.batch.dead_letter(epoch, partition, letter, self.topics.dead_letter_bytes);
         self.updates += 1;
     }
 }
