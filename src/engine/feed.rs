@@ -86,6 +86,15 @@ pub enum FeedError {
     /// The brokers failed.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    /// What it wrote is not there.
+    #[error(
+        "topic \"{topic}\" does not hold what this feed wrote: it was deleted and made again; start \
+         the feed again, which writes all anew"
+    )]
+    OtherLog {
+        /// The topic.
+        topic: String,
+    },
     /// Another feed of this source has begun.
     #[error(
         "another feed of source \"{source_name}\" has begun; this one writes nothing more, and \
@@ -227,6 +236,9 @@ impl Feeding<'_> {
                 taken => break taken?,
             }
         };
+        if mark.feed.is_empty() && self.elder.is_none() {
+            return Err(FeedError::OtherLog { topic: self.feed.topic.clone() });
+        }
         if mark.feed != self.mark.feed && self.elder.as_ref() != Some(&mark.feed) {
             let source_name = self.feed.source.clone();
             return Err(FeedError::Fenced { source_name });

@@ -10,6 +10,7 @@
 //! Not here: what a record means.
 
 use std::{
+    cell::Cell,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -50,6 +51,8 @@ const BETWEEN_POLLS: Duration = Duration::from_millis(1);
 /// The consumer behind some partitions: asked regularly, it keeps its connections.
 pub struct Readers {
     consumer: Arc<BaseConsumer<Watch>>,
+    /// When the brokers first and last refused to let it in, of late.
+    refused: Cell<Option<(Instant, Instant)>>,
 }
 
 /// Asks the brokers.
@@ -183,7 +186,7 @@ impl Kafka {
             queue.set_nonempty_callback(wake.clone());
             readers.push(PartitionReader { topic: topic.clone(), partition: *partition, queue });
         }
-        Ok((Readers { consumer }, readers))
+        Ok((Readers { consumer, refused: Cell::new(None) }, readers))
     }
 
     /// Reads a partition to its end: all that was written before this was called, transactions that
@@ -416,6 +419,12 @@ impl Asker {
     }
 }
 
+/// Whether it says that brokers did not let it in.
+fn is_refusal(error: &ClientError) -> bool {
+    let refusals = [Code::Authentication, Code::SaslAuthenticationFailed];
+    error.rdkafka_error_code().is_some_and(|code| refusals.contains(&code))
+}
+
 /// Whether what a consumer says is a difficulty that it overcomes by itself.
 fn passes(error: &ClientError) -> bool {
     let lasts = [
@@ -445,6 +454,7 @@ impl Readers {
     pub fn serve(&self) -> Result<(), KafkaError> {
         while let Some(said) = self.consumer.poll(Duration::ZERO) {
             match said {
+                Err(error) if is_refusal(&error) && self.may_be_let_in() => {}
                 Err(error) if !passes(&error) => {
                     let tried = "read partitions of Kafka".to_owned();
                     return Err(KafkaError::failed(tried, &error, Some(self.consumer.context())));
@@ -453,6 +463,18 @@ impl Readers {
             }
         }
         Ok(())
+    }
+
+    /// Whether brokers that refuse to let it in may do so again soon: a token that came too late is
+    /// followed by another one.
+    fn may_be_let_in(&self) -> bool {
+        let now = Instant::now();
+        let first = match self.refused.get() {
+            Some((first, last)) if now - last < ANSWER_PATIENCE => first,
+            _ => now,
+        };
+        self.refused.set(Some((first, now)));
+        now - first < ANSWER_PATIENCE
     }
 
     /// Tells the brokers up to where partitions are read, for tools that show lag; whether they

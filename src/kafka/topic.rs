@@ -2,11 +2,16 @@
 //!
 //! Shape: names in; for each its identity, partitions and settings out.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     admin::{
-        AdminOptions, ConfigResource, NewTopic as ClientTopic, ResourceSpecifier, TopicReplication,
+        AdminOptions, ConfigResource, ConfigResourceResult, NewTopic as ClientTopic,
+        ResourceSpecifier, TopicReplication,
     },
     error::{KafkaError as ClientError, RDKafkaErrorCode as Code},
 };
@@ -15,6 +20,9 @@ use super::{
     client::{ANSWER_PATIENCE, Kafka, KafkaError},
     topic_id,
 };
+
+/// Between looks whether a broker has heard of a topic.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// A topic that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +65,19 @@ impl Kafka {
         }
         let wanted: Vec<_> = found.iter().map(|t| ResourceSpecifier::Topic(&t.name)).collect();
         let options = AdminOptions::new().request_timeout(Some(ANSWER_PATIENCE));
-        let asked = pollster::block_on(admin.describe_configs(&wanted, &options));
-        let resources = asked.map_err(|error| failed(&error))?;
+        let deadline = Instant::now() + ANSWER_PATIENCE;
+        let resources = loop {
+            let asked = pollster::block_on(admin.describe_configs(&wanted, &options));
+            let resources = asked.map_err(|error| failed(&error))?;
+            // A broker that has not heard yet of a topic that was just made says nothing of it.
+            let is_unknown = |resource: &ConfigResourceResult| {
+                resource.as_ref().is_ok_and(|resource| resource.entries.is_empty())
+            };
+            if !resources.iter().any(is_unknown) || Instant::now() > deadline {
+                break resources;
+            }
+            thread::sleep(BETWEEN_LOOKS);
+        };
         let mut topics = Vec::with_capacity(found.len());
         for (identity, resource) in found.into_iter().zip(resources) {
             let ConfigResource { entries, .. } =
