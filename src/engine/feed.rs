@@ -88,8 +88,8 @@ pub enum FeedError {
     Kafka(#[from] KafkaError),
     /// What it wrote is not there.
     #[error(
-        "topic \"{topic}\" does not hold what this feed wrote: it was deleted and made again; start \
-         the feed again, which writes all anew"
+        "topic \"{topic}\" does not hold what this feed wrote: it was deleted and made again; \
+         start the feed again, which writes all anew"
     )]
     OtherLog {
         /// The topic.
