@@ -5,6 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -13,7 +14,8 @@ use std::{
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    message::{Header, OwnedHeaders},
+    error::KafkaResult,
+    message::{BorrowedMessage, Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer},
 };
 
@@ -84,25 +86,27 @@ impl PassThrough {
                 wanted.add_partition_offset(EVENTS, partition as i32, from).expect("a partition");
             }
             reader.assign(&wanted).expect("it can be read");
-            let mut client = place.client();
-            client.set("transactional.id", format!("{name}-{number}")).set("linger.ms", "0");
-            client.set("compression.type", "snappy").set("batch.size", "1000000");
-            client.set("queue.buffering.max.messages", "500000");
-            client.set("delivery.report.only.error", "true");
-            let producer: BaseProducer = client.create().expect("a producer");
-            producer.init_transactions(Duration::from_secs(30)).expect("the broker answers");
-            let mut passing = Passing {
-                reader,
-                producer,
+            let producers = ["even", "odd"].map(|which| {
+                let mut client = place.client();
+                client.set("transactional.id", format!("{name}-{number}-{which}"));
+                client.set("compression.type", "snappy").set("batch.size", "1000000");
+                client.set("queue.buffering.max.messages", "500000").set("linger.ms", "0");
+                client.set("delivery.report.only.error", "true");
+                let producer: BaseProducer = client.create().expect("a producer");
+                producer.init_transactions(Duration::from_secs(30)).expect("the broker answers");
+                producer
+            });
+            let passing = Passing {
                 topics: [enriched.clone(), latest.clone()],
                 enriched: sample.enriched.clone(),
                 latest: sample.latest.clone(),
                 share,
                 cut,
-                passed: Arc::clone(passed),
-                is_over: Arc::clone(&is_over),
+                number: 0,
+                owed: 0.0,
             };
-            thread::spawn(move || passing.run())
+            let (is_over, passed) = (Arc::clone(&is_over), Arc::clone(passed));
+            thread::spawn(move || passing.run(&reader, producers, &is_over, &passed))
         };
         let threads = (0..threads).map(thread).collect();
         PassThrough { enriched: enriched.clone(), latest: latest.clone(), is_over, threads }
@@ -136,71 +140,102 @@ impl PassThrough {
 }
 
 struct Passing {
-    reader: BaseConsumer,
-    producer: BaseProducer,
     topics: [String; 2],
     enriched: Vec<Vec<u8>>,
     latest: Vec<(Vec<u8>, Vec<u8>)>,
     share: f64,
     cut: Cut,
-    passed: Arc<AtomicU64>,
-    is_over: Arc<AtomicBool>,
+    number: usize,
+    owed: f64,
 }
 
 impl Passing {
-    fn run(&mut self) {
-        let (mut number, mut owed) = (0usize, 0.0);
-        while !self.is_over.load(Ordering::Relaxed) {
-            let Some(first) = self.reader.poll(Duration::from_millis(20)) else { continue };
-            self.producer.begin_transaction().expect("none is open");
-            let begun = Instant::now();
-            let (mut records, mut events) = (0, 0);
-            let mut next = Some(first);
-            while let Some(message) = next.take() {
-                let message = message.expect("the events can be read");
-                let partition = number as i32 % PARTITIONS as i32;
-                let value = &self.enriched[number % self.enriched.len()];
-                self.send(0, partition, message.key().unwrap_or_default(), value);
-                owed += self.share;
-                if owed >= 1.0 {
-                    owed -= 1.0;
-                    let (key, value) = &self.latest[number % self.latest.len()];
-                    self.send(1, partition, key, value);
-                    records += 1;
+    /// One transaction is filled while the one before it comes to its end, in its order.
+    fn run(
+        mut self,
+        reader: &BaseConsumer,
+        producers: [BaseProducer; 2],
+        is_over: &AtomicBool,
+        passed: &AtomicU64,
+    ) {
+        let (full, to_end) = mpsc::sync_channel::<(BaseProducer, u64)>(1);
+        let (free, to_fill) = mpsc::channel();
+        producers.into_iter().for_each(|producer| free.send(producer).expect("it is heard"));
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for (producer, events) in to_end {
+                    end(&producer);
+                    passed.fetch_add(events, Ordering::Relaxed);
+                    // Nobody waits for it where all is over.
+                    let _ = free.send(producer);
                 }
-                number += 1;
-                records += 1;
-                events += 1;
-                if records >= self.cut.records || self.is_over.load(Ordering::Relaxed) {
-                    break;
-                }
-                let left = self.cut.time.saturating_sub(begun.elapsed());
-                // What waits is sent in time, as it would be by a poll of the producer.
-                next = self.reader.poll(left);
+            });
+            while !is_over.load(Ordering::Relaxed) {
+                let Some(first) = reader.poll(Duration::from_millis(20)) else { continue };
+                let producer = to_fill.recv().expect("transactions come to their end");
+                let events = self.fill(reader, &producer, first, is_over);
+                full.send((producer, events)).expect("it waits for them");
             }
-            while self.producer.in_flight_count() > 0 {
-                // A poll that waits keeps a core busy.
-                thread::sleep(Duration::from_micros(200));
-                self.producer.poll(Duration::ZERO);
-            }
-            self.producer.commit_transaction(Duration::from_secs(30)).expect("nothing disturbs it");
-            self.passed.fetch_add(events, Ordering::Relaxed);
-        }
+            drop(full);
+        });
     }
 
-    fn send(&self, topic: usize, partition: i32, key: &[u8], value: &[u8]) {
-        let headers = OwnedHeaders::new_with_capacity(2)
-            .insert(Header { key: "epoch", value: Some(b"1795680549179") })
-            .insert(Header { key: "dataflow", value: Some(b"attendance") });
-        let mut record = BaseRecord::to(&self.topics[topic])
-            .partition(partition)
-            .key(key)
-            .payload(value)
-            .headers(headers);
-        while let Err((_, again)) = self.producer.send(record) {
-            thread::sleep(Duration::from_micros(200));
-            self.producer.poll(Duration::ZERO);
-            record = again;
+    /// Begins a transaction with an event, and sends what belongs into it; returns of how many.
+    fn fill(
+        &mut self,
+        reader: &BaseConsumer,
+        producer: &BaseProducer,
+        first: KafkaResult<BorrowedMessage<'_>>,
+        is_over: &AtomicBool,
+    ) -> u64 {
+        producer.begin_transaction().expect("none is open");
+        let begun = Instant::now();
+        let (mut records, mut events) = (0, 0);
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            let message = message.expect("the events can be read");
+            let partition = (self.number % PARTITIONS as usize) as i32;
+            let value = &self.enriched[self.number % self.enriched.len()];
+            send(producer, &self.topics[0], partition, message.key().unwrap_or_default(), value);
+            self.owed += self.share;
+            if self.owed >= 1.0 {
+                self.owed -= 1.0;
+                let (key, value) = &self.latest[self.number % self.latest.len()];
+                send(producer, &self.topics[1], partition, key, value);
+                records += 1;
+            }
+            self.number += 1;
+            records += 1;
+            events += 1;
+            let left = self.cut.time.saturating_sub(begun.elapsed());
+            if records >= self.cut.records || left.is_zero() || is_over.load(Ordering::Relaxed) {
+                break;
+            }
+            next = reader.poll(left);
         }
+        events
+    }
+}
+
+/// Ends a transaction. The client's own wait for what is in flight takes 100 ms.
+fn end(producer: &BaseProducer) {
+    while producer.in_flight_count() > 0 {
+        // A poll that waits keeps a core busy.
+        thread::sleep(Duration::from_micros(200));
+        producer.poll(Duration::ZERO);
+    }
+    producer.commit_transaction(Duration::from_secs(30)).expect("nothing disturbs it");
+}
+
+fn send(producer: &BaseProducer, topic: &str, partition: i32, key: &[u8], value: &[u8]) {
+    let headers = OwnedHeaders::new_with_capacity(2)
+        .insert(Header { key: "epoch", value: Some(b"1795680549179") })
+        .insert(Header { key: "dataflow", value: Some(b"attendance") });
+    let mut record =
+        BaseRecord::to(topic).partition(partition).key(key).payload(value).headers(headers);
+    while let Err((_, again)) = producer.send(record) {
+        thread::sleep(Duration::from_micros(200));
+        producer.poll(Duration::ZERO);
+        record = again;
     }
 }
