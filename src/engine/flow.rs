@@ -173,12 +173,13 @@ impl FusedFlow {
         self.state.borrow_mut().rest(is_resting);
     }
 
-    /// Hands sealed epochs to a sink, with the dead letters that were read in each.
+    /// Hands sealed epochs to a sink while it has room, with the dead letters that were read in
+    /// each; returns whether that was all.
     pub(super) fn hand_on(
         &mut self,
         dead_letters: &mut BTreeMap<Epoch, Vec<DeadLetter>>,
         sink: &mut dyn Sink,
-    ) -> Result<(), SinkError> {
+    ) -> Result<bool, SinkError> {
         let frontier = frontier(&self.probe);
         loop {
             let state = self.state.borrow();
@@ -186,6 +187,9 @@ impl FusedFlow {
             let firsts = [state.first_recorded(), self.captured.first(), of_letters];
             let first = firsts.into_iter().flatten().min();
             let Some(epoch) = first.filter(|epoch| frontier.has_sealed(*epoch)) else { break };
+            if !sink.has_room() {
+                return Ok(false);
+            }
             let progress = state.progress(epoch);
             sink.write(Sealed {
                 epoch,
@@ -197,7 +201,8 @@ impl FusedFlow {
             drop(state);
             self.state.borrow_mut().release(epoch);
         }
-        sink.advance(frontier)
+        sink.advance(frontier)?;
+        Ok(true)
     }
 }
 

@@ -51,6 +51,11 @@ pub trait Sink {
     /// When it cannot be kept.
     fn write(&mut self, sealed: Sealed<'_>) -> Result<(), SinkError>;
 
+    /// Whether it takes another epoch now; if not, what it has is to be written first.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     /// All epochs that the frontier has sealed were written.
     ///
     /// # Errors

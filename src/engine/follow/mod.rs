@@ -210,8 +210,7 @@ impl<'a> Follower<'a> {
             worker.step_or_park(Some(PARK));
             self.hand_on()?;
         }
-        self.hand_on()?;
-        while !self.output.is_done() {
+        while !self.hand_on()? || !self.output.is_done() {
             self.give_up_with_others()?;
             self.output.keep_up(true)?;
             std::thread::park_timeout(PARK);
@@ -399,10 +398,19 @@ impl<'a> Follower<'a> {
         self.flow.advance_to(self.epoch);
     }
 
-    /// Hands sealed epochs to the sink, and says how things stand.
-    fn hand_on(&mut self) -> Result<(), EngineError> {
+    /// Hands sealed epochs to the sink while it has room, and says how things stand; returns
+    /// whether that was all.
+    fn hand_on(&mut self) -> Result<bool, EngineError> {
         self.look_whether_complete();
-        self.flow.hand_on(&mut self.dead_letters, self.output.sink())?;
+        let mut is_time_to_say = false;
+        let is_all = loop {
+            let is_all = self.flow.hand_on(&mut self.dead_letters, self.output.sink())?;
+            // A commit that begins makes room.
+            is_time_to_say |= self.output.keep_up(false)?;
+            if is_all || !self.output.sink().has_room() {
+                break is_all;
+            }
+        };
         let frontier = self.flow.frontier();
         while self.unsealed.front().is_some_and(|(epoch, _)| frontier.has_sealed(*epoch)) {
             self.unsealed.pop_front();
@@ -411,7 +419,6 @@ impl<'a> Follower<'a> {
             self.partitions.iter_mut().for_each(|partition| partition.let_go(passed));
         }
         self.tell();
-        let is_time_to_say = self.output.keep_up(false)?;
         self.flow.rest(self.output.has_enough());
         if let (true, Some(readers)) = (is_time_to_say, &self.readers) {
             let held = self.output.held();
@@ -425,7 +432,7 @@ impl<'a> Follower<'a> {
             reference.into_iter().for_each(|b| self.metrics.holds(Input::Reference, b.offset));
             readers.say_offsets(self.partitions.iter().filter_map(offset));
         }
-        Ok(())
+        Ok(is_all)
     }
 
     /// A worker that is asked to end while its start is not complete cuts an epoch short: from then

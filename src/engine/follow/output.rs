@@ -14,13 +14,9 @@ use crate::{
 /// How often it is said how far things are, where nothing changes.
 const BETWEEN_QUIET_WORDS: Duration = Duration::from_secs(1);
 
-/// Sources rest while what is sealed waits longer for its commit than this,
+/// Sources rest while what is sealed waits longer for its commit than this, or
+/// while the sink has no room.
 const UNCOMMITTED_TIME_MAX: Duration = Duration::from_secs(2);
-/// or while so many records,
-const WAITING_RECORDS_MAX: u64 = 20_000;
-/// or bytes of them wait for the next transaction. An epoch of the chain of a next start must fit
-/// one; and larger ones cost more: what is rendered is out of the caches before it is sent.
-const WAITING_BYTES_MAX: u64 = 64 << 20;
 
 /// Corrections that are spread have no turn once so many records wait for the next transaction:
 /// what happens now is to be visible soon, and comes behind them.
@@ -146,11 +142,8 @@ impl Output {
     /// Whether nothing more may be read for now: too much waits here.
     pub(super) fn is_behind(&self) -> bool {
         let Output::Kafka(sink, commits) = self else { return false };
-        let (records, bytes) = sink.waiting();
         let since = commits.under_way_since.or(commits.waiting_since);
-        records >= WAITING_RECORDS_MAX
-            || bytes >= WAITING_BYTES_MAX
-            || since.is_some_and(|since| since.elapsed() > UNCOMMITTED_TIME_MAX)
+        !sink.has_room() || since.is_some_and(|since| since.elapsed() > UNCOMMITTED_TIME_MAX)
     }
 
     /// How long until it could begin to commit what is not there yet; the longest time where it is
@@ -168,7 +161,7 @@ impl Output {
     pub(super) fn has_enough(&self) -> bool {
         match self {
             Output::Log(..) => false,
-            Output::Kafka(sink, _) => sink.is_busy() && sink.waiting().0 >= ENOUGH_RECORDS,
+            Output::Kafka(sink, _) => sink.is_busy() && sink.waiting() >= ENOUGH_RECORDS,
         }
     }
 

@@ -33,6 +33,12 @@ use crate::{
 };
 pub use committer::Committed;
 
+/// No further epoch is rendered while so many records
+const WAITING_RECORDS_MAX: u64 = 20_000;
+/// or bytes of them wait for the next transaction. An epoch of the chain of a next start must fit
+/// one; and larger ones cost more: what is rendered is out of the caches before it is sent.
+const WAITING_BYTES_MAX: u64 = 64 << 20;
+
 /// Topics and their partitions, as a start found them.
 #[derive(Clone, Debug)]
 pub struct Topics {
@@ -234,9 +240,9 @@ impl KafkaSink {
         (records + self.batch.records(), bytes + self.batch.bytes())
     }
 
-    /// How many records and bytes wait for the next transaction.
-    pub fn waiting(&self) -> (u64, u64) {
-        (self.batch.records(), self.batch.bytes())
+    /// How many records wait for the next transaction.
+    pub fn waiting(&self) -> u64 {
+        self.batch.records()
     }
 
     /// Whether a commit is under way.
@@ -359,6 +365,10 @@ impl Sink for KafkaSink {
             self.newest = Some(Newest { epoch, vector, settled, waiting });
         }
         Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.batch.records() < WAITING_RECORDS_MAX && self.batch.bytes() < WAITING_BYTES_MAX
     }
 
     fn advance(&mut self, _frontier: Frontier) -> Result<(), SinkError> {
