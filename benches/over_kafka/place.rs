@@ -74,8 +74,7 @@ impl Place {
         );
         fs::write(folder.path().join("place.toml"), config).expect("a file");
         let place = Place { stack, folder, lines, keys };
-        // Records may bear other times than the broker's (`produce_in_their_time`).
-        place.make_topic_with(EVENTS, "CreateTime");
+        place.make_topic(EVENTS);
         place.init("bench");
         done(
             tributary()
@@ -175,6 +174,7 @@ impl Place {
     /// Produces all events, each record with the time at which its event was made; returns how many
     /// days lie between the first and the last.
     pub fn produce_in_their_time(&self) -> i64 {
+        self.set(EVENTS, "message.timestamp.type=CreateTime");
         let producer = self.producer();
         let (mut first, mut last) = (i64::MAX, i64::MIN);
         for (place, (line, key)) in self.lines.iter().zip(&self.keys).enumerate() {
@@ -190,6 +190,8 @@ impl Place {
             }
         }
         producer.flush(Duration::from_secs(120)).expect("the broker takes them");
+        // As the engine asks for; records keep the times that they have.
+        self.set(EVENTS, "message.timestamp.type=LogAppendTime");
         (last - first) / (24 * 60 * 60 * 1_000)
     }
 
@@ -202,14 +204,19 @@ impl Place {
         fs::write(&path, written).expect("a file");
     }
 
-    pub fn make_topic(&self, name: &str) {
-        self.make_topic_with(name, "LogAppendTime");
+    /// Alters a setting of a topic.
+    fn set(&self, topic: &str, setting: &str) {
+        self.stack.command(&format!(
+            "tool kafka.admin.ConfigCommand --bootstrap-server {} --alter --entity-type topics \
+             --entity-name {topic} --add-config {setting}",
+            self.stack.brokers
+        ));
     }
 
-    fn make_topic_with(&self, name: &str, times: &str) {
+    pub fn make_topic(&self, name: &str) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
         let topic = NewTopic::new(name, PARTITIONS as i32, TopicReplication::Fixed(1))
-            .set("message.timestamp.type", times)
+            .set("message.timestamp.type", "LogAppendTime")
             // Records that say that they are old stay too.
             .set("retention.ms", "-1");
         let made = admin.create_topics([&topic], &AdminOptions::new());

@@ -5,6 +5,8 @@
 //!
 //! Invariants: each setting that is asked for here is one that a promise rests on, and says so.
 
+use std::collections::BTreeMap;
+
 use super::{Names, replayed_topic};
 use crate::{
     kafka::{Kafka, KafkaError, NewTopic, TopicState},
@@ -130,17 +132,25 @@ impl TopicPlan {
                     NeedValue::MoreThanIn(_) => None,
                     _ => Some((need.setting, need.value.remedy())),
                 };
-                let settings =
+                let settings: BTreeMap<_, _> =
                     needs.iter().filter_map(of_need).chain(more.iter().cloned()).collect();
+                let settings = settings.into_iter().collect();
                 let topic = NewTopic { name: name.to_owned(), partitions, settings };
                 plan.push(Planned { topic, needs });
             };
         let holds_event = "the largest event must fit";
+        let kept = Need {
+            setting: "cleanup.policy",
+            value: NeedValue::Equal("delete"),
+            reason: "of an event that came twice the first counts, and compaction keeps the last",
+        };
+        // Whoever makes the events may have reasons for other settings; these are rested on.
+        let mut needs = vec![kept];
+        needs.extend(spec.events.horizon.is_some().then(|| append_time.clone()));
         add(
             &names.events,
             events,
-            // Whoever makes the events may have reasons for other settings.
-            vec![],
+            needs,
             &[
                 ("message.timestamp.type", "LogAppendTime".to_owned()),
                 ("max.message.bytes", event_bytes.to_string()),

@@ -44,6 +44,21 @@ fn setting_on_which_a_promise_rests_is_named_with_the_command_that_mends_it() {
 }
 
 #[test]
+fn events_are_neither_compacted_nor_under_a_horizon_dated_by_who_makes_them() {
+    let small = Small::with("dated", "horizon = \"36500d\"\n");
+    // What is not given stands as the broker has it: CreateTime.
+    small.alter(&small.events(), &[("cleanup.policy", "compact")]);
+    let words = [
+        "topic \"dated_events\" has cleanup.policy = compact and needs delete",
+        "topic \"dated_events\" has message.timestamp.type = CreateTime and needs LogAppendTime",
+    ];
+    refused(&small, &[], &words);
+    small.alter(&small.events(), &[("message.timestamp.type", "LogAppendTime")]);
+    small.produce(0, 0..5);
+    small.run_until(5, &[]);
+}
+
+#[test]
 fn dead_letters_must_be_able_to_hold_what_the_events_can() {
     let small = Small::new("narrow");
     let events = small.events();
