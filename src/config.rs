@@ -116,7 +116,7 @@ pub enum ConfigError {
 }
 
 /// Properties that are the engine's own: what it promises rests on their values.
-const RESERVED: [&str; 17] = [
+const RESERVED: [&str; 19] = [
     "acks",
     "auto.offset.reset",
     "bootstrap.servers",
@@ -130,6 +130,8 @@ const RESERVED: [&str; 17] = [
     "group.id",
     "group.instance.id",
     "isolation.level",
+    "message.max.bytes",
+    "message.timeout.ms",
     "metadata.broker.list",
     "request.required.acks",
     "transaction.timeout.ms",
@@ -137,7 +139,7 @@ const RESERVED: [&str; 17] = [
 ];
 
 /// Words in the name of a property that holds a secret.
-const SECRET: [&str; 4] = ["password", "secret", "key.pem", "jaas"];
+const SECRET: [&str; 5] = ["password", "passphrase", "secret", "key.pem", "jaas"];
 
 impl Config {
     /// Reads a configuration.

@@ -25,6 +25,7 @@ use rdkafka::{
 
 use tracing::info;
 
+use super::certificate;
 use crate::config::Properties;
 
 /// How long brokers may take to answer, at a start and whenever something is asked of them.
@@ -71,6 +72,11 @@ pub struct Cause {
 }
 
 impl Cause {
+    /// What somebody else said, who knows more.
+    pub(super) fn said(said: String) -> Cause {
+        Cause { code: Some(Code::SSL), said }
+    }
+
     pub(super) fn of(error: &ClientError) -> Cause {
         let code = match error {
             // The library does not count it among those that have one.
@@ -159,8 +165,7 @@ fn remedy(code: Code) -> &'static str {
     match code {
         code if REACH.contains(&code) => "are the brokers there, and does kafka.brokers name them?",
         Code::SSL => {
-            "check ssl.ca.location and the client's certificate in kafka.client, whether the \
-             brokers' certificate has expired, and whether it names the host"
+            "check ssl.ca.location and the client's own certificate and key in kafka.client"
         }
         Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
             "check security.protocol, sasl.mechanism, sasl.username and sasl.password in \
@@ -255,6 +260,12 @@ impl Kafka {
             }
             let heard = probe.context().last_error().and_then(|cause| cause.code);
             let is_refused = heard.is_some_and(|code| DOOR.contains(&code));
+            if heard == Some(Code::SSL)
+                && let Some((source, remedy)) = certificate::why_untrusted(&self.properties)
+            {
+                let tried = "trust a broker of Kafka".to_owned();
+                return Err(KafkaError::Failed { tried, remedy, source });
+            }
             if is_refused || Instant::now() > deadline {
                 let tried = "reach the brokers of Kafka".to_owned();
                 return Err(KafkaError::failed(tried, &error, Some(probe.context())));

@@ -9,9 +9,10 @@
 //!
 //! Not here: what the records mean, and the order in which a start goes (`engine`).
 //!
-//! In reading order: `client` (being let in, and what went wrong), `topic` (what there is), `read`,
-//! `write`.
+//! In reading order: `client` (being let in, and what went wrong), `certificate`, `topic` (what
+//! there is), `read`, `write`.
 
+mod certificate;
 mod client;
 mod read;
 mod topic;

@@ -15,6 +15,7 @@ use rand_xoshiro::{
 
 use crate::{
     game::{Game, Plan, Run, number, seed, wait_for},
+    secure::Secured,
     stack::Stack,
 };
 
@@ -88,7 +89,9 @@ fn crashes_change_nothing() {
     let mut dice = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut below = |end: u64| dice.next_u64() % end;
     // What is compacted cannot be judged.
-    let stack = Stack::with(&["--set", "log.cleaner.enable=false"]);
+    let plainly = || Stack::with(&["--set", "log.cleaner.enable=false"]);
+    let secured = (number("SECURED", 0) > 0).then(Secured::start);
+    let stack = secured.as_ref().map_or_else(plainly, |secured| secured.stack);
     let plan = Plan {
         seed,
         events: number("EVENTS", 10_000),
@@ -98,6 +101,10 @@ fn crashes_change_nothing() {
         ..Plan::default()
     };
     let mut game = Game::begin(stack, plan);
+    if let Some(secured) = &secured {
+        secured.grant(game.name());
+        game.engine_at(["--config", &secured.config()]);
+    }
     let mut happened: BTreeMap<Fault, u64> = BTreeMap::new();
     let mut amid_corrections = 0;
     let mut waited_most = 0;
