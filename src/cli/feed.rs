@@ -65,7 +65,7 @@ impl Feed {
             changes: self.changes,
             once: self.once,
         };
-        let said = |what: &str, Fed { lines, refused, written, deleted }| {
+        let said = |what: &str, Fed { lines, refused, written, deleted, kept }| {
             if !self.quiet {
                 tell(&format!(
                     "{what}: {} lines read ({} refused), {} documents written, {} deleted",
@@ -74,6 +74,13 @@ impl Feed {
                     HumanCount(written),
                     HumanCount(deleted),
                 ));
+                if kept > 0 {
+                    tell(&format!(
+                        "{} documents that the files do not name are kept, since lines were \
+                         refused: mend these, and start the feed again",
+                        HumanCount(kept)
+                    ));
+                }
             }
         };
         let fed = feed.run(&end, &|fed| said("snapshot complete", fed)).map_err(Failure::feed)?;

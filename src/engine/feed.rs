@@ -5,9 +5,10 @@
 //! Invariants: the log says what the files say once nothing more comes; only true differences are
 //! written, deletions included, so starting again writes nothing. What was said before the feed
 //! began is one snapshot: the files are read as they are, compared with the log, and only then is
-//! the snapshot called complete. One feed writes for a source: it takes the source's transactional
-//! id, which fences its elder, and then marks the log as its own; an elder that finds that mark
-//! stops. That it was fenced is not enough for that: brokers also fence who was silent for long.
+//! the snapshot called complete; a snapshot of which a line was refused deletes nothing. One feed
+//! writes for a source: it takes the source's transactional id, which fences its elder, and then
+//! marks the log as its own; an elder that finds that mark stops. That it was fenced is not enough
+//! for that: brokers also fence who was silent for long.
 //!
 //! Not here: who reads the log (`reference::log`).
 
@@ -75,6 +76,9 @@ pub struct Fed {
     pub written: u64,
     /// See there.
     pub deleted: u64,
+    /// Documents that the files did not name at the snapshot, and that were kept since a line was
+    /// refused.
+    pub kept: u64,
 }
 
 /// Why a feed cannot go on.
@@ -142,10 +146,11 @@ impl FileFeed {
     /// # Errors
     /// When files or brokers fail, or another feed has begun.
     pub fn run(&self, end: &AtomicBool, told: &dyn Fn(Fed)) -> Result<Fed, FeedError> {
-        let mut documents = Lines::open("documents file", &self.documents, AtEnd::Follow)?;
+        let at_end = if self.once { AtEnd::Stop } else { AtEnd::Follow };
+        let mut documents = Lines::open("documents file", &self.documents, at_end)?;
         let changes = self.changes.as_deref();
         let mut changes =
-            changes.map(|path| Lines::open("changes file", path, AtEnd::Follow)).transpose()?;
+            changes.map(|path| Lines::open("changes file", path, at_end)).transpose()?;
         let mut feeding = Feeding {
             feed: self,
             projector: Projector::new(Arc::clone(&self.spec)),
@@ -169,10 +174,7 @@ impl FileFeed {
                 feeding.take(changes)?;
             }
             if !is_complete {
-                // What the files do not name any more is gone.
-                let gone = feeding.held.keys().filter(|key| !feeding.wanted.contains_key(*key));
-                let gone: Vec<_> = gone.cloned().collect();
-                feeding.touched.extend(gone);
+                feeding.miss();
             }
             writer = feeding.write(writer)?;
             if !is_complete {
@@ -249,6 +251,17 @@ impl Feeding<'_> {
         self.touched.extend(others);
         self.held = held;
         Ok(writer)
+    }
+
+    /// What the files do not name any more is gone; unless a line could not be read, which may be
+    /// the one that names it: then what was known stands.
+    fn miss(&mut self) {
+        let gone = self.held.keys().filter(|key| !self.wanted.contains_key(*key));
+        let gone: Vec<_> = gone.filter(|key| !self.touched.contains(*key)).cloned().collect();
+        match self.fed.refused {
+            0 => self.touched.extend(gone),
+            _ => self.fed.kept = gone.len() as u64,
+        }
     }
 
     /// Takes what came to a file.

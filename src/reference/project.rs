@@ -21,7 +21,8 @@ use crate::{
     time::Moment,
 };
 
-/// Most bytes of one claim. Beyond it a document is refused: its text would stand in every record.
+/// Most bytes of what a lookup takes of a document, as it is written there. Beyond it the document
+/// is refused: its text would stand in every record.
 pub const PROJECTED_BYTES_MAX: usize = 1 << 20;
 
 /// Takes from documents what one spec needs.
@@ -43,6 +44,13 @@ struct LookupSlots {
 
 /// A position among the found values.
 type Slot = usize;
+
+impl LookupSlots {
+    fn all(&self) -> impl Iterator<Item = Slot> {
+        let columns = self.columns.iter().flatten().copied();
+        self.filter.into_iter().chain([self.key]).chain(columns)
+    }
+}
 
 impl Projector {
     /// A projector for the documents of `spec`.
@@ -71,14 +79,15 @@ impl Projector {
         self.paths.root.find(source, &mut found);
         let mut claims = Vec::new();
         for (place, (lookup, slots)) in self.spec.lookups.iter().zip(&self.lookups).enumerate() {
+            let taken = slots.all().filter_map(|slot| found[slot]);
+            if taken.map(|token| token.get().len()).sum::<usize>() > PROJECTED_BYTES_MAX {
+                return None;
+            }
             if !passes(lookup, slots, &found) {
                 continue;
             }
             let Some(key) = key(lookup, found[slots.key]) else { continue };
             let row = row(lookup, slots, &found);
-            if row.bytes().len() > PROJECTED_BYTES_MAX {
-                return None;
-            }
             claims.push(Claim { lookup: LookupId(place as u16), key, document: id.into(), row });
         }
         Some(claims)
@@ -173,7 +182,11 @@ impl PathNode {
     /// Puts the tokens that paths lead to into their slots. Depth is bounded by the spec's paths.
     fn find<'a>(&self, token: &'a RawValue, found: &mut [Option<&'a RawValue>]) {
         if let Some(slot) = self.slot {
-            found[slot] = Some(token).filter(|token| !matches!(token.get(), "null" | "\"\""));
+            // No column takes an object or an array as it is.
+            let is_value = |token: &&RawValue| {
+                !matches!(token.get(), "null" | "\"\"") && !token.get().starts_with(['{', '['])
+            };
+            found[slot] = Some(token).filter(is_value);
         }
         if self.children.is_empty() {
             return;

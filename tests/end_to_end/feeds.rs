@@ -53,3 +53,49 @@ fn feed_ends_when_its_heir_has_begun() {
     assert_eq!(records.iter().filter(|record| record.key == b"people:1").count(), 2);
     assert_eq!(records.iter().filter(|record| record.key == b"people:2").count(), 2);
 }
+
+#[test]
+fn snapshot_deletes_what_it_does_not_name_unless_a_line_was_refused() {
+    let small = Small::with_people("snapshots");
+    let path = small.folder.path().join("people").display().to_string();
+    let feed = |text: String| {
+        fs::write(&path, text).expect("a file");
+        let (code, said) = small.tributary(&["feed", "--once", "--documents", &path]);
+        assert_eq!(code, Some(0), "{said}");
+        said
+    };
+    let known = || {
+        let mut known = BTreeMap::new();
+        for record in small.read("reference") {
+            match record.value.is_empty() {
+                true => drop(known.remove(&record.key)),
+                false => drop(known.insert(record.key, record.value)),
+            }
+        }
+        let documents = known.into_keys().map(|key| String::from_utf8(key).expect("it is text"));
+        documents.filter(|key| key != "people:").collect::<Vec<_>>().join(" ")
+    };
+    feed((1..=4).map(|n| line(n, "A")).collect());
+    assert_eq!(known(), "people:1 people:2 people:3 people:4");
+    // Half a line, one that is too long, and a last one without an end.
+    let long = line(2, &"A".repeat(2 << 20));
+    let said = feed(line(1, "B") + &long + "{\"_id\":\"3\",\"_sou\n" + line(5, "A").trim_end());
+    assert!(said.contains("(2 refused)") && said.contains("3 documents that the files"), "{said}");
+    assert_eq!(known(), "people:1 people:2 people:3 people:4 people:5");
+    let said = feed(line(1, "B") + &line(5, "A"));
+    assert!(said.contains("3 deleted"), "{said}");
+    assert_eq!(known(), "people:1 people:5");
+}
+
+#[test]
+fn what_no_column_can_take_comes_into_no_log() {
+    let small = Small::with_people("unasked");
+    let path = small.folder.path().join("people").display().to_string();
+    let secret = "{\"_id\":\"1\",\"_source\":{\"N\":1,\"NAME\":{\"mother\":\"Secret\"}}}\n";
+    fs::write(&path, secret).expect("a file");
+    let (code, said) = small.tributary(&["feed", "--once", "--documents", &path]);
+    assert_eq!(code, Some(0), "{said}");
+    let records = small.read("reference");
+    let document = records.iter().find(|record| record.key == b"people:1").expect("it is written");
+    assert_eq!(document.value, b"{\"document\":{\"N\":1}}");
+}
