@@ -6,17 +6,19 @@
 //! Invariants, in this order: who leads takes the lead's transactional id, which fences a rival;
 //! reads the lead record and writes the next, which names all writers before they are; fences every
 //! writer that there ever was, so that what is written stands; only then reads the progress. A
-//! start that differs from what the outputs rest on is refused before anything is fenced.
+//! start that differs from what the outputs rest on is refused before any writer is fenced.
 //!
 //! Not here: the writers of this start (`sink::kafka`), which look at the lead record again.
 
 use std::{
     collections::BTreeMap,
+    hash::{BuildHasher, Hasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -24,21 +26,25 @@ use tracing::{debug, info, warn};
 
 use super::{
     TopicPlan, UnfitTopics,
-    loss::{Begins, outdated},
+    loss::{Begins, Lost, documents_end, is_outdated},
     topics::dead_letter_bytes,
 };
 use crate::{
     kafka::{Kafka, KafkaError, TopicState, WriteError, Writer},
     progress::{
-        Accepted, Difference, LEAD_KEY, Lead, Output, Recovery, SHARD_HASH, Store, StoreError,
-        Superseded,
+        Accepted, Difference, LEAD_KEY, Lead, Output, Recovery, Retaken, SHARD_HASH, Store,
+        StoreError, Superseded,
     },
     sink::kafka::{Topic, Topics, output_topics},
+    source::{Input, PartitionId},
     spec::{DedupeBy, Spec},
 };
 
 /// How many writers are fenced at a time.
 const FENCED_AT_ONCE: u32 = 16;
+
+/// How long a start whose id another one took may wait, by chance, before it looks who leads.
+const BETWEEN_RIVALS_MAX: Duration = Duration::from_secs(1);
 
 /// What a place calls the inputs of a dataflow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +115,30 @@ pub enum StartError {
         before: u32,
         /// How many it has.
         now: u32,
+    },
+    /// The events have fewer partitions than they had.
+    #[error(
+        "topic \"{topic}\" has {now} partitions and had {before}: what is written rests on each of \
+         them; make the topic with {before} or more, or give the dataflow another name, and with \
+         it new outputs"
+    )]
+    FewerPartitions {
+        /// The topic.
+        topic: String,
+        /// How many it had.
+        before: u32,
+        /// How many it has.
+        now: u32,
+    },
+    /// The documents are to be taken as they are, and are not all there.
+    #[error(
+        "topic \"{topic}\" holds no whole snapshot of any source, and what was read of it before \
+         may be gone: records would lose the documents that they have; let the feed complete its \
+         snapshot (`tributary feed`), then start again"
+    )]
+    NoSnapshot {
+        /// The topic.
+        topic: String,
     },
     /// Records of an input are gone.
     #[error(
@@ -186,6 +216,24 @@ struct Word {
 }
 
 impl Start {
+    /// Whether it takes the documents as they are from its first epoch on, since the reference log
+    /// can no longer be read as it was: every record is then sent again.
+    pub(super) fn is_retaking(&self) -> bool {
+        self.accepted.reference.is_some_and(|retaken| retaken.start == self.generation)
+    }
+
+    /// Up to where what is written holds an input, in every shard.
+    pub(super) fn held(&self, input: Input) -> u64 {
+        let begin = match input {
+            Input::Events(PartitionId(partition)) => self.begins.events[partition as usize],
+            _ => self.begins.reference,
+        };
+        let is_everywhere = !self.recovery.epochs.contains(&0);
+        let first = self.recovery.chain.first().filter(|_| is_everywhere);
+        let held = first.and_then(|(_, vector)| vector.get(&input)).map_or(0, |bound| bound.offset);
+        held.max(begin)
+    }
+
     /// What the others need to know of it.
     pub(super) fn word(&self) -> Vec<u8> {
         let Start { generation, dedupe, begins, accepted, .. } = self.clone();
@@ -209,8 +257,7 @@ pub(super) fn follow(
         return Err(StartError::Rival);
     };
     let topics = Arc::new(look(kafka, spec, names)?.0);
-    let mut recovery = Store::new(kafka.clone(), &spec.name).recovery(spec.shards, &accepted)?;
-    begins.apply(&mut recovery);
+    let recovery = Store::new(kafka.clone(), &spec.name).recovery(spec.shards, &accepted)?;
     Ok(Start { generation, topics, recovery: Arc::new(recovery), dedupe, begins, accepted })
 }
 
@@ -242,8 +289,14 @@ pub fn lead(
             Ok(()) => break (writer, before, ours),
             // Taking the id again ends what is open; the record then says how it ended.
             Err(WriteError::Unknown { .. }) => {}
-            Err(WriteError::Fenced { .. }) => return Err(StartError::Rival),
             Err(WriteError::Hopeless(error)) => return Err(error.into()),
+            // Another start took the id. It may be refused or end before it leads: then nobody else
+            // does.
+            Err(WriteError::Fenced { .. }) if store.lead()? == before => {
+                let once = RandomState::new().build_hasher().finish();
+                thread::sleep(BETWEEN_RIVALS_MAX.mul_f64(once as f64 / u64::MAX as f64));
+            }
+            Err(WriteError::Fenced { .. }) => return Err(StartError::Rival),
         }
     };
     info!(generation = ours.generation, writers = ours.writers, "leads");
@@ -251,19 +304,11 @@ pub fn lead(
     debug!("fenced every writer that there ever was");
     let mut recovery = store.recovery(spec.shards, &ours.accepted)?;
     // Asked after the progress is known: what was read is there, unless it is lost.
-    let mut begins = Begins::ask(kafka, &topics, before.as_ref(), &recovery, accept.loss)?;
-    let mut accepted = ours.accepted.clone();
-    accepted.events.extend(&begins.accepted.events);
-    accepted.reference = begins.accepted.reference.or(accepted.reference);
+    let (begins, lost) = Begins::ask(kafka, &topics, before.as_ref(), &recovery, accept.loss)?;
+    let accepted = accept_lost(kafka, &store, &topics, &ours, lost, (&recovery, lag_ms))?;
     if accepted != ours.accepted {
         recovery = store.recovery(spec.shards, &accepted)?;
     }
-    let now = store.lead_time_ms()?;
-    begins.outdated = outdated(kafka, &topics, &recovery, lag_ms, now)?;
-    if begins.outdated.is_some() {
-        warn!("documents may be gone from the reference log: sends every record again");
-    }
-    begins.apply(&mut recovery);
     info!(
         epoch = recovery.last_epoch(),
         epochs_in_chain = recovery.chain.len(),
@@ -296,6 +341,29 @@ pub fn lead(
     let (topics, recovery) = (Arc::new(topics), Arc::new(recovery));
     let Lead { generation, dedupe, accepted, .. } = ours;
     Ok(Start { generation, topics, recovery, dedupe, begins, accepted })
+}
+
+/// What is accepted to be lost from now on; of the reference log also what may be gone by its age.
+fn accept_lost(
+    kafka: &Kafka,
+    store: &Store,
+    topics: &Topics,
+    ours: &Lead,
+    lost: Lost,
+    (recovery, lag_ms): (&Recovery, i64),
+) -> Result<Accepted, StartError> {
+    let mut accepted = ours.accepted.clone();
+    accepted.events.extend(lost.events);
+    let Some(reference) = &topics.reference else { return Ok(accepted) };
+    let now_ms = store.lead_time_ms()?;
+    let is_gone = lost.is_reference || is_outdated(kafka, topics, recovery, lag_ms, now_ms)?;
+    // Where nothing is written, nothing was read either.
+    if is_gone && !recovery.is_empty() {
+        warn!("documents may be gone from the reference log: takes those that are there");
+        let end = documents_end(kafka, reference)?;
+        accepted.reference = Some(Retaken { start: ours.generation, end });
+    }
+    Ok(accepted)
 }
 
 /// The topics of a dataflow, as they are, and for how long the reference log is left alone by
@@ -381,6 +449,10 @@ fn next(
     };
     let Some(before) = before else { return Ok(ours) };
     let (had, has) = (before.events_from.len() as u32, topics.events.partitions);
+    if has < had {
+        let topic = topics.events.name.clone();
+        return Err(StartError::FewerPartitions { topic, before: had, now: has });
+    }
     // A start that ended before it went on has said nothing of them.
     let are_new = had > 0 && had != has;
     if are_new && !accept.partitions {

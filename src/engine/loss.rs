@@ -22,9 +22,10 @@ use tracing::warn;
 use super::{Metrics, lead::StartError};
 use crate::{
     kafka::{Asker, Kafka, KafkaError, SmallRecord},
-    progress::{Accepted, AcceptedLoss, Lead, Recovery, Store, StoreError, Superseded},
+    progress::{AcceptedLoss, Lead, Recovery, Store, StoreError, Superseded},
+    reference::log::is_snapshot_complete,
     sink::kafka::{Topic, Topics},
-    source::{Bound, Input, Last, PartitionId, Vector, kafka::Handed},
+    source::{Input, Last, PartitionId, Vector, kafka::Handed},
 };
 
 /// Between looks at whether the topics are still those of the start.
@@ -44,12 +45,15 @@ pub(super) struct Begins {
     pub(super) events: Vec<u64>,
     /// Of the reference log.
     pub(super) reference: u64,
-    /// What is lost, and was accepted by this start.
-    pub(super) accepted: Accepted,
-    /// Where the reference log ends, where it can no longer be read as it was, or some of it is
-    /// lost: then the documents are taken as they are there from the first epoch on, and every
-    /// record is sent again.
-    pub(super) outdated: Option<u64>,
+}
+
+/// What is lost of the inputs, and was accepted by a start.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    /// Of the events.
+    pub(super) events: Vec<AcceptedLoss>,
+    /// Whether documents are.
+    pub(super) is_reference: bool,
 }
 
 /// The first offset that each partition has and the one that it gives next, in the order of `read`.
@@ -74,7 +78,7 @@ impl Extents {
 }
 
 impl Begins {
-    /// Where the inputs are read from, by what is there and what was read.
+    /// Where the inputs are read from, by what is there and what was read, and what is lost.
     ///
     /// # Errors
     /// When something is gone, and that was not accepted.
@@ -84,11 +88,11 @@ impl Begins {
         before: Option<&Lead>,
         recovery: &Recovery,
         is_loss_accepted: bool,
-    ) -> Result<Begins, StartError> {
+    ) -> Result<(Begins, Lost), StartError> {
         let Extents(extents) = Extents::ask(&kafka.asker()?, topics)?;
         let newest = recovery.chain.last().map(|(_, vector)| vector);
         let is_other = others(kafka, topics, newest, &extents)?;
-        let mut begins = Begins::default();
+        let (mut begins, mut of_inputs) = (Begins::default(), Lost::default());
         let mut losses = Vec::new();
         let start = before.map_or(0, |lead| lead.generation) + 1;
         for (read, extent) in read(topics).zip(extents) {
@@ -106,10 +110,9 @@ impl Begins {
                 match read.input {
                     Input::Events(PartitionId(partition)) => {
                         let loss = AcceptedLoss { partition, start, from: extent.0, is_new };
-                        begins.accepted.events.push(loss);
+                        of_inputs.events.push(loss);
                     }
-                    // Documents that are gone are in no record that says so.
-                    _ => begins.accepted.reference = Some(start),
+                    _ => of_inputs.is_reference = true,
                 }
             }
             match read.input {
@@ -124,45 +127,47 @@ impl Begins {
             });
         }
         losses.iter().for_each(|loss| warn!("accepted: {loss}"));
-        Ok(begins)
-    }
-
-    /// Brings what was read to what can still be read.
-    pub(super) fn apply(&self, recovery: &mut Recovery) {
-        let Some(end) = self.outdated else { return };
-        for (_, vector) in &mut recovery.chain {
-            vector.insert(Input::Reference, Bound::from(end));
-        }
+        Ok((begins, of_inputs))
     }
 }
 
 /// Whether the reference log may have been compacted since the shards owed nothing: what a document
 /// said then, and what it said before it was as it is now, may both be gone. So it is too where a
-/// shard owes all of it: an earlier start came to that, and ended amid it. Returns where the log
-/// ends, if so.
+/// shard owes all of it: an earlier start came to that, and ended amid it.
 ///
 /// Compaction leaves alone what is younger than the topic's `min.compaction.lag.ms`; a day of it is
 /// kept in hand.
-pub(super) fn outdated(
+pub(super) fn is_outdated(
     kafka: &Kafka,
     topics: &Topics,
     recovery: &Recovery,
     lag_ms: i64,
     now_ms: i64,
-) -> Result<Option<u64>, KafkaError> {
+) -> Result<bool, KafkaError> {
     let (Some(topic), Some(settled)) = (&topics.reference, recovery.settled.iter().min()) else {
-        return Ok(None);
+        return Ok(false);
     };
-    if recovery.is_empty() {
-        return Ok(None);
-    }
     let mut shards = recovery.epochs.iter().zip(&recovery.settled);
     let is_all_owed = shards.any(|(epoch, settled)| *epoch > 0 && *settled == 0);
     let is_old = |time: i64| time < now_ms - (lag_ms - DAY_MS).max(0);
-    if is_all_owed || kafka.time_at(&topic.name, 0, *settled)?.is_some_and(is_old) {
-        return Ok(Some(kafka.asker()?.extent(&topic.name, 0)?.1));
+    Ok(is_all_owed || kafka.time_at(&topic.name, 0, *settled)?.is_some_and(is_old))
+}
+
+/// Up to where the reference log is committed, no open transaction before that: documents may be
+/// taken as they are there.
+///
+/// # Errors
+/// When no source's snapshot is complete there: records would lose the documents that they have.
+pub(super) fn documents_end(kafka: &Kafka, topic: &Topic) -> Result<u64, StartError> {
+    let mut is_complete = false;
+    let end = kafka.scan(&topic.name, 0, 0, &mut |taken| {
+        is_complete |= is_snapshot_complete(taken.key(), taken.value());
+        true
+    })?;
+    match is_complete {
+        true => Ok(end),
+        false => Err(StartError::NoSnapshot { topic: topic.name.clone() }),
     }
-    Ok(None)
 }
 
 const DAY_MS: i64 = 24 * 3600 * 1000;

@@ -226,6 +226,8 @@ impl EngineError {
                 StartError::Unfit(_)
                     | StartError::Different(_)
                     | StartError::Partitions { .. }
+                    | StartError::FewerPartitions { .. }
+                    | StartError::NoSnapshot { .. }
                     | StartError::NoTopics { .. }
                     | StartError::Loss { .. }
                     | StartError::Losses(_)

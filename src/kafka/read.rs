@@ -294,7 +294,7 @@ impl Kafka {
     }
 
     /// Hands out the records of a partition from an offset on to its end, transactions that are
-    /// open now included, once they have ended; until `take` has enough.
+    /// open now included, once they have ended; until `take` has enough. Returns that end.
     ///
     /// # Errors
     /// As `read_to_end`.
@@ -304,7 +304,7 @@ impl Kafka {
         partition: u32,
         from: u64,
         take: &mut dyn FnMut(Taken<'_>) -> bool,
-    ) -> Result<(), KafkaError> {
+    ) -> Result<u64, KafkaError> {
         self.scan_until(topic, partition, from, Until::Written, take)
     }
 
@@ -315,7 +315,7 @@ impl Kafka {
         from: u64,
         until: Until,
         take: &mut dyn FnMut(Taken<'_>) -> bool,
-    ) -> Result<(), KafkaError> {
+    ) -> Result<u64, KafkaError> {
         failpoint!("read-back-before");
         let tried = || format!("read topic \"{topic}\" to its end");
         let place = partition as i32;
@@ -372,7 +372,7 @@ impl Kafka {
             }
         }
         failpoint!("read-back-after");
-        Ok(())
+        Ok(written as u64)
     }
 }
 

@@ -85,7 +85,8 @@ pub enum WriteError {
         #[source]
         source: Option<Cause>,
     },
-    /// Another writer has taken the id: nothing of this transaction is committed, nor will be.
+    /// Another writer has taken the id: nothing of this transaction is on its way any more. Whether
+    /// it is committed says who reads: its answer may have been lost before.
     #[error("another writer has taken the transactional id \"{id}\"")]
     Fenced {
         /// The transactional id.

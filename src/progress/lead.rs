@@ -51,8 +51,18 @@ pub struct Lead {
 pub struct Accepted {
     /// Of the events, in the order in which it was accepted.
     pub events: Vec<AcceptedLoss>,
-    /// Of the reference log: by which start last.
-    pub reference: Option<u64>,
+    /// Of the reference log, what was taken instead last.
+    pub reference: Option<Retaken>,
+}
+
+/// The documents were taken as they are, since what was read of the reference log may be gone: what
+/// elder starts recorded of it says nothing any more, and every record is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retaken {
+    /// By which start.
+    pub start: u64,
+    /// Up to where the log was committed then.
+    pub end: u64,
 }
 
 /// A loss of a partition of the events.

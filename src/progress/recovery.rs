@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::{Accepted, AcceptedLoss, Progress, TopicBounds};
+use super::{Accepted, AcceptedLoss, Progress, Retaken, TopicBounds};
 use crate::{
     source::{Bound, Input, PartitionId, Vector},
     spec::ShardId,
@@ -80,9 +80,10 @@ impl Recovery {
         let newest_start = newest.map_or(0, |record| record.generation);
         let mut replaced = accepted.events.iter().filter(|loss| loss.is_new);
         let has_events = replaced.all(|loss| loss.start <= newest_start);
-        let has_reference = !is_elder(newest_start, accepted.reference);
+        let retaken = accepted.reference.map(|retaken| retaken.start);
+        let has_reference = !is_elder(newest_start, retaken);
         let identity = |topic: &TopicBounds| (topic.topic.clone(), topic.id.clone());
-        let settled = |record: &Progress| match is_elder(record.generation, accepted.reference) {
+        let settled = |record: &Progress| match is_elder(record.generation, retaken) {
             true => 0,
             false => record.settled,
         };
@@ -122,16 +123,18 @@ fn vector(record: &Progress, accepted: &Accepted) -> Vector {
             *bound = Bound::from(*from);
         }
     }
-    if is_elder(record.generation, accepted.reference) && record.reference.is_some() {
-        vector.insert(Input::Reference, Bound::from(0));
+    if let Some(Retaken { start, end }) = accepted.reference
+        && is_elder(record.generation, Some(start))
+        && record.reference.is_some()
+    {
+        vector.insert(Input::Reference, Bound::from(end));
     }
     vector
 }
 
 /// The epochs of records with their vectors, smallest first.
 ///
-/// Of one epoch the word of the newest start counts: the operator may have accepted a loss in
-/// between, and a start may take the documents as they are later.
+/// Of one epoch the word of the newest start counts: a partition may have been added in between.
 fn chain<'p>(
     records: impl Iterator<Item = &'p Progress>,
     accepted: &Accepted,
@@ -263,7 +266,8 @@ mod tests {
             [of(1, progress(0, 2, 10, [300, 5], 7)), of(2, progress(1, 2, 12, [100, 6], 7))];
         Recovery::of(&records, 2, &Accepted::default()).expect_err("it goes back");
         // Of the reference log everything is owed by who was not there.
-        let accepted = Accepted { events: Vec::new(), reference: Some(2) };
+        let reference = Some(Retaken { start: 2, end: 500 });
+        let accepted = Accepted { events: Vec::new(), reference };
         let records = [of(1, progress(0, 2, 10, [5, 5], 7)), of(2, progress(1, 2, 12, [5, 5], 4))];
         assert_eq!(Recovery::of(&records, 2, &accepted).expect("they fit").settled, [0, 4]);
         // The events were given a partition of which nothing was read yet.
@@ -272,6 +276,33 @@ mod tests {
         let records = [of(1, progress(0, 2, 12, [6, 5], 0)), grown];
         let recovery = Recovery::of(&records, 2, &Accepted::default()).expect("nothing differs");
         assert_eq!(recovery.chain.len(), 1);
+    }
+
+    #[test]
+    fn documents_that_were_taken_anew_are_so_for_every_elder_record() {
+        let of = |start: u64, worker: u32, epoch: Epoch, read: u64| {
+            let vector = [(Input::Reference, Bound::from(read))].into_iter().collect();
+            let reference = Some(TopicBounds::reference("r", "id", &vector));
+            let record = progress(worker, 3, epoch, [5, 5], read);
+            Progress { generation: start, reference, ..record }
+        };
+        // One of three writers has written since, amid the chain.
+        let records = [of(1, 0, 10, 100), of(1, 1, 11, 110), of(1, 2, 12, 120), of(2, 0, 11, 500)];
+        let reference = Some(Retaken { start: 2, end: 500 });
+        let accepted = Accepted { events: Vec::new(), reference };
+        let recovery = Recovery::of(&records, 3, &accepted).expect("they fit");
+        assert_eq!(
+            (&recovery.epochs[..], &recovery.settled[..]),
+            (&[11, 11, 12][..], &[500, 0, 0][..])
+        );
+        assert!(recovery.chain.iter().all(|(_, vector)| vector[&Input::Reference].offset == 500));
+        Recovery::of(&records, 3, &Accepted::default()).expect_err("it goes back");
+        // The next start came to that too, and ended before anybody wrote.
+        let reference = Some(Retaken { start: 3, end: 600 });
+        let accepted = Accepted { events: Vec::new(), reference };
+        let recovery = Recovery::of(&records, 3, &accepted).expect("they fit");
+        assert_eq!(recovery.settled, [0, 0, 0]);
+        assert!(recovery.chain.iter().all(|(_, vector)| vector[&Input::Reference].offset == 600));
     }
 
     #[test]

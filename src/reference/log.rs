@@ -68,6 +68,13 @@ pub enum Said {
     Mark(Box<str>, Mark),
 }
 
+/// Whether a record says that the first snapshot of a source is complete.
+pub fn is_snapshot_complete(key: Option<&[u8]>, value: Option<&[u8]>) -> bool {
+    let is_mark = key
+        .is_some_and(|key| key.iter().position(|b| *b == SEPARATOR as u8) == Some(key.len() - 1));
+    is_mark && value.is_some_and(|value| Mark::parse(value).complete)
+}
+
 /// The value of a document's record.
 pub fn value(pruned: &[u8]) -> Vec<u8> {
     [br#"{"document":"#, pruned, b"}"].concat()

@@ -1,9 +1,16 @@
 //! Loss upstream: each kind stops a start with its name and count, and goes on when told (P8).
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
-use rdkafka::admin::{AdminOptions, NewPartitions};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminOptions, NewPartitions},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
 use serde_json::Value;
 
 use crate::{
@@ -142,36 +149,132 @@ fn log_that_was_cut_and_filled_anew_is_another_one_though_its_topic_is_the_same(
     small.run_until(110, &[]);
 }
 
+/// What each record says last, by ID.
+fn names(small: &Small) -> BTreeMap<u64, Option<String>> {
+    let mut newest = BTreeMap::new();
+    for record in small.read("all") {
+        let columns: Value = serde_json::from_slice(&record.value).expect("it is JSON");
+        let id = columns["ID"].as_u64().expect("every record has one");
+        newest.insert(id, columns["NAME"].as_str().map(str::to_owned));
+    }
+    newest
+}
+
+fn remake_reference(small: &Small) {
+    small.delete(&small.topic("reference"));
+    wait_for("the topic to be made", PATIENCE, || {
+        small.tributary(&["init", "--event-partitions", "2"]).0 == Some(0)
+    });
+}
+
 #[test]
 fn reference_log_that_was_made_again_is_another_one() {
     let small = Small::with_people("forgot");
     small.feed(0..20, "A");
     small.produce(0, 0..20);
     small.run_until(20, &[]);
-    small.delete(&small.topic("reference"));
-    wait_for("the topic to be made", PATIENCE, || {
-        small.tributary(&["init", "--event-partitions", "2"]).0 == Some(0)
-    });
+    remake_reference(&small);
+    // While it is not filled, the documents that there were stand.
+    let (code, said) = small.tributary(&["run", "--accept-loss"]);
+    assert_eq!(code, FOR_OPERATOR, "{said}");
+    assert!(said.contains("topic \"forgot_reference\" holds no whole snapshot"), "{said}");
     small.feed(0..10, "B");
     let (code, said) = small.tributary(&["run"]);
     assert_eq!(code, FOR_OPERATOR, "{said}");
     let other = "topic \"forgot_reference\" is another one than the outputs were made from";
     assert!(said.contains(other), "{said}");
+    // What is not committed yet is waited for: it is to be among the documents that are taken.
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &small.at[1])
+        .set("transactional.id", "a-feed")
+        .create()
+        .expect("a producer");
+    producer.init_transactions(PATIENCE).expect("the broker answers");
+    producer.begin_transaction().expect("none is open");
+    let (topic, late) = (small.topic("reference"), r#"{"document":{"N":12,"NAME":"late"}}"#);
+    let record = BaseRecord::to(&topic).partition(0).key("people:12").payload(late);
+    assert!(producer.send(record).is_ok(), "the queue is empty");
+    producer.flush(PATIENCE).expect("the broker takes it");
+    let written = small.read("all").len();
     let mut engine = small.start(&["--accept-loss"]);
-    let names = || -> BTreeSet<(String, Option<String>)> {
-        let mut newest = std::collections::BTreeMap::new();
-        for record in small.read("all") {
-            let columns: Value = serde_json::from_slice(&record.value).expect("it is JSON");
-            let name = columns["NAME"].as_str().map(str::to_owned);
-            newest.insert(columns["ID"].to_string(), name);
-        }
-        newest.into_iter().collect()
+    wait_for("the documents to be asked for", PATIENCE, || {
+        engine.said().contains("takes those that are there")
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(small.read("all").len(), written, "{}", engine.said());
+    producer.commit_transaction(PATIENCE).expect("nothing disturbs it");
+    let of = |n: u64| match n {
+        ..10 => Some(format!("B {n}")),
+        12 => Some("late".to_owned()),
+        _ => None,
     };
-    let wanted = (0..20u32).map(|n| (n.to_string(), (n < 10).then(|| format!("B {n}")))).collect();
+    let wanted: BTreeMap<u64, Option<String>> = (0..20).map(|n| (n, of(n))).collect();
     wait_for("what the new log says", PATIENCE, || {
         assert_eq!(engine.code(), None, "it goes on");
-        names() == wanted
+        names(&small) == wanted
     });
+}
+
+#[test]
+fn records_that_are_never_corrected_keep_their_documents_through_any_start() {
+    let small = Small::with_people_and("never", "corrections = \"never\"\n");
+    small.feed(0..20, "A");
+    small.produce(0, 0..10);
+    small.run_until(10, &[]);
+    small.feed(0..20, "B");
+    small.produce(0, 10..15);
+    small.run_until(15, &["--workers", "2"]);
+    remake_reference(&small);
+    small.feed(0..20, "C");
+    small.produce(0, 15..20);
+    let mut engine = small.start(&["--accept-loss"]);
+    let ready = |engine: &Engine| engine.said().contains("replayed");
+    wait_for("the start", PATIENCE, || ready(&engine) && names(&small).len() == 20);
+    // A document that comes later is in records that come later.
+    small.feed(0..20, "D");
+    small.produce(0, 20..21);
+    wait_for("one more", PATIENCE, || {
+        assert_eq!(engine.code(), None, "it goes on");
+        names(&small).len() == 21
+    });
+    for (id, name) in names(&small) {
+        let by = ["A", "A", "B", "C", "D"][id as usize / 5];
+        assert_eq!(name.is_some_and(|name| name.starts_with(by)), id < 20, "{id}");
+    }
+    assert_eq!(small.read("all").len(), 21, "each stands as it was written");
+}
+
+/// A start that is refused has taken the lead's id, and says nothing of who leads.
+#[cfg(feature = "failpoints")]
+#[test]
+fn start_whose_id_was_taken_by_one_that_is_refused_goes_on() {
+    let small = Small::new("taken");
+    small.produce(0, 0..5);
+    small.run_until(5, &[]);
+    let mut engine = small.begin("run", &[], &[("FAILPOINTS", "lead-before=1*sleep(4000)")]);
+    std::thread::sleep(Duration::from_secs(2));
+    let path = small.folder.path().join("spec.toml");
+    let spec = std::fs::read_to_string(&path).expect("a spec");
+    std::fs::write(&path, spec.replace("shards = 4", "shards = 8")).expect("a file");
+    let (code, said) = small.tributary(&["run"]);
+    assert_eq!(code, FOR_OPERATOR, "{said}");
+    assert!(!engine.said().contains("leads generation"), "it came too late: {}", engine.said());
+    small.produce(0, 5..6);
+    wait_for("the first to go on", PATIENCE, || {
+        assert_eq!(engine.code(), None, "it goes on");
+        small.read("all").len() == 6
+    });
+}
+
+#[test]
+fn topic_with_fewer_partitions_than_it_had_is_refused() {
+    let small = Small::new("narrowed");
+    small.produce(1, 0..50);
+    small.run_until(50, &[]);
+    small.remake(1);
+    let (code, said) = small.tributary(&["run", "--accept-loss", "--accept-partitions"]);
+    assert_eq!(code, FOR_OPERATOR, "{said}");
+    assert!(said.contains("has 1 partitions and had 2"), "{said}");
 }
 
 #[test]

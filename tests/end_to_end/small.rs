@@ -50,20 +50,25 @@ impl Small {
 
     /// With this more said of its events.
     pub fn with(name: &str, more: &str) -> Small {
-        Small::made_of(name, more, "")
+        Small::made_of(name, "", more, "")
     }
 
     /// In which an event's ID is that of a person, who has a name.
     pub fn with_people(name: &str) -> Small {
-        let lookup = "[lookups.person]\nkey = { path = \"N\" }\nmatches = \"ID\"\n\
-                      [lookups.person.columns]\nNAME = { type = \"text\", path = \"NAME\" }\n";
-        Small::made_of(name, "", lookup)
+        Small::with_people_and(name, "")
     }
 
-    fn made_of(name: &str, more: &str, lookup: &str) -> Small {
+    /// With this more said of the dataflow.
+    pub fn with_people_and(name: &str, more: &str) -> Small {
+        let lookup = "[lookups.person]\nkey = { path = \"N\" }\nmatches = \"ID\"\n\
+                      [lookups.person.columns]\nNAME = { type = \"text\", path = \"NAME\" }\n";
+        Small::made_of(name, more, "", lookup)
+    }
+
+    fn made_of(name: &str, first: &str, more: &str, lookup: &str) -> Small {
         let folder = tempfile::tempdir().expect("a folder");
         let spec = format!(
-            "name = \"{name}\"\nshards = 4\n\n[events]\nkey = \"ID\"\nshard_key = \"ID\"\n\
+            "name = \"{name}\"\nshards = 4\n{first}\n[events]\nkey = \"ID\"\nshard_key = \"ID\"\n\
              time = \"AT\"\nzone = \"UTC\"\n{more}\n[events.columns]\n\
              ID = {{ type = \"integer\", range = \"0..1000000\" }}\n\
              AT = {{ type = \"datetime\", range = \"2015-01-01..2149-12-31\" }}\n\n\

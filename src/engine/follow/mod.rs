@@ -139,10 +139,9 @@ impl<'a> Follower<'a> {
         let Ends { partitions, reference, readers, output } = ends;
         let metrics = follow.metrics.worker(local);
         if let Some(start) = &shared.start {
-            for id in partitions.iter().map(Partition::id) {
-                metrics.holds(Input::Events(id), start.begins.events[id.0 as usize]);
-            }
-            reference.iter().for_each(|_| metrics.holds(Input::Reference, start.begins.reference));
+            let of_reference = reference.iter().map(|_| Input::Reference);
+            let of_events = partitions.iter().map(|partition| Input::Events(partition.id()));
+            of_events.chain(of_reference).for_each(|i| metrics.holds(i, start.held(i)));
         }
         Ok(Follower {
             shared,
@@ -246,6 +245,7 @@ impl<'a> Follower<'a> {
                 break;
             }
             inputs::serve(self.readers.as_ref())?;
+            self.tell();
             // Steps, so that it hears when another worker is asked to end.
             worker.step_or_park(Some(if more { Duration::ZERO } else { PARK }));
         }
@@ -502,7 +502,7 @@ impl Ends {
             record_from: of_own(&recovery.epochs).unwrap_or(0) + 1,
             chain_end: (!recovery.is_empty()).then(|| recovery.last_epoch()),
             owed_from: of_own(&recovery.settled).unwrap_or(0),
-            everything: start.begins.outdated.is_some(),
+            everything: start.is_retaking(),
         });
         let hand = Hand { generation: start.generation, ownership, recovery };
         let stop = Arc::clone(&shared.stop);

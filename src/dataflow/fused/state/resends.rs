@@ -22,6 +22,7 @@ use super::{Changed, State, versions_of};
 use crate::{
     dataflow::slab::RowId,
     row::{Key, LookupId},
+    spec::Corrections,
     time::Epoch,
 };
 
@@ -158,8 +159,11 @@ impl Resends {
 }
 
 impl State {
-    /// Begins as an earlier run left off.
+    /// Begins as an earlier run left off. Where records show the documents as they were, nothing is
+    /// owed.
     pub fn resume(&mut self, resume: Resume) {
+        let everything = resume.everything && self.spec.corrections == Corrections::Always;
+        let resume = Resume { everything, ..resume };
         self.record_from = self.record_from.map(|_| resume.record_from);
         self.resends = Resends::new(resume);
     }
@@ -171,7 +175,9 @@ impl State {
 
     /// A record of the reference log gave, took or held a key.
     pub(in crate::dataflow::fused) fn touch(&mut self, touched: Touched) {
-        self.resends.touch(touched);
+        if self.spec.corrections == Corrections::Always {
+            self.resends.touch(touched);
+        }
     }
 
     /// Whether records of an earlier run are still to be sent again.
