@@ -106,6 +106,14 @@ fn a_process_says_how_it_is_and_status_how_far_the_dataflow_is() {
     assert!(lags.len() == 2 && lags.iter().all(|input| input["lag"] == 0), "{said}");
     assert_eq!(parsed["writers"].as_array().map(Vec::len), Some(1), "{said}");
     drop(engine);
+    // Where nothing comes after a start nothing is behind, though nothing was committed.
+    let _engine = small.start(&options);
+    wait_for("the lag to be none again", PATIENCE, || {
+        get(port, "/metrics", shown).is_some_and(|(_, said)| {
+            said.contains("tributary_generation 2\n")
+                && said.contains("tributary_lag{input=\"events-0\"} 0\n")
+        })
+    });
     let open = ["run", "--http", "0.0.0.0:9464"];
     let (code, said) = small.tributary(&open);
     assert!(code == Some(2) && said.contains("--http-token"), "{said}");
