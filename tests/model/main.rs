@@ -1,6 +1,6 @@
 //! The protocol of ARCHITECTURE section 12 as a model, every order of its steps tried: starts,
 //! zombies, kills, ends of transactions that are lost, late or sent again, corrections that are
-//! spread.
+//! spread; and all of it together, in orders that are drawn.
 //!
 //! Two workers, four shards, an input of three items: the events come with the first, documents
 //! change with the others. What is checked in every state that can be reached: a shard shows what
@@ -14,10 +14,14 @@
 mod protocol;
 mod world;
 
-use stateright::{Checker, HasDiscoveries, Model};
+use rand_xoshiro::{
+    Xoshiro256PlusPlus,
+    rand_core::{Rng, SeedableRng},
+};
+use stateright::{Checker, Chooser, HasDiscoveries, Model};
 
 use crate::{
-    protocol::{Limits, Protocol, Rules},
+    protocol::{Action, Limits, Protocol, Rules},
     world::Script,
 };
 
@@ -49,6 +53,60 @@ const CRASHES: Limits =
 const ZOMBIES: Limits =
     Limits { starts: 2, kills: 0, at_once: 2, disturbed: 0, epochs: 2, narrow_starts: true };
 
+/// All of it together: too many states for every order, so orders are drawn.
+const TOGETHER: Limits =
+    Limits { starts: 3, kills: 2, at_once: 2, disturbed: 2, epochs: 4, narrow_starts: true };
+
+/// Draws orders in which a start goes on for some steps before another one does: one that sleeps
+/// while another comes far is a zombie, which even chances hardly ever make.
+#[derive(Clone)]
+struct Bursts;
+
+impl Chooser<Protocol> for Bursts {
+    type State = (Xoshiro256PlusPlus, Option<usize>);
+
+    fn new_state(&self, seed: u64) -> Self::State {
+        (Xoshiro256PlusPlus::seed_from_u64(seed), None)
+    }
+
+    fn choose_initial_state(&self, _: &mut Self::State, _: &[protocol::State]) -> usize {
+        0
+    }
+
+    fn choose_action(
+        &self,
+        (dice, last): &mut Self::State,
+        _: &protocol::State,
+        actions: &[Action],
+    ) -> usize {
+        let mut below = |end: usize| (dice.next_u64() % end as u64) as usize;
+        let goes_on = |place: &usize| actions[*place].start().is_some_and(|s| Some(s) == *last);
+        let on: Vec<usize> = (0..actions.len()).filter(goes_on).collect();
+        let place = match on.is_empty() || below(12) == 0 {
+            true => below(actions.len()),
+            false => on[below(on.len())],
+        };
+        *last = actions[place].start();
+        place
+    }
+}
+
+/// States that drawn orders pass through.
+const DRAWN: usize = 5_000_000;
+
+/// Draws orders; returns how a fault comes about, where one does, and how many states there were.
+fn draw(rules: Rules, script: Script, states: usize) -> (Option<String>, usize) {
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
+    let seed = std::env::var("SEED").map_or(now, |seed| seed.parse().expect("a number"));
+    println!("SEED={seed}");
+    let checker = Protocol { rules, limits: TOGETHER, script }.checker().threads(2);
+    let checker = checker.finish_when(HasDiscoveries::AnyFailures).target_state_count(states);
+    let checker = checker.spawn_simulation(seed, Bursts).join();
+    let fault = checker.discovery("outputs are as they must be");
+    let told = fault.map(|path| format!("{:#?}", path.into_actions()));
+    (told, checker.state_count())
+}
+
 /// `MODEL=whole cargo test --release --test model` goes further, for some minutes.
 fn of(usual: Limits) -> Limits {
     match (std::env::var("MODEL").is_ok_and(|what| what == "whole"), usual.at_once) {
@@ -71,6 +129,38 @@ fn crashes_amid_numbers_that_pass_on() {
 #[test]
 fn starts_at_once() {
     println!("{} states", holds(of(ZOMBIES), Script::BACK_AND_FORTH));
+}
+
+#[test]
+fn all_of_it_together_in_orders_that_are_drawn() {
+    let times = if std::env::var("MODEL").is_ok_and(|what| what == "whole") { 50 } else { 1 };
+    for script in [Script::BACK_AND_FORTH, Script::PASSED_ON] {
+        let (fault, states) = draw(Rules::ALL, script, times * DRAWN);
+        assert!(fault.is_none(), "{}", fault.unwrap_or_default());
+        assert!(states >= times * DRAWN, "{states} states");
+    }
+}
+
+/// That the orders which are drawn come to where the faults are.
+#[test]
+fn orders_that_are_drawn_find_what_is_taken_out() {
+    let taken: [(&str, Script, fn(&mut Rules)); 8] = [
+        ("owed", Script::PASSED_ON, |rules| rules.owed_is_sent_again = false),
+        ("compared", Script::BACK_AND_FORTH, |rules| rules.sends_without_comparing = false),
+        ("held", Script::PASSED_ON, |rules| rules.held_before_counts = false),
+        ("to the end", Script::BACK_AND_FORTH, |rules| rules.reads_to_the_end = false),
+        ("again", Script::BACK_AND_FORTH, |rules| rules.looks_again_who_leads = false),
+        ("first", Script::BACK_AND_FORTH, |rules| rules.looks_at_first_who_leads = false),
+        ("named", Script::BACK_AND_FORTH, |rules| rules.named_are_fenced = false),
+        ("unknown", Script::BACK_AND_FORTH, |rules| rules.disturbed_is_unknown = false),
+    ];
+    for (name, script, take_out) in taken {
+        let mut rules = Rules::ALL;
+        take_out(&mut rules);
+        let (fault, states) = draw(rules, script, DRAWN);
+        println!("{name}: {states} states");
+        assert!(fault.is_some(), "{name}: no fault in {states} states");
+    }
 }
 
 #[test]

@@ -161,6 +161,24 @@ pub enum Action {
     TimeOut(u8),
 }
 
+impl Action {
+    /// Which start goes on by it.
+    pub fn start(self) -> Option<usize> {
+        match self {
+            Action::Lead(start)
+            | Action::Fence(start)
+            | Action::ReadProgress(start)
+            | Action::Cut(start, _)
+            | Action::TakeId(start, _)
+            | Action::Look(start, _)
+            | Action::Send(start, ..)
+            | Action::SendProgress(start, _)
+            | Action::End(start, ..) => Some(start),
+            Action::Begin { .. } | Action::Kill(_) | Action::Deliver | Action::TimeOut(_) => None,
+        }
+    }
+}
+
 const NEW: Worker = Worker {
     step: Step::NoWriter { in_doubt: false },
     has_id: false,
