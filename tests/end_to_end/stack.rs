@@ -32,7 +32,8 @@ impl Stack {
     /// The brokers that tests share, which nobody harms; started by who asks first.
     pub fn get() -> &'static Stack {
         static STACK: OnceLock<Stack> = OnceLock::new();
-        STACK.get_or_init(|| Stack::start(&[]))
+        // What can be compacted is so at once.
+        STACK.get_or_init(|| Stack::start(&["--set", "log.cleaner.backoff.ms=500"]))
     }
 
     /// Brokers of one test, to do with as it likes, made with these options of

@@ -1,0 +1,112 @@
+//! Compaction: of the progress only the last word of each writer stands, and of a document the last
+//! that was said more than a week ago; a start goes on from what is left.
+
+use std::collections::BTreeMap;
+
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::Value;
+
+use crate::{
+    game::wait_for,
+    small::{PATIENCE, Small},
+};
+
+const DAY_MS: i64 = 24 * 3600 * 1000;
+const WEEK_MS: &str = "604800000";
+
+/// Settings with which what is old enough is compacted at once, but for what was written last.
+const EAGER: [(&str, &str); 4] = [
+    ("cleanup.policy", "compact"),
+    ("segment.bytes", "1000"),
+    ("min.cleanable.dirty.ratio", "0.001"),
+    ("max.compaction.lag.ms", "9223372036854775807"),
+];
+
+/// Says of people what they are called, as a feed does, so many days ago.
+fn say(small: &Small, producer: &BaseProducer, people: std::ops::Range<u32>, name: &str, ago: i64) {
+    let of_log = [("min.compaction.lag.ms", WEEK_MS), ("delete.retention.ms", WEEK_MS)];
+    let settings = [&EAGER[..], &of_log, &[("max.message.bytes", "16777216")]].concat();
+    let topic = small.topic("reference");
+    let of = |times| [&settings[..], &[("message.timestamp.type", times)]].concat();
+    small.alter(&topic, &of("CreateTime"));
+    let now_ms = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as i64;
+    let write = |key: &str, value: &str| {
+        let record = BaseRecord::to(&topic).partition(0).key(key).payload(value);
+        assert!(producer.send(record.timestamp(now_ms - ago * DAY_MS)).is_ok(), "there is room");
+        producer.flush(PATIENCE).expect("the broker takes it");
+    };
+    for n in people {
+        let document = format!("{{\"document\":{{\"N\":{n},\"NAME\":\"{name} {n}\"}}}}");
+        write(&format!("people:{n}"), &document);
+    }
+    write("people:", "{\"complete\":true,\"feed\":\"1f\"}");
+    small.alter(&topic, &of("LogAppendTime"));
+}
+
+/// Whether the last start's writers, so many, owe nothing.
+fn owe_nothing(small: &Small, writers: usize) -> bool {
+    let mut newest = BTreeMap::new();
+    for record in small.read("progress") {
+        let record: Value = serde_json::from_slice(&record.value).expect("progress is JSON");
+        let of_start = newest.entry(record["generation"].as_u64()).or_insert_with(BTreeMap::new);
+        of_start.insert(record["worker"].as_u64(), record["settled"].as_u64());
+    }
+    let of_last = newest.into_values().next_back().unwrap_or_default();
+    of_last.len() == writers && of_last.values().all(|settled| settled.is_some_and(|s| s > 0))
+}
+
+#[test]
+fn start_goes_on_from_what_compaction_has_left() {
+    let small = Small::with_people("compacted");
+    for topic in ["progress", "lead"] {
+        let times = ("message.timestamp.type", "LogAppendTime");
+        small.alter(&small.topic(topic), &[&EAGER[..], &[times]].concat());
+    }
+    let producer = small.producer();
+    say(&small, &producer, 0..20, "A", 20);
+    for id in 0..20 {
+        small.produce(0, id..id + 1);
+        if id % 5 == 4 {
+            small.run_until(id as usize + 1, &["--workers", "2"]);
+        }
+    }
+    let names = || {
+        let mut newest = BTreeMap::new();
+        for record in small.read("all") {
+            let columns: Value = serde_json::from_slice(&record.value).expect("it is JSON");
+            let id = columns["ID"].as_u64().expect("every record has one");
+            newest.insert(id, columns["NAME"].as_str().unwrap_or_default().to_owned());
+        }
+        newest
+    };
+    let called = |end: u64| -> BTreeMap<u64, String> {
+        (0..20).map(|n| (n, format!("{} {n}", if n < end { "B" } else { "A" }))).collect()
+    };
+    assert_eq!(names(), called(0));
+    // What these said first is gone before anybody reads what they say since.
+    say(&small, &producer, 0..10, "B", 10);
+    say(&small, &producer, 20..40, "C", 9);
+    let firsts = |topic: &str, is_first: &dyn Fn(&str) -> bool| {
+        let records = small.read(topic);
+        records.iter().filter(|record| is_first(&String::from_utf8_lossy(&record.value))).count()
+    };
+    wait_for("the log to be compacted", PATIENCE, || {
+        firsts("reference", &|value| value.contains("\"A ")) == 10
+    });
+    wait_for("the lead's topic to be compacted", PATIENCE, || small.read("lead").len() < 4);
+    let mut engine = small.start(&["--workers", "2"]);
+    wait_for("what the log says now", PATIENCE, || {
+        assert_eq!(engine.code(), None, "it goes on: {}", engine.said());
+        names() == called(10) && owe_nothing(&small, 2)
+    });
+    assert!(engine.said().contains("takes those that are there"), "{}", engine.said());
+    let records = small.read("all").len();
+    assert_eq!(records, 40, "every record was sent once more");
+    // Now nothing is owed any more, and the next start sends nothing again.
+    drop(engine);
+    small.produce(0, 20..21);
+    let engine = small.start(&["--workers", "3"]);
+    wait_for("one more", PATIENCE, || small.read("all").len() > records);
+    assert!(!engine.said().contains("takes those"), "{}", engine.said());
+    assert_eq!(small.read("all").len(), records + 1);
+}
