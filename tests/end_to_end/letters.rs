@@ -56,6 +56,47 @@ fn letters_are_listed_shown_repaired_and_brought_back_once() {
     assert!(code == Some(2) && said.contains("0/999"), "{said}");
 }
 
+/// When an event was made, as it stands in a letter's JSON.
+#[cfg(feature = "failpoints")]
+const MADE: &str = r#"\"AT\":\"2024-01-01 00:00:00\""#;
+
+/// Whatever a replay dies at, each letter is an event again once.
+#[cfg(feature = "failpoints")]
+#[test]
+fn replay_that_dies_brings_back_each_letter_once() {
+    let small = Small::new("revived");
+    let broken = |id: u32| (id, format!("{{\"ID\":{id}}}").into_bytes());
+    small.send(0, &(0..6).map(broken).collect::<Vec<_>>());
+    small.produce(1, 6..7);
+    small.run_until(1, &[]);
+    wait_for("the letters", PATIENCE, || small.read("dead_letters").len() == 6);
+    let (_, lines) = small.tributary(&["dead-letters list", "--json", "--values"]);
+    let repaired = (0..6).fold(lines, |lines, id| {
+        let (broken, whole) = (format!(r#"{{\"ID\":{id}}}"#), format!(r#"{{\"ID\":{id},{MADE}}}"#));
+        assert!(lines.contains(&broken), "{lines}");
+        lines.replace(&broken, &whole)
+    });
+    let file = small.folder.path().join("repaired.ndjson");
+    fs::write(&file, repaired).expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    for step in ["produce-after=3*off->panic", "commit-before=panic", "commit-after=panic"] {
+        let mut replay = small.begin("dead-letters replay", &[file], &[("FAILPOINTS", step)]);
+        wait_for(step, PATIENCE, || replay.code().is_some());
+        assert!(replay.said().contains("failpoint"), "{step}: {}", replay.said());
+    }
+    let (code, said) = small.tributary(&["dead-letters replay", file]);
+    assert!(code == Some(0) && said.contains("0 letter(s)"), "the third committed: {said}");
+    small.run_until(7, &[]);
+    let events = small.read("events");
+    for id in 0..6 {
+        let of = |event: &&crate::topics::Seen| {
+            event.value.starts_with(format!("{{\"ID\":{id},").as_bytes())
+        };
+        assert_eq!(events.iter().filter(of).count(), 1, "{id}");
+    }
+    assert_eq!(small.read("all").len(), 7);
+}
+
 /// Asks over HTTP; returns the status and all that was said.
 pub fn get(port: u16, path: &str, more: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;

@@ -117,7 +117,7 @@ impl Small {
     pub fn begin(&self, command: &str, options: &[&str], variables: &[(&str, &str)]) -> Engine {
         let log = tempfile::NamedTempFile::new_in(&self.folder).expect("a log");
         let process = Command::new(env!("CARGO_BIN_EXE_tributary"))
-            .arg(command)
+            .args(command.split(' '))
             .arg(self.folder.path().join("spec.toml"))
             .args(&self.at)
             .args(options)
