@@ -173,7 +173,10 @@ fn crashes_change_nothing() {
             continue;
         }
         let said_before = game.said().len();
-        let mut run = game.start(processes, workers, &options);
+        // A zombie is stopped with a transaction open: where it can be, it is made to wait there.
+        let waits = fault == Fault::Zombie && cfg!(feature = "failpoints");
+        let failpoint = waits.then_some((victim, "commit-before=sleep(400)"));
+        let mut run = game.start_to_die(processes, workers, &options, failpoint);
         // One that has written is a zombie, and ends without a fault when it is asked; of the others
         // some crash wherever they are with their start.
         if matches!(fault, Fault::Zombie | Fault::End) || below(3) > 0 {
@@ -206,7 +209,12 @@ fn crashes_change_nothing() {
                 run.crash(victim);
             }
             Fault::Zombie => {
+                if waits {
+                    await_open(&game, &mut run);
+                }
                 (0..processes).for_each(|process| run.signal(process, Signal::SIGSTOP));
+                std::thread::sleep(Duration::from_millis(500));
+                assert!(!waits || game.open_since().is_some(), "no transaction is open");
                 std::thread::sleep(Duration::from_secs(11));
                 let mut rival = game.start(1, 1, &options);
                 await_commit(&game, &mut rival);
@@ -221,6 +229,11 @@ fn crashes_change_nothing() {
                     is_right && said.contains("has taken over from this one"),
                     "{ended:?}: {said}"
                 );
+                // It was its writer that went on, and came to nothing: by the broker's word, or since
+                // it had taken too long.
+                let words =
+                    ["another writer has taken the transactional", "the outcome of a transaction"];
+                assert!(!waits || words.iter().any(|words| said.contains(words)), "{said}");
                 rival.crash(0);
             }
             Fault::Step(..) | Fault::EndOfStart => unreachable!("it was played above"),
@@ -254,5 +267,15 @@ fn await_commit(game: &Game, run: &mut Run) {
         assert!(!run.has_ended(), "{}", run.said());
         assert!(!game.is_produced(), "clicks flow through all of it");
         game.read("progress").len() > committed
+    });
+}
+
+/// Waits until a transaction is open that stays so for a moment.
+fn await_open(game: &Game, run: &mut Run) {
+    wait_for("a transaction to be open", Duration::from_secs(60), || {
+        assert!(!run.has_ended(), "{}", run.said());
+        let since = game.open_since();
+        std::thread::sleep(Duration::from_millis(50));
+        since.is_some() && game.open_since() == since
     });
 }

@@ -12,6 +12,9 @@ use crate::{
 /// What is logged when a writer was made anew and has found out.
 const RESOLVED: &str = "resolved a transaction in doubt";
 
+/// What a broker says to who was fenced: INVALID_PRODUCER_EPOCH or PRODUCER_FENCED.
+const FENCED: [i16; 2] = [47, 90];
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -70,6 +73,10 @@ fn ends_of_transactions_that_are_late_lost_or_cut_change_nothing() {
             game.read("progress").len() > progress || game.is_produced()
         });
     }
+    // The broker heard of each that came late, when another writer had the id.
+    let played = proxy.played(Trick::Late) as usize;
+    wait_for("what comes late to come", PATIENCE, || proxy.late().len() == played);
+    assert!(proxy.late().iter().all(|code| FENCED.contains(code)), "{:?}", proxy.late());
     game.settle(&mut run);
     run.end();
     let records = game.judge();

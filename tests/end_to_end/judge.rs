@@ -25,6 +25,14 @@ impl Game {
         records
     }
 
+    /// Where in the topic of the progress a transaction begins that is open, if one is.
+    pub fn open_since(&self) -> Option<u64> {
+        let topic = format!("{}_progress", self.name());
+        let end = |isolation| ends(&self.stack.brokers, &topic, isolation)[0];
+        let (stable, written) = (end("read_committed"), end("read_uncommitted"));
+        (stable < written).then_some(stable)
+    }
+
     /// No transaction stays open.
     fn judge_ends(&self) {
         for topic in ["enriched", "latest", "dead_letters", "progress", "lead", "reference"] {

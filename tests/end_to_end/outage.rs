@@ -1,7 +1,7 @@
 //! An outage: the broker of all outputs is gone while events go on coming in on others (P9). What
 //! cannot be written is not read, so memory stays what it was; afterwards all is caught up.
 //!
-//! The whole of it: `OUTAGE=600 RATE=20000 REPEATS=9 cargo test --release --features failpoints
+//! The whole of it: `OUTAGE=600 RATE=20000 REPEATS=29 cargo test --release --features failpoints
 //! --test end_to_end outage -- --nocapture`.
 
 use std::{
@@ -86,6 +86,7 @@ fn memory_is_bounded_while_outputs_are_gone() {
     let all = lines();
     assert!(all > rested, "what came in meanwhile was read");
     let caught_up = memory_mib(&run);
+    assert!(caught_up <= small + LIMIT, "{small} MiB grew to {caught_up} once all was caught up");
     run.end();
     let records = game.judge();
     println!(

@@ -46,6 +46,8 @@ struct State {
     broker: String,
     trick: Option<Trick>,
     played: HashMap<Trick, u64>,
+    /// What the broker said to ends that came late: error codes of Kafka's protocol.
+    late: Vec<i16>,
 }
 
 impl State {
@@ -80,6 +82,11 @@ impl Proxy {
     /// Plays a trick on every end of a transaction from now on; `None` plays none.
     pub fn play(&self, trick: Option<Trick>) {
         self.state.lock().expect("nobody panics").trick = trick;
+    }
+
+    /// What the broker said to the ends that came late.
+    pub fn late(&self) -> Vec<i16> {
+        self.state.lock().expect("nobody panics").late.clone()
     }
 
     /// How often a trick was played.
@@ -121,11 +128,17 @@ fn pass(mut client: TcpStream, state: &Arc<Mutex<State>>) -> io::Result<()> {
         match trick {
             Some(Trick::CutBefore) => break,
             Some(Trick::Late) => {
-                thread::spawn(move || {
+                let state = Arc::clone(state);
+                thread::spawn(move || -> io::Result<()> {
                     thread::sleep(LATE);
                     let mut late = TcpStream::connect(&address)?;
                     late.write_all(&request)?;
-                    frame(&mut late)
+                    let answer = frame(&mut late)?;
+                    // In its first versions: length, correlation id, how long to wait, the error.
+                    assert!(request[6] == 0 && request[7] < 3, "another form of the request");
+                    let code = i16::from_be_bytes([answer[12], answer[13]]);
+                    state.lock().expect("nobody panics").late.push(code);
+                    Ok(())
                 });
                 break;
             }
