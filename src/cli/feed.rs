@@ -40,6 +40,11 @@ pub(super) struct Feed {
     #[arg(long)]
     once: bool,
 
+    /// Delete at the start whatever the files do not name, also more than one document in twenty
+    /// (and more than 20): without this the feed ends with exit code 5 then.
+    #[arg(long)]
+    accept_deletes: bool,
+
     /// Say nothing but errors.
     #[arg(long, short)]
     quiet: bool,
@@ -64,6 +69,7 @@ impl Feed {
             documents: self.documents,
             changes: self.changes,
             once: self.once,
+            accepts_deletes: self.accept_deletes,
         };
         let said = |what: &str, Fed { lines, refused, written, deleted, kept }| {
             if !self.quiet {

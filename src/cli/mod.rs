@@ -133,6 +133,7 @@ impl Failure {
     fn feed(error: FeedError) -> Failure {
         match error {
             FeedError::Fenced { .. } => Failure::Superseded(Box::new(error)),
+            FeedError::Deletes { .. } => Failure::ForOperator(Box::new(error)),
             error => Failure::failed(error),
         }
     }

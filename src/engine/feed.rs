@@ -41,6 +41,11 @@ use crate::{
 const RECORDS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 4 << 20;
 
+/// Of what the log holds of a source, the share that a snapshot may delete without a word, one in
+/// so many, and how many it may in any case.
+const DELETED_SHARE: usize = 20;
+const DELETED_MIN: usize = 20;
+
 /// Between tries to reach brokers that are gone.
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
@@ -63,6 +68,8 @@ pub struct FileFeed {
     pub changes: Option<PathBuf>,
     /// Whether it ends once the files are read.
     pub once: bool,
+    /// Whether its snapshot may delete however much.
+    pub accepts_deletes: bool,
 }
 
 /// What a feed did.
@@ -98,6 +105,22 @@ pub enum FeedError {
     OtherLog {
         /// The topic.
         topic: String,
+    },
+    /// Much of what the log holds is not in the files.
+    #[error(
+        "the files of source \"{source_name}\" do not name {gone} of the {held} documents that the \
+         log holds, and at most {most} are deleted without a word; are the files whole? give \
+         --accept-deletes to delete them"
+    )]
+    Deletes {
+        /// The source.
+        source_name: String,
+        /// How many are not named.
+        gone: usize,
+        /// How many the log holds.
+        held: usize,
+        /// How many may be.
+        most: usize,
     },
     /// Another feed of this source has begun.
     #[error(
@@ -174,7 +197,7 @@ impl FileFeed {
                 feeding.take(changes)?;
             }
             if !is_complete {
-                feeding.miss();
+                feeding.miss(documents.has_part())?;
             }
             writer = feeding.write(writer)?;
             if !is_complete {
@@ -209,7 +232,8 @@ impl Feeding<'_> {
     /// Takes the source's transactional id; then reads the log.
     fn take_id(&self) -> Result<(Writer, Log), KafkaError> {
         let FileFeed { kafka, topic, source, .. } = self.feed;
-        let writer = kafka.writer(&format!("{source}-feed"))?;
+        // Logs of several dataflows may be fed from one source.
+        let writer = kafka.writer(&format!("{topic}-{source}-feed"))?;
         let prefix = format!("{source}{SEPARATOR}");
         let mut log = Log::default();
         kafka.scan(topic, 0, 0, &mut |taken| {
@@ -253,15 +277,22 @@ impl Feeding<'_> {
         Ok(writer)
     }
 
-    /// What the files do not name any more is gone; unless a line could not be read, which may be
-    /// the one that names it: then what was known stands.
-    fn miss(&mut self) {
+    /// What the files do not name any more is gone; unless a line was refused, or has no end yet,
+    /// which may be the one that names it: then what was known stands.
+    fn miss(&mut self, has_part: bool) -> Result<(), FeedError> {
         let gone = self.held.keys().filter(|key| !self.wanted.contains_key(*key));
         let gone: Vec<_> = gone.filter(|key| !self.touched.contains(*key)).cloned().collect();
-        match self.fed.refused {
-            0 => self.touched.extend(gone),
-            _ => self.fed.kept = gone.len() as u64,
+        if has_part || self.fed.refused > 0 {
+            self.fed.kept = gone.len() as u64;
+            return Ok(());
         }
+        let (held, source_name) = (self.held.len(), self.feed.source.clone());
+        let most = (held / DELETED_SHARE).max(DELETED_MIN);
+        if gone.len() > most && !self.feed.accepts_deletes {
+            return Err(FeedError::Deletes { source_name, gone: gone.len(), held, most });
+        }
+        self.touched.extend(gone);
+        Ok(())
     }
 
     /// Takes what came to a file.

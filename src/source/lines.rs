@@ -174,6 +174,11 @@ impl Lines {
         Ok(Some(&self.line))
     }
 
+    /// Whether a part of a line was read whose end has not come.
+    pub fn has_part(&self) -> bool {
+        self.begun > 0
+    }
+
     /// How many lines were handed out.
     pub fn number(&self) -> u64 {
         self.number

@@ -85,6 +85,28 @@ fn snapshot_deletes_what_it_does_not_name_unless_a_line_was_refused() {
     let said = feed(line(1, "B") + &line(5, "A"));
     assert!(said.contains("3 deleted"), "{said}");
     assert_eq!(known(), "people:1 people:5");
+    // A line that has no end yet may be the one that names a document.
+    fs::write(&path, line(1, "B") + line(5, "A").trim_end()).expect("a file");
+    let follows = small.begin("feed", &["--documents", &path], &[]);
+    wait_for("the snapshot", PATIENCE, || follows.said().contains("1 documents that the files"));
+    assert_eq!(known(), "people:1 people:5");
+}
+
+#[test]
+fn snapshot_that_would_delete_much_waits_for_the_operators_word() {
+    let small = Small::with_people("halved");
+    small.feed(0..100, "A");
+    let path = small.folder.path().join("people").display().to_string();
+    fs::write(&path, (0..79).map(|n| line(n, "A")).collect::<String>()).expect("a file");
+    let feed = ["feed", "--once", "--documents", &path];
+    let (code, said) = small.tributary(&feed);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("do not name 21 of the 100") && said.contains("--accept-del"), "{said}");
+    let gone = || small.read("reference").iter().filter(|record| record.value.is_empty()).count();
+    assert_eq!(gone(), 0);
+    let (code, said) = small.tributary(&[&feed[..], &["--accept-deletes"]].concat());
+    assert!(code == Some(0) && said.contains("21 deleted"), "{said}");
+    assert_eq!(gone(), 21);
 }
 
 #[test]
