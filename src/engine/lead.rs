@@ -32,19 +32,21 @@ use super::{
 use crate::{
     kafka::{Kafka, KafkaError, TopicState, WriteError, Writer},
     progress::{
-        Accepted, Difference, LEAD_KEY, Lead, Output, Recovery, Retaken, SHARD_HASH, Store,
-        StoreError, Superseded,
+        Accepted, Difference, LEAD_KEY, Lead, Output, Ownership, Recovery, Retaken, SHARD_HASH,
+        Store, StoreError, Superseded,
     },
     sink::kafka::{Topic, Topics, output_topics},
     source::{Input, PartitionId},
-    spec::{DedupeBy, Spec},
+    spec::{DedupeBy, ShardId, Spec},
 };
 
 /// How many writers are fenced at a time.
 const FENCED_AT_ONCE: u32 = 16;
 
-/// How long a start whose id another one took may wait, by chance, before it looks who leads.
-const BETWEEN_RIVALS_MAX: Duration = Duration::from_secs(1);
+/// How long a start whose id another one took may wait before it begins again, by chance: the first
+/// time, and at most. It doubles, so that one of two gets through before the other comes back.
+const BETWEEN_RIVALS: Duration = Duration::from_secs(1);
+const BETWEEN_RIVALS_MAX: Duration = Duration::from_secs(60);
 
 /// What a place calls the inputs of a dataflow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,6 +208,21 @@ pub enum StartError {
     Rival,
 }
 
+/// Starts that take the lead's id from each other.
+#[derive(Default)]
+struct Rivals {
+    met: u32,
+}
+
+impl Rivals {
+    fn next_pause(&mut self) -> Duration {
+        let most = BETWEEN_RIVALS.saturating_mul(1 << self.met.min(8)).min(BETWEEN_RIVALS_MAX);
+        self.met += 1;
+        let chance = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+        most.mul_f64(chance)
+    }
+}
+
 /// What the process that leads says to the others.
 #[derive(Serialize, Deserialize)]
 struct Word {
@@ -216,10 +233,16 @@ struct Word {
 }
 
 impl Start {
-    /// Whether it takes the documents as they are from its first epoch on, since the reference log
-    /// can no longer be read as it was: every record is then sent again.
-    pub(super) fn is_retaking(&self) -> bool {
-        self.accepted.reference.is_some_and(|retaken| retaken.start == self.generation)
+    /// Whether all records of some of these shards are to be sent again: documents were taken as
+    /// they are, by this start or an earlier one, and they show those of before.
+    pub(super) fn owes_everything(&self, ownership: Ownership) -> bool {
+        let Recovery { epochs, settled, .. } = &*self.recovery;
+        let owes = |shard: u16| {
+            let shard = usize::from(shard);
+            epochs[shard] > 0 && settled[shard] == 0
+        };
+        let mut own = (0..epochs.len() as u16).filter(|shard| ownership.has(ShardId(*shard)));
+        self.accepted.reference.is_some() && own.any(owes)
     }
 
     /// Up to where what is written holds an input, in every shard.
@@ -275,9 +298,16 @@ pub fn lead(
     let store = Store::new(kafka.clone(), &spec.name);
     let (topics, lag_ms) = look(kafka, spec, names)?;
     let lead_id = Store::lead_id(&spec.name);
+    let (mut rivals, mut last) = (Rivals::default(), None);
     let (mut writer, before, mut ours) = loop {
         let mut writer = kafka.writer(&lead_id)?;
         let before = store.lead()?;
+        if let Some((elder, tried)) = &last
+            && before != *elder
+            && before.as_ref() != Some(tried)
+        {
+            return Err(StartError::Rival);
+        }
         if before.is_none() && !store.progress()?.is_empty() {
             return Err(StartError::NoLead { topic: Store::lead_topic(&spec.name) });
         }
@@ -287,16 +317,15 @@ pub fn lead(
         Begins::ask(kafka, &topics, before.as_ref(), &so_far, accept.loss)?;
         match write(&mut writer, &spec.name, &ours) {
             Ok(()) => break (writer, before, ours),
-            // Taking the id again ends what is open; the record then says how it ended.
-            Err(WriteError::Unknown { .. }) => {}
             Err(WriteError::Hopeless(error)) => return Err(error.into()),
-            // Another start took the id. It may be refused or end before it leads: then nobody else
-            // does.
-            Err(WriteError::Fenced { .. }) if store.lead()? == before => {
-                let once = RandomState::new().build_hasher().finish();
-                thread::sleep(BETWEEN_RIVALS_MAX.mul_f64(once as f64 / u64::MAX as f64));
+            // Another start took the id, which may be refused or end before it leads: then nobody
+            // else does. Or this one leads, and was told nothing of it. Taking the id again ends
+            // what is open; the record then says how it ended.
+            Err(error @ (WriteError::Unknown { .. } | WriteError::Fenced { .. })) => {
+                warn!("{error}: asks who leads, and begins again if nobody else does");
+                thread::sleep(rivals.next_pause());
+                last = Some((before, ours));
             }
-            Err(WriteError::Fenced { .. }) => return Err(StartError::Rival),
         }
     };
     info!(generation = ours.generation, writers = ours.writers, "leads");
@@ -356,10 +385,14 @@ fn accept_lost(
     accepted.events.extend(lost.events);
     let Some(reference) = &topics.reference else { return Ok(accepted) };
     let now_ms = store.lead_time_ms()?;
-    let is_gone = lost.is_reference || is_outdated(kafka, topics, recovery, lag_ms, now_ms)?;
+    let is_gone = lost.is_reference
+        || is_outdated(kafka, topics, recovery, accepted.reference, (lag_ms, now_ms))?;
     // Where nothing is written, nothing was read either.
     if is_gone && !recovery.is_empty() {
-        warn!("documents may be gone from the reference log: takes those that are there");
+        warn!(
+            "documents may be gone from the reference log: takes those that are there; where the \
+             log itself has lost some, start its feed again"
+        );
         let end = documents_end(kafka, reference)?;
         accepted.reference = Some(Retaken { start: ours.generation, end });
     }

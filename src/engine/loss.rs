@@ -22,7 +22,7 @@ use tracing::warn;
 use super::{Metrics, lead::StartError};
 use crate::{
     kafka::{Asker, Kafka, KafkaError, SmallRecord},
-    progress::{AcceptedLoss, Lead, Recovery, Store, StoreError, Superseded},
+    progress::{AcceptedLoss, Lead, Recovery, Retaken, Store, StoreError, Superseded},
     reference::log::is_snapshot_complete,
     sink::kafka::{Topic, Topics},
     source::{Input, Last, PartitionId, Vector, kafka::Handed},
@@ -132,8 +132,9 @@ impl Begins {
 }
 
 /// Whether the reference log may have been compacted since the shards owed nothing: what a document
-/// said then, and what it said before it was as it is now, may both be gone. So it is too where a
-/// shard owes all of it: an earlier start came to that, and ended amid it.
+/// said then, and what it said before it was as it is now, may both be gone. A shard of which all
+/// is owed, since an earlier start took the documents as they were and ended amid it, needs those
+/// from there on.
 ///
 /// Compaction leaves alone what is younger than the topic's `min.compaction.lag.ms`; a day of it is
 /// kept in hand.
@@ -141,16 +142,16 @@ pub(super) fn is_outdated(
     kafka: &Kafka,
     topics: &Topics,
     recovery: &Recovery,
-    lag_ms: i64,
-    now_ms: i64,
+    retaken: Option<Retaken>,
+    (lag_ms, now_ms): (i64, i64),
 ) -> Result<bool, KafkaError> {
-    let (Some(topic), Some(settled)) = (&topics.reference, recovery.settled.iter().min()) else {
-        return Ok(false);
-    };
-    let mut shards = recovery.epochs.iter().zip(&recovery.settled);
-    let is_all_owed = shards.any(|(epoch, settled)| *epoch > 0 && *settled == 0);
+    let taken = retaken.map_or(0, |retaken| retaken.end);
+    let shards = recovery.epochs.iter().zip(&recovery.settled);
+    let written = shards.filter(|(epoch, _)| **epoch > 0);
+    let first = written.map(|(_, settled)| if *settled == 0 { taken } else { *settled }).min();
+    let (Some(topic), Some(first)) = (&topics.reference, first) else { return Ok(false) };
     let is_old = |time: i64| time < now_ms - (lag_ms - DAY_MS).max(0);
-    Ok(is_all_owed || kafka.time_at(&topic.name, 0, *settled)?.is_some_and(is_old))
+    Ok(kafka.time_at(&topic.name, 0, first)?.is_some_and(is_old))
 }
 
 /// Up to where the reference log is committed, no open transaction before that: documents may be

@@ -1,6 +1,7 @@
 //! A small dataflow over the brokers that tests share, without a judge.
 
 use std::{
+    collections::BTreeMap,
     fs,
     process::{Child, Command},
     thread,
@@ -20,6 +21,7 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer},
 };
 
+use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use crate::{
@@ -215,6 +217,29 @@ impl Small {
         let altered = settings.iter().fold(altered, |all, (name, value)| all.set(name, value));
         let done = now(self.admin.alter_configs([&altered], &AdminOptions::new()));
         assert!(done.expect("the broker answers")[0].is_ok(), "{topic} is altered");
+    }
+
+    /// Waits until the broker says that a topic has a setting.
+    pub fn await_setting(&self, topic: &str, setting: &str, value: &str) {
+        let of_topic = ResourceSpecifier::Topic(topic);
+        wait_for(setting, PATIENCE, || {
+            let asked = now(self.admin.describe_configs([&of_topic], &AdminOptions::new()));
+            let found = asked.expect("the broker answers").remove(0).expect("it is there");
+            found.get(setting).is_some_and(|entry| entry.value.as_deref() == Some(value))
+        });
+    }
+
+    /// Whether the last start's writers, so many, owe nothing.
+    pub fn owes_nothing(&self, writers: usize) -> bool {
+        let mut newest = BTreeMap::new();
+        for record in self.read("progress") {
+            let record: Value = serde_json::from_slice(&record.value).expect("progress is JSON");
+            let start: &mut BTreeMap<_, _> =
+                newest.entry(record["generation"].as_u64()).or_default();
+            start.insert(record["worker"].as_u64(), record["settled"].as_u64());
+        }
+        let of_last = newest.into_values().next_back().unwrap_or_default();
+        of_last.len() == writers && of_last.values().all(|settled| settled.is_some_and(|s| s > 0))
     }
 
     /// Deletes the topic of the events, and makes it again.

@@ -502,7 +502,7 @@ impl Ends {
             record_from: of_own(&recovery.epochs).unwrap_or(0) + 1,
             chain_end: (!recovery.is_empty()).then(|| recovery.last_epoch()),
             owed_from: of_own(&recovery.settled).unwrap_or(0),
-            everything: start.is_retaking(),
+            everything: start.owes_everything(ownership),
         });
         let hand = Hand { generation: start.generation, ownership, recovery };
         let stop = Arc::clone(&shared.stop);

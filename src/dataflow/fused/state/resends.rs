@@ -187,7 +187,7 @@ impl State {
 
     /// Sends again records that an earlier run may owe, at most so many.
     pub(in crate::dataflow::fused) fn resend(&mut self, most: u64) {
-        let mut left = most;
+        let (mut left, owed_from) = (most, self.resends.owed_from());
         while left > 0 {
             let State { resends, lookups, slab, header, spec, .. } = self;
             let next = resends.next(|step| match step {
@@ -205,11 +205,12 @@ impl State {
                     self.send_again(row);
                     left -= 1;
                 }
-                Next::KeyEnded => self.has_news = true,
+                Next::KeyEnded => {}
                 Next::Done => break,
             }
         }
-        self.has_news |= left < most;
+        // That nothing is owed any more is news too, where no row was left to say it with.
+        self.has_news |= left < most || self.resends.owed_from() != owed_from;
     }
 
     /// Records that a row stands as it does, unless the open epoch says so anyway.
