@@ -39,9 +39,11 @@ const fn granted(patience: Duration) -> Duration {
 /// Between tries to be let in while an earlier transaction of the same id comes to its end.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
-/// Between looks at what is in flight. The client's own wait does not end early, and its last
-/// millisecond is a loop that keeps a core busy.
-const BETWEEN_POLLS: Duration = Duration::from_micros(200);
+/// Between looks at what is in flight: so long for each record, and in any case. The client's own
+/// wait does not end early, and its last millisecond is a loop that keeps a core busy.
+const BETWEEN_POLLS_A_RECORD: Duration = Duration::from_nanos(500);
+const BETWEEN_POLLS_MIN: Duration = Duration::from_micros(200);
+const BETWEEN_POLLS_MAX: Duration = Duration::from_millis(3);
 
 /// Largest request, and with it the largest record: brokers and topics have limits of their own,
 /// which are lower.
@@ -166,9 +168,16 @@ fn hear(producer: &BaseProducer<Watch>) {
 fn drain(producer: &BaseProducer<Watch>) {
     hear(producer);
     while producer.in_flight_count() > 0 {
-        thread::sleep(BETWEEN_POLLS);
+        pause(producer);
         hear(producer);
     }
+}
+
+/// Lets a moment pass for what is in flight.
+fn pause(producer: &BaseProducer<Watch>) {
+    let records = producer.in_flight_count().max(0) as u32;
+    let moment = BETWEEN_POLLS_A_RECORD.saturating_mul(records);
+    thread::sleep(moment.clamp(BETWEEN_POLLS_MIN, BETWEEN_POLLS_MAX));
 }
 
 impl Writer {
@@ -240,7 +249,7 @@ impl Writer {
 
     /// Lets a moment pass for what is in flight.
     fn wait(&self, deadline: Instant) -> Result<(), WriteError> {
-        thread::sleep(BETWEEN_POLLS);
+        pause(&self.producer);
         hear(&self.producer);
         self.look(deadline)
     }
