@@ -36,6 +36,9 @@ pub(super) fn why_untrusted(properties: &Properties) -> Option<(Cause, &'static 
         let mut named = properties.0.iter().filter(|(property, _)| property == name);
         named.next_back().map(|(_, value)| value.as_str())
     };
+    if value("enable.ssl.certificate.verification") == Some("false") {
+        return None;
+    }
     value("bootstrap.servers")?.split(',').find_map(|broker| {
         let broker = broker.trim();
         let broker = broker.rsplit_once("://").map_or(broker, |(_, address)| address);
@@ -66,8 +69,8 @@ fn verify<'p>(
     }
     let is_named = value("ssl.endpoint.identification.algorithm") != Some("none");
     let client = connector.build().configure().ok()?.verify_hostname(is_named);
-    let address = broker.to_socket_addrs().ok()?.next()?;
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    let mut addresses = broker.to_socket_addrs().ok()?;
+    let stream = addresses.find_map(|at| TcpStream::connect_timeout(&at, PATIENCE).ok())?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     stream.set_write_timeout(Some(PATIENCE)).ok()?;
     match client.connect(host, stream) {
