@@ -6,36 +6,53 @@ use std::{
     time::Duration,
 };
 
-use crate::place::{Engine, Place};
+use crate::{
+    place::{Engine, Place},
+    wait_for,
+};
 
 const HORIZON_DAYS: u32 = 10;
 
-/// Events are drained, each with the time at which it was made as that of its record.
+/// How often it is looked what is held.
+const LOOKS: usize = 12;
+
+const DAY_MS: i64 = 24 * 3600 * 1000;
+
+/// Events come with the times at which they were made as those of their records; two engines read
+/// them, and are looked at once they have.
 pub fn run(events: u64) {
     let place = Place::start(events);
-    let days = place.produce_in_their_time();
-    println!("{events} events made within {days} days, a horizon of {HORIZON_DAYS}, one worker");
-    println!("{:<10} {:>10} {:>10} {:>9}", "horizon", "read", "held", "RSS MiB");
-    for horizon in [None, Some(HORIZON_DAYS)] {
+    let engine = |horizon: Option<u32>| {
         let name = horizon.map_or("kept", |_| "let_go");
         place.keep(name, horizon);
         let port = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr());
         let address = port.expect("a free port").to_string();
-        let engine = Engine::start(&place, name, 1, &["--http", &address]);
-        let mut next = 0;
-        loop {
-            std::thread::sleep(Duration::from_millis(50));
-            let [read, held] = ["tributary_event_lines_total", "tributary_records{"]
-                .map(|metric| ask(&address, metric).unwrap_or(0));
-            if read >= next || read >= events {
-                let horizon = horizon.map_or("none".to_owned(), |days| format!("{days} days"));
-                println!("{horizon:<10} {read:>10} {held:>10} {:>9}", engine.rss_mib());
-                next = read + events / 12;
-            }
-            if read >= events {
-                break;
-            }
+        (Engine::start(&place, name, 1, &["--http", &address]), address)
+    };
+    let engines = [None, Some(HORIZON_DAYS)].map(engine);
+    engines.iter().for_each(|(engine, address)| {
+        let what = "the start";
+        wait_for(what, Duration::from_secs(60), || ask(address, "tributary_generation").is_some());
+        assert!(engine.rss_mib() > 0, "it runs");
+    });
+    place.date_events_by_producers();
+    println!("one worker, a horizon of {HORIZON_DAYS} days beside none, at rest");
+    let columns = ["read", "days", "held", "RSS MiB", "held, horizon", "RSS, horizon"];
+    println!("{}", columns.map(|column| format!("{column:>13}")).concat());
+    let step = place.lines.len().div_ceil(LOOKS);
+    let (mut made, mut begun) = (0, i64::MAX);
+    for begin in (0..place.lines.len()).step_by(step) {
+        let end = (begin + step).min(place.lines.len());
+        let (first, last) = place.produce_in_their_time(begin..end);
+        (begun, made) = (begun.min(first), made.max(last));
+        let mut row = vec![end as u64, ((made - begun) / DAY_MS) as u64];
+        for (engine, address) in &engines {
+            engine.wait_until_held(Duration::from_secs(120));
+            row.extend([ask(address, "tributary_records{").unwrap_or(0), engine.rss_mib()]);
         }
+        println!("{}", row.iter().map(|value| format!("{value:>13}")).collect::<String>());
+    }
+    for (engine, _) in engines {
         engine.end();
     }
 }

@@ -127,6 +127,7 @@ impl PassThrough {
         let begun = (cut, Offset::Beginning, &passed);
         let mut pass = PassThrough::start(place, name, threads, sample, share, begun);
         while passed.load(Ordering::Relaxed) < events {
+            assert!(!pass.threads.iter().any(JoinHandle::is_finished), "what ended says why");
             thread::sleep(Duration::from_millis(20));
         }
         pass.end();

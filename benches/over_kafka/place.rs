@@ -171,13 +171,19 @@ impl Place {
         count
     }
 
-    /// Produces all events, each record with the time at which its event was made; returns how many
-    /// days lie between the first and the last.
-    pub fn produce_in_their_time(&self) -> i64 {
+    /// Records of events may bear other times than the broker's from now on, whatever the engine
+    /// asked for at its start.
+    pub fn date_events_by_producers(&self) {
         self.set(EVENTS, "message.timestamp.type=CreateTime");
+    }
+
+    /// Produces events, each record with the time at which its event was made; returns the first
+    /// and the last of these, in ms.
+    pub fn produce_in_their_time(&self, places: std::ops::Range<usize>) -> (i64, i64) {
         let producer = self.producer();
         let (mut first, mut last) = (i64::MAX, i64::MIN);
-        for (place, (line, key)) in self.lines.iter().zip(&self.keys).enumerate() {
+        for place in places {
+            let (line, key) = (&self.lines[place], &self.keys[place]);
             let event: Value = serde_json::from_slice(line).expect("events are JSON");
             let at = event["DATE_CREATE"].as_str().expect("it says when it was made");
             let at: jiff::civil::DateTime = at.parse().expect("a wall time");
@@ -190,9 +196,7 @@ impl Place {
             }
         }
         producer.flush(Duration::from_secs(120)).expect("the broker takes them");
-        // As the engine asks for; records keep the times that they have.
-        self.set(EVENTS, "message.timestamp.type=LogAppendTime");
-        (last - first) / (24 * 60 * 60 * 1_000)
+        (first, last)
     }
 
     /// Gives the spec of a name a horizon.

@@ -175,7 +175,7 @@ fn crashes_change_nothing() {
         let said_before = game.said().len();
         // A zombie is stopped with a transaction open: where it can be, it is made to wait there.
         let waits = fault == Fault::Zombie && cfg!(feature = "failpoints");
-        let failpoint = waits.then_some((victim, "commit-before=sleep(400)"));
+        let failpoint = waits.then_some((victim, "commit-before=sleep(1500)"));
         let mut run = game.start_to_die(processes, workers, &options, failpoint);
         // One that has written is a zombie, and ends without a fault when it is asked; of the others
         // some crash wherever they are with their start.

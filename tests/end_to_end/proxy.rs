@@ -26,12 +26,12 @@ pub enum Trick {
     CutBefore,
     /// The connection breaks after the broker has done it, before the answer.
     CutAfter,
-    /// The connection breaks, and the broker hears of it later: when, if nobody prevents that, the
-    /// next transaction is open.
+    /// The connection breaks, and the broker hears of it when that is asked for (`release`): when,
+    /// if nobody prevents that, the next transaction is open.
     Late,
 }
 
-/// How late what is late comes.
+/// How late an answer comes.
 const LATE: Duration = Duration::from_millis(700);
 
 /// A proxy that listens on a port of its own.
@@ -48,9 +48,17 @@ struct State {
     played: HashMap<Trick, u64>,
     /// What the broker said to ends that came late: error codes of Kafka's protocol.
     late: Vec<i16>,
+    /// How many of the ends that are late may come.
+    released: usize,
 }
 
 impl State {
+    fn may_come(&mut self) -> bool {
+        let is_free = self.released > 0;
+        self.released -= usize::from(is_free);
+        is_free
+    }
+
     fn draw(&mut self) -> Option<Trick> {
         let trick = self.trick?;
         *self.played.entry(trick).or_default() += 1;
@@ -82,6 +90,11 @@ impl Proxy {
     /// Plays a trick on every end of a transaction from now on; `None` plays none.
     pub fn play(&self, trick: Option<Trick>) {
         self.state.lock().expect("nobody panics").trick = trick;
+    }
+
+    /// Lets one of the ends that are late come.
+    pub fn release(&self) {
+        self.state.lock().expect("nobody panics").released += 1;
     }
 
     /// What the broker said to the ends that came late.
@@ -130,7 +143,9 @@ fn pass(mut client: TcpStream, state: &Arc<Mutex<State>>) -> io::Result<()> {
             Some(Trick::Late) => {
                 let state = Arc::clone(state);
                 thread::spawn(move || -> io::Result<()> {
-                    thread::sleep(LATE);
+                    while !state.lock().expect("nobody panics").may_come() {
+                        thread::sleep(Duration::from_millis(5));
+                    }
                     let mut late = TcpStream::connect(&address)?;
                     late.write_all(&request)?;
                     let answer = frame(&mut late)?;

@@ -144,7 +144,8 @@ fn all_of_it_together_in_orders_that_are_drawn() {
 /// That the orders which are drawn come to where the faults are.
 #[test]
 fn orders_that_are_drawn_find_what_is_taken_out() {
-    let taken: [(&str, Script, fn(&mut Rules)); 8] = [
+    type TakeOut = fn(&mut Rules);
+    let taken: [(&str, Script, TakeOut); 8] = [
         ("owed", Script::PASSED_ON, |rules| rules.owed_is_sent_again = false),
         ("compared", Script::BACK_AND_FORTH, |rules| rules.sends_without_comparing = false),
         ("held", Script::PASSED_ON, |rules| rules.held_before_counts = false),
