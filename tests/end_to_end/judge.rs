@@ -15,14 +15,10 @@ use crate::{
     topics::{Seen, ends},
 };
 
-/// Shards of the attendance dataflow.
-const SHARDS: u64 = 64;
-
 impl Game {
     /// Holds the outputs against the specification; returns how many records were read.
     pub fn judge(&mut self) -> usize {
         self.judge_ends();
-        self.judge_shards();
         self.judge_words();
         let records = self.judge_views();
         println!("{}", self.judge_epochs(10));
@@ -46,20 +42,6 @@ impl Game {
             let (stable, written) = (end("read_committed"), end("read_uncommitted"));
             assert_eq!(stable, written, "{topic}: a transaction is open");
         }
-    }
-
-    /// The epochs of a shard strictly grow, whoever writes it: nothing is written twice.
-    fn judge_shards(&self) {
-        let mut epochs = BTreeMap::new();
-        for record in self.read("progress") {
-            let record: Value = serde_json::from_slice(&record.value).expect("progress is JSON");
-            let number = |name: &str| record[name].as_u64().expect("it is said");
-            for shard in (0..SHARDS).filter(|shard| shard % number("of") == number("worker")) {
-                let before = epochs.insert(shard, number("epoch")).unwrap_or(0);
-                assert!(before < number("epoch"), "shard {shard} at {before}, then {record}");
-            }
-        }
-        assert_eq!(epochs.len(), SHARDS as usize, "somebody writes each");
     }
 
     /// No surname and no day of birth in what is said or in headers (P11).
