@@ -97,8 +97,9 @@ fn crashes_change_nothing() {
         events: number("EVENTS", 10_000),
         // The clicks are to flow through all of it.
         lasts: Duration::from_secs(5 * crashes),
-        // Of a sample some crashes are to come amid corrections by all means.
-        storms: if crashes < 40 { crashes } else { crashes / 4 } as u32,
+        // Of a sample some crashes are to come amid corrections by all means: so some change comes
+        // while each run goes on.
+        storms: if crashes < 40 { 2 * crashes } else { crashes / 4 } as u32,
         ..Plan::default()
     };
     let mut game = Game::begin(stack, plan);
