@@ -45,7 +45,8 @@ struct State {
     /// Where the broker listens.
     broker: String,
     trick: Option<Trick>,
-    played: HashMap<Trick, u64>,
+    /// The transactional ids of the ends to which each was done.
+    played: HashMap<Trick, Vec<String>>,
     /// What the broker said to ends that came late: error codes of Kafka's protocol.
     late: Vec<i16>,
     /// How many of the ends that are late may come.
@@ -59,9 +60,16 @@ impl State {
         is_free
     }
 
-    fn draw(&mut self) -> Option<Trick> {
+    /// What is done to this end of a transaction.
+    fn draw(&mut self, request: &[u8]) -> Option<Trick> {
         let trick = self.trick?;
-        *self.played.entry(trick).or_default() += 1;
+        // In its first versions: length, key and version, correlation id, the client's name, the
+        // transactional id.
+        assert!(request[6] == 0 && request[7] < 3, "another form of the request");
+        let client = usize::from(u16::from_be_bytes([request[12], request[13]]));
+        let (length, id) = request[14 + client..].split_at(2);
+        let id = &id[..usize::from(u16::from_be_bytes([length[0], length[1]]))];
+        self.played.entry(trick).or_default().push(String::from_utf8_lossy(id).into_owned());
         Some(trick)
     }
 }
@@ -102,9 +110,9 @@ impl Proxy {
         self.state.lock().expect("nobody panics").late.clone()
     }
 
-    /// How often a trick was played.
-    pub fn played(&self, trick: Trick) -> u64 {
-        *self.state.lock().expect("nobody panics").played.get(&trick).unwrap_or(&0)
+    /// The transactional ids of the ends on which a trick was played.
+    pub fn played(&self, trick: Trick) -> Vec<String> {
+        self.state.lock().expect("nobody panics").played.get(&trick).cloned().unwrap_or_default()
     }
 }
 
@@ -137,7 +145,7 @@ fn pass(mut client: TcpStream, state: &Arc<Mutex<State>>) -> io::Result<()> {
     };
     while let Ok(request) = frame(&mut client) {
         let is_end = i16::from_be_bytes([request[4], request[5]]) == END_TXN;
-        let trick = if is_end { state.lock().expect("nobody panics").draw() } else { None };
+        let trick = if is_end { state.lock().expect("nobody panics").draw(&request) } else { None };
         match trick {
             Some(Trick::CutBefore) => break,
             Some(Trick::Late) => {
@@ -149,8 +157,7 @@ fn pass(mut client: TcpStream, state: &Arc<Mutex<State>>) -> io::Result<()> {
                     let mut late = TcpStream::connect(&address)?;
                     late.write_all(&request)?;
                     let answer = frame(&mut late)?;
-                    // In its first versions: length, correlation id, how long to wait, the error.
-                    assert!(request[6] == 0 && request[7] < 3, "another form of the request");
+                    // Length, correlation id, how long to wait, the error.
                     let code = i16::from_be_bytes([answer[12], answer[13]]);
                     state.lock().expect("nobody panics").late.push(code);
                     Ok(())
