@@ -1,15 +1,15 @@
 //! The whole program over a real broker, beside a bare transactional pass-through in the same run.
 //!
 //! ```text
-//! cargo bench --bench over_kafka -- drain   [--events 2000000]
+//! cargo bench --bench over_kafka -- drain   [--events 2000000 --times 1] [-- RUN_OPTIONS]
 //! cargo bench --bench over_kafka -- latency [--seconds 20 --held 1000000 --rate N]
 //! cargo bench --bench over_kafka -- horizon [--events 1000000]
 //! ```
 //!
 //! Shape: a generated university whose events stand in a topic of six partitions. `drain`: events a
 //! second from the first record that the broker appended to the outputs to the last, with one
-//! worker and two, and of a program that reads each event and writes as many bytes, in as many
-//! records, without knowing what they say. `latency`: open loop; from the moment at which an event
+//! worker and two (and with options of `tributary run`), and of a program that reads each event and
+//! writes as many bytes, in as many records, without knowing what they say. `latency`: open loop; from the moment at which an event
 //! was due to the moment at which a reader of committed records has its enriched record, at 1,
 //! 1,000 and 20,000 events a second, and at 5,000 while all students change and a million records
 //! are corrected; beside it the pass-through with a transaction each 5 ms. Broker, engine, clicks
@@ -39,13 +39,16 @@ const PARTITIONS: u32 = 6;
 fn main() -> ExitCode {
     // Cargo adds a word of its own.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    let (words, options) = words.split_at(end);
+    let options: Vec<&str> = options.iter().skip(1).map(String::as_str).collect();
     let number = |name: &str, usual: u64| {
         let place = words.iter().position(|word| word == name);
         let word = place.and_then(|place| words.get(place + 1));
         word.map_or(usual, |word| word.parse().expect("a number"))
     };
     match words.first().map(String::as_str) {
-        Some("drain") => drain(number("--events", 2_000_000)),
+        Some("drain") => drain(number("--events", 2_000_000), number("--times", 1), &options),
         Some("latency") => {
             let rate = Some(number("--rate", 0)).filter(|rate| *rate > 0);
             latency::run(number("--seconds", 20), number("--held", 1_000_000), rate);
@@ -53,8 +56,8 @@ fn main() -> ExitCode {
         Some("horizon") => horizon::run(number("--events", 1_000_000)),
         _ => {
             eprintln!(
-                "say what: drain [--events N], latency [--seconds N --held N --rate N], \
-                 horizon [--events N]"
+                "say what: drain [--events N --times N] [-- RUN_OPTIONS], \
+                 latency [--seconds N --held N --rate N], horizon [--events N]"
             );
             return ExitCode::from(2);
         }
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn drain(events: u64) {
+fn drain(events: u64, times: u64, options: &[&str]) {
     let place = Place::start(events);
     let count = place.produce_all(0..events as usize);
     println!("{count} events in {PARTITIONS} partitions, {} of them a click", events);
@@ -70,11 +73,10 @@ fn drain(events: u64) {
         "{:<32} {:>9} {:>10} {:>13} {:>9} {:>9}",
         "what", "seconds", "events/s", "CPU us/event", "peak MiB", "x pass"
     );
-    for (workers, is_warm) in [(1, false), (1, true), (2, true)] {
-        // A broker that has just begun compiles what it runs: the first row is of that.
-        let round = if is_warm { "" } else { "_cold" };
-        let name = format!("drained_{workers}{round}");
-        let engine = Engine::start(&place, &name, workers, &[]);
+    let rounds = (1..=times).flat_map(|round| [(1, round), (2, round)]);
+    for (workers, round) in std::iter::once((1, 0)).chain(rounds) {
+        let name = format!("drained_{workers}_{round}");
+        let engine = Engine::start(&place, &name, workers, options);
         engine.wait_until_held(Duration::from_secs(900));
         let peak = engine.peak_mib();
         let (updates, cpu) = engine.end();
@@ -82,7 +84,7 @@ fn drain(events: u64) {
         let sample = Sample::read(&place, &name);
         let share = (updates - count) as f64 / count as f64;
         let begin = place::cpu();
-        let out = format!("passed_{workers}{round}");
+        let out = format!("passed_{workers}_{round}");
         let pass = PassThrough::drain(&place, &out, workers, &sample, share, count);
         let spent = place::cpu() - begin;
         let bare = place.span(&[&pass.enriched, &pass.latest]);
@@ -93,7 +95,8 @@ fn drain(events: u64) {
                 cpu.as_secs_f64() * 1e6 / count as f64,
             );
         };
-        let note = if is_warm { "" } else { ", cold" };
+        // A broker that has just begun compiles what it runs: the first row is of that.
+        let note = if round > 0 { "" } else { ", cold" };
         row(&format!("engine, {workers} worker(s){note}"), seconds, cpu, peak, bare / seconds);
         row(&format!("pass-through, {workers} thread(s){note}"), bare, spent, 0, 1.0);
         println!("  {updates} records written for {count} events");

@@ -133,6 +133,11 @@ impl FusedFlow {
         self.state.borrow_mut().take_met()
     }
 
+    /// Leaves out the counts, of which nothing was computed yet.
+    pub(super) fn leave_out_counts(&mut self) {
+        self.state.borrow_mut().leave_out_counts();
+    }
+
     /// Lets go from now on what is older than the spec's horizon.
     pub(super) fn keep_within_horizon(&mut self, partitions: u32) {
         self.state.borrow_mut().keep_within_horizon(partitions);

@@ -64,6 +64,12 @@ impl Tallies {
         }
     }
 
+    /// Sums nothing any more.
+    pub(super) fn stop(&mut self) {
+        self.of_enriched.clear();
+        self.of_latest.iter_mut().for_each(Vec::clear);
+    }
+
     /// A record comes into a view, or goes from it.
     pub(super) fn add(&mut self, changed: Changed, record: &impl Joined, times: i64) {
         let Tallies { spec, of_enriched, of_latest, places, groups, group_bytes } = self;

@@ -493,6 +493,8 @@ impl Ends {
         let ownership = Ownership { worker: index, of: peers };
         let recovery = Arc::clone(&start.recovery);
         flow.keep_within_horizon(start.topics.events.partitions);
+        // No topic shows them.
+        flow.leave_out_counts();
         if start.dedupe == DedupeBy::Shard {
             flow.dedupe_by_shard();
         }

@@ -391,6 +391,12 @@ impl State {
         owed.unwrap_or_else(|| self.reference_bound())
     }
 
+    /// Sums nothing for the counts; from before the first event on.
+    pub fn leave_out_counts(&mut self) {
+        assert_eq!(self.events, 0, "nothing was counted");
+        self.tallies.stop();
+    }
+
     /// Whether rows whose corrections are spread, or that are sent again, are to wait: the sink has
     /// enough, and fresh events would come behind them.
     pub fn rest(&mut self, is_resting: bool) {
