@@ -11,6 +11,7 @@ from unittest import mock
 
 import acceptance
 import growing
+import sealed
 from deal import deal, lines_of
 from letters import complaints, dealt_before
 
@@ -210,6 +211,106 @@ class Hostile(Folder):
             self.assertEqual(self.script("hostile.py", self.folder, "--lines", lines, "--seed", 3).returncode, 0)
             self.assertEqual(self.script("oracle.py", self.folder, self.folder / "want").returncode, 0)
             self.assertEqual(len((self.folder / "keys.txt").read_bytes().splitlines()), lines)
+
+
+class Sealed(Folder):
+    """What a game without crashes leaves: 4 epochs of two shards, each with a quarter of the events and of the changes."""
+
+    EPOCHS, SHARDS = 4, 2
+
+    def setUp(self):
+        super().setUp()
+        done = self.script("generate.py", self.folder, "--events", 200, "--students", 20, "--teachers", 2, "--changes", 120, "--faults", 0.05)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        events = list(lines_of(self.folder / "events.ndjson"))
+        said = [json.loads(line) for name in ("people", "changes") for line in lines_of(self.folder / f"{name}.ndjson")]
+        people = len(list(lines_of(self.folder / "people.ndjson")))
+        self.topics = {
+            "events": [dict(p=0, o=o, v=base64.b64encode(line).decode()) for o, line in enumerate(events)],
+            "reference": [dict(o=o, k=d["_id"], v=d.get("_source")) for o, d in enumerate(said)],
+            "progress": [], "enriched": [], "latest": [], "dead_letters": [],
+        }
+        self.kafka = self.folder / "kafka"
+        self.kafka.mkdir()
+        self.write()
+        game = sealed.Game(self.kafka, self.SHARDS)
+        sent = {}
+        for epoch in range(1, self.EPOCHS + 1):
+            end = len(events) * epoch // self.EPOCHS
+            cut = people + (len(said) - people) * epoch // self.EPOCHS
+            held = [e for record, e in game.known.values() if record["o"] < end]
+            winners = {}
+            for e in sorted(held, key=lambda e: sealed.place(e)[1]):
+                winners[sealed.place(e)[0]] = e
+            stands = [("enriched", e["ID"], e) for e in held] + [("latest", *winner) for winner in winners.items()]
+            for view, key, e in stands:
+                row = game.row(e, cut)
+                if sent.get((view, key)) != row:
+                    sent[view, key] = row
+                    self.topics[view].append(dict(s=e["STUDENT_ID"] % self.SHARDS, e=epoch, v=row))
+            before = len(events) * (epoch - 1) // self.EPOCHS
+            self.topics["dead_letters"] += [dict(p=0, o=d["o"], e=epoch) for d in game.dead if before <= d["o"] < end]
+            self.topics["progress"] += [dict(generation=1, worker=worker, of=self.SHARDS, epoch=epoch, settled=cut,
+                events=dict(bounds=[[end]]), reference=dict(bounds=[[cut]])) for worker in range(self.SHARDS)]
+
+    def write(self):
+        for name, records in self.topics.items():
+            (self.kafka / f"{name}.ndjson").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+    def says(self):
+        self.write()
+        done = self.script("sealed.py", self.kafka, "--shards", self.SHARDS)
+        return done.stdout + done.stderr, done.returncode
+
+    def corrected(self, view="enriched"):
+        """The place of a record of which an older one shows another document, and of that one."""
+        key = lambda r: r["v"]["ID"]
+        records = self.topics[view]
+        newer = next(n for n, r in enumerate(records) if r["e"] == self.EPOCHS and any(key(r) == key(o) for o in records[:n]))
+        return newer, next(n for n, o in enumerate(records) if key(o) == key(records[newer]))
+
+    def test_a_game_that_is_right_passes_and_is_that_of_the_rules(self):
+        said, code = self.says()
+        self.assertEqual(code, 0, said)
+        self.assertIn("4 epochs of 4 recorded", said)
+        self.assertEqual(self.script("oracle.py", self.folder, self.folder / "want").returncode, 0)
+        for view, key in ("enriched", lambda r: r["ID"]), ("latest", lambda r: sealed.place({"MARKED_BY_ROLE": None} | r)[0]):
+            got = {key(record["v"]): record["v"] for record in self.topics[view]}
+            want = [json.loads(line) for line in lines_of(self.folder / "want" / f"{view}.ndjson")]
+            self.assertEqual(got, {key(row): row for row in want})
+        self.assertTrue(self.topics["dead_letters"] and self.corrected(), "nothing is refused or corrected in this game")
+
+    def test_what_is_missing_too_early_or_wrong_is_found(self):
+        def alter(name, change):
+            kept = json.loads(json.dumps(self.topics))
+            change(self.topics[name])
+            said, code = self.says()
+            self.assertEqual(code, 1, f"{name} is altered, and that is not found: {said}")
+            self.topics = kept
+            return said
+
+        newest, oldest = self.corrected()
+        self.assertIn("1 missing", alter("enriched", lambda records: records.pop()))
+        self.assertIn("1 missing", alter("latest", lambda records: records.pop()))
+        last = lambda records: next(r for r in records if r["v"]["ID"] not in {o["v"]["ID"] for o in records if o["e"] < self.EPOCHS})
+        self.assertIn("1 too many", alter("enriched", lambda records: last(records).update(e=1)))
+        self.assertIn("was to be", alter("enriched", lambda records: records.pop(newest)))
+        self.assertIn("was to be", alter("latest", lambda records: records.pop(self.corrected("latest")[0])))
+        again = lambda records: records.append(records[oldest] | {"e": self.EPOCHS})
+        self.assertIn("older document than before", alter("enriched", again))
+        self.assertIn("dead letters", alter("dead_letters", lambda letters: letters.pop()))
+        self.assertIn("two vectors", alter("progress", lambda records: records[-1]["events"].update(bounds=[[1]])))
+        self.assertIn("goes from epoch 4 to 4", alter("progress", lambda records: records.append(records[-1])))
+
+    def test_an_earlier_document_passes_where_it_is_owed(self):
+        newest, _ = self.corrected()
+        record = self.topics["enriched"].pop(newest)
+        for progress in self.topics["progress"]:
+            if progress["epoch"] == self.EPOCHS and progress["worker"] == record["s"]:
+                progress["settled"] = len(list(lines_of(self.folder / "people.ndjson")))
+        said, code = self.says()
+        self.assertEqual(code, 0, said)
+        self.assertNotIn(", 0 of them with an earlier document", said)
 
 
 class Mutations(unittest.TestCase):
