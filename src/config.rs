@@ -116,11 +116,12 @@ pub enum ConfigError {
 }
 
 /// Properties that are the engine's own: what it promises rests on their values.
-const RESERVED: [&str; 19] = [
+const RESERVED: [&str; 20] = [
     "acks",
     "auto.offset.reset",
     "bootstrap.servers",
     "client.id",
+    "client.rack",
     "debug",
     "delivery.report.only.error",
     "enable.auto.commit",

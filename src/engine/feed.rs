@@ -210,6 +210,7 @@ impl FileFeed {
                 if self.once {
                     break;
                 }
+                writer.hear();
                 thread::sleep(BETWEEN_LOOKS);
             }
         }
@@ -226,6 +227,8 @@ impl Feeding<'_> {
         self.elder = Some(mark.feed);
         let writer = self.write_mark(writer)?;
         self.elder = None;
+        // Nothing was compared with what the log said before.
+        self.touched.clear();
         Ok(writer)
     }
 

@@ -32,8 +32,8 @@ use super::{
 use crate::{
     kafka::{Kafka, KafkaError, TopicState, WriteError, Writer},
     progress::{
-        Accepted, Difference, LEAD_KEY, Lead, Output, Ownership, Recovery, Retaken, SHARD_HASH,
-        Store, StoreError, Superseded,
+        Accepted, Difference, FORM, LEAD_KEY, Lead, Output, Ownership, Recovery, Retaken,
+        SHARD_HASH, Store, StoreError, Superseded,
     },
     sink::kafka::{Topic, Topics, output_topics},
     source::{Input, PartitionId},
@@ -468,6 +468,7 @@ fn next(
     };
     let views = topics.views.iter().flatten();
     let ours = Lead {
+        form: FORM,
         generation: 1,
         writers: workers,
         dataflow: spec.name.clone(),

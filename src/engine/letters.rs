@@ -93,7 +93,10 @@ pub enum LettersError {
     #[error(transparent)]
     Kafka(#[from] KafkaError),
     /// Another replay has begun.
-    #[error("another replay of this dataflow's dead letters has begun; this one does nothing more")]
+    #[error(
+        "another replay of this dataflow's dead letters has begun, or this one stood still for \
+         longer than brokers wait; what it had not brought back yet is not: run it again"
+    )]
     Fenced,
 }
 

@@ -8,13 +8,13 @@
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext,
+    ClientConfig, ClientContext, Statistics,
     admin::AdminClient,
     client::DefaultClientContext,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
@@ -125,7 +125,17 @@ impl KafkaError {
                     code,
                     Code::LeaderNotAvailable
                         | Code::NotLeaderForPartition
+                        | Code::FencedLeaderEpoch
+                        | Code::UnknownLeaderEpoch
+                        | Code::ReplicaNotAvailable
+                        | Code::KafkaStorageError
+                        // Of one that leads since now, and does not know the end yet.
+                        | Code::OffsetNotAvailable
                         | Code::BrokerNotAvailable
+                        // The client forgets a broker that the others say is gone.
+                        | Code::DestroyBroker
+                        | Code::BrokerDestroy
+                        | Code::WaitingForCoordinator
                         // What the client says of a partition that nobody leads; of a topic that is
                         // not there it says another one.
                         | Code::UnknownPartition
@@ -297,9 +307,18 @@ pub(super) struct Watch {
     error: Mutex<Option<Cause>>,
     heard: AtomicU64,
     seen: AtomicU64,
+    /// From where the partition that this client reads is fetched next; only of one that tells its
+    /// statistics.
+    fetched: AtomicI64,
 }
 
 impl Watch {
+    /// Whether all of the one partition that this client reads was fetched up to an offset, and
+    /// stands in its queue.
+    pub(super) fn has_fetched(&self, end: i64) -> bool {
+        self.fetched.load(Ordering::Relaxed) >= end
+    }
+
     /// Forgets what was heard.
     pub(super) fn forget(&self) {
         self.broke.store(false, Ordering::Relaxed);
@@ -348,6 +367,13 @@ impl ClientContext for Watch {
         }
     }
 
+    fn stats(&self, statistics: Statistics) {
+        let topics = statistics.topics.values();
+        let next = topics.flat_map(|t| t.partitions.values()).map(|p| p.next_offset).max();
+        self.heard.fetch_add(1, Ordering::Relaxed);
+        self.fetched.fetch_max(next.unwrap_or(0), Ordering::Relaxed);
+    }
+
     fn error(&self, error: ClientError, reason: &str) {
         self.heard.fetch_add(1, Ordering::Relaxed);
         let code = error.rdkafka_error_code();
@@ -369,6 +395,22 @@ impl ProducerContext for Watch {
         if let Err((error, _)) = result {
             let mut lost = self.lost.lock().expect("nobody panics while holding it");
             lost.get_or_insert_with(|| Cause::of(error));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leads_and_who_is_there_may_change() {
+        let of = |code| KafkaError::failed(String::new(), &ClientError::MetadataFetch(code), None);
+        for code in [Code::DestroyBroker, Code::FencedLeaderEpoch, Code::OffsetNotAvailable] {
+            assert!(of(code).may_pass(), "{code:?}");
+        }
+        for code in [Code::UnknownTopic, Code::TopicAuthorizationFailed, Code::InvalidMessage] {
+            assert!(!of(code).may_pass(), "{code:?}");
         }
     }
 }

@@ -42,8 +42,15 @@ const END_FETCH_MS: &str = "5";
 /// How long fetching rests after what is fetched ahead is enough, in ms.
 const FETCH_REST_MS: &str = "5";
 
+/// Between words of the library how far it is with what is read to its end, in ms.
+const BETWEEN_STATISTICS_MS: &str = "5";
+
 /// Between looks whether an open transaction of a neighbour has come to its end.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// How long the end of a partition stands, where there was more, before it is believed: a broker
+/// that leads since now may know of an earlier one for a while.
+const END_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Between looks at what comes of several partitions.
 const BETWEEN_POLLS: Duration = Duration::from_millis(1);
@@ -65,6 +72,8 @@ pub struct PartitionReader {
     topic: String,
     partition: u32,
     queue: PartitionQueue<Watch>,
+    /// Since when it was read to its end.
+    ended: Option<Instant>,
 }
 
 /// A record.
@@ -184,7 +193,8 @@ impl Kafka {
             let queue = consumer.split_partition_queue(topic, *partition as i32);
             let mut queue = queue.expect("a partition that was assigned has a queue");
             queue.set_nonempty_callback(wake.clone());
-            readers.push(PartitionReader { topic: topic.clone(), partition: *partition, queue });
+            let (topic, partition) = (topic.clone(), *partition);
+            readers.push(PartitionReader { topic, partition, queue, ended: None });
         }
         Ok((Readers { consumer, refused: Cell::new(None) }, readers))
     }
@@ -259,11 +269,10 @@ impl Kafka {
             readers.serve()?;
             for (found, reader) in found.iter_mut().zip(&mut partitions) {
                 if found.is_none() {
-                    match reader.look()? {
-                        Next::Record(taken) => *found = Some(Some(SmallRecord::of(&taken))),
-                        Next::End => *found = Some(None),
-                        Next::Nothing => {}
-                    }
+                    *found = match reader.look()? {
+                        Next::Record(taken) => Some(Some(SmallRecord::of(&taken))),
+                        Next::End | Next::Nothing => reader.stands_at_end().then_some(None),
+                    };
                 }
             }
             if Instant::now() > deadline {
@@ -321,13 +330,15 @@ impl Kafka {
         let place = partition as i32;
         let written = self.asker()?.extent(topic, partition)?.1 as i64;
         let committed: BaseConsumer<Watch> = self.make(
-            &[("fetch.wait.max.ms", END_FETCH_MS)],
+            &[
+                ("fetch.wait.max.ms", END_FETCH_MS),
+                ("statistics.interval.ms", BETWEEN_STATISTICS_MS),
+            ],
             &[
                 ("group.id", self.name()),
                 ("isolation.level", "read_committed"),
                 ("auto.offset.reset", "error"),
                 ("enable.auto.commit", "false"),
-                ("enable.partition.eof", "true"),
             ],
         )?;
         let failed = |error| KafkaError::failed(tried(), &error, Some(committed.context()));
@@ -348,24 +359,30 @@ impl Kafka {
             thread::sleep(BETWEEN_LOOKS);
         };
         let mut wanted = TopicPartitionList::new();
-        let from = Offset::Offset(begin.max(from as i64).min(written));
-        wanted.add_partition_offset(topic, place, from).map_err(failed)?;
+        let from = begin.max(from as i64).min(written);
+        let offset = Offset::Offset(from);
+        wanted.add_partition_offset(topic, place, offset).map_err(failed)?;
         committed.assign(&wanted).map_err(failed)?;
         let mut deadline = Instant::now() + ANSWER_PATIENCE;
-        loop {
-            match committed.poll(BETWEEN_LOOKS) {
+        // What comes last may be the end of a transaction, which is no record; and a broker that
+        // leads since now may know of an earlier end for a while. So it is the place that counts
+        // up to which the library has fetched.
+        let mut is_fetched = false;
+        let mut is_read = from >= written;
+        while !is_read {
+            match committed.poll(if is_fetched { Duration::ZERO } else { BETWEEN_POLLS }) {
                 Some(Ok(message)) => {
                     // Where others go on writing, the end that the library tells of may never come.
-                    let is_last = message.offset() + 1 >= written;
-                    if !take(Taken(message)) || is_last {
-                        break;
-                    }
+                    is_read = message.offset() + 1 >= written;
+                    is_read |= !take(Taken(message));
                     deadline = Instant::now() + ANSWER_PATIENCE;
                 }
-                Some(Err(ClientError::PartitionEOF(_))) => break,
                 Some(Err(error)) if !passes(&error) => return Err(failed(error)),
                 Some(Err(error)) if Instant::now() > deadline => return Err(failed(error)),
-                Some(Err(_)) | None => {}
+                Some(Err(_)) => {}
+                // A poll that brings nothing may have heard something else.
+                None if is_fetched => is_read = !committed.context().has_more(),
+                None => is_fetched = committed.context().has_fetched(written),
             }
             if Instant::now() > deadline {
                 return Err(failed(ClientError::MessageConsumption(Code::OperationTimedOut)));
@@ -501,6 +518,11 @@ impl PartitionReader {
         self.partition
     }
 
+    /// Whether it was read to its end, and that stands for so long that it is believed.
+    pub fn stands_at_end(&self) -> bool {
+        self.ended.is_some_and(|since| since.elapsed() >= END_PATIENCE)
+    }
+
     /// What it has next.
     ///
     /// # Errors
@@ -508,8 +530,14 @@ impl PartitionReader {
     pub fn look(&mut self) -> Result<Next<'_>, KafkaError> {
         match self.queue.poll(Duration::ZERO) {
             None => Ok(Next::Nothing),
-            Some(Ok(message)) => Ok(Next::Record(Taken(message))),
-            Some(Err(ClientError::PartitionEOF(_))) => Ok(Next::End),
+            Some(Ok(message)) => {
+                self.ended = None;
+                Ok(Next::Record(Taken(message)))
+            }
+            Some(Err(ClientError::PartitionEOF(_))) => {
+                self.ended.get_or_insert_with(Instant::now);
+                Ok(Next::End)
+            }
             Some(Err(error)) if passes(&error) => Ok(Next::Nothing),
             Some(Err(error)) => {
                 let tried =

@@ -191,6 +191,12 @@ impl Writer {
         self.patience
     }
 
+    /// Hears what the client has to say, which it keeps until it is heard; to be called now and
+    /// then while nothing is written.
+    pub fn hear(&self) {
+        hear(&self.producer);
+    }
+
     /// Writes the records that `each` hands out in one transaction.
     ///
     /// # Errors

@@ -9,14 +9,21 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::RecordError;
 use crate::spec::DedupeBy;
 
 /// The hash that cuts the key space into shards; another one needs another name.
 pub const SHARD_HASH: &str = "xxh3-64";
 
+/// The form of this record and of those of progress; another one is a newer number.
+pub const FORM: u32 = 1;
+
 /// What the start that is in force said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lead {
+    /// The form of the records of who wrote it (`FORM`).
+    #[serde(default)]
+    pub form: u32,
     /// Which start it is, from 1.
     pub generation: u64,
     /// The greatest number of writers that any start had, this one included.
@@ -119,7 +126,31 @@ pub struct Difference {
 const NEW_OUTPUTS: &str = "what stands in the outputs rests on it: give the dataflow another name, \
                            and with it new outputs";
 
+/// The part of a lead record that every version reads.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Form {
+    form: u32,
+}
+
 impl Lead {
+    /// Reads a record's value.
+    ///
+    /// # Errors
+    /// When it is none, or one of a later version.
+    pub fn parse(topic: &str, offset: u64, value: &[u8]) -> Result<Lead, RecordError> {
+        let topic = topic.to_owned();
+        // A later version may say something else under each of the other names.
+        match serde_json::from_slice(value) {
+            Ok(Form { form }) if form > FORM => Err(RecordError::Later { topic, form }),
+            Ok(_) | Err(_) => serde_json::from_slice(value).map_err(|source| RecordError::None {
+                topic,
+                offset,
+                source,
+            }),
+        }
+    }
+
     /// The record's value.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("plain values have a JSON")
@@ -176,6 +207,7 @@ mod tests {
 
     fn lead() -> Lead {
         Lead {
+            form: FORM,
             generation: 1,
             writers: 4,
             dataflow: "d".to_owned(),
@@ -196,6 +228,17 @@ mod tests {
         assert_eq!((next.generation, next.writers), (2, 4));
         let more = next.next(Lead { writers: 9, ..lead() }).expect("nothing differs");
         assert_eq!((more.generation, more.writers), (3, 9));
+    }
+
+    #[test]
+    fn record_of_a_later_version_is_named() {
+        let read = |value: &[u8]| Lead::parse("d_lead", 7, value);
+        assert_eq!(read(&lead().to_json()).expect("it is one"), lead());
+        let later = br#"{"form": 2, "generation": "another kind of thing"}"#;
+        let said = read(later).expect_err("it is later").to_string();
+        assert!(said.contains("a later version") && said.contains("run that version"), "{said}");
+        let said = read(b"[]").expect_err("it is none").to_string();
+        assert!(said.contains("\"d_lead\" at offset 7"), "{said}");
     }
 
     #[test]

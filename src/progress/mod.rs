@@ -16,7 +16,9 @@ mod record;
 mod recovery;
 mod store;
 
-pub use lead::{Accepted, AcceptedLoss, Difference, Lead, Output, Retaken, SHARD_HASH, Superseded};
+pub use lead::{
+    Accepted, AcceptedLoss, Difference, FORM, Lead, Output, Retaken, SHARD_HASH, Superseded,
+};
 pub use record::{Ownership, Progress, RecordError, Says, TopicBounds};
 pub use recovery::{Recovery, RecoveryError};
 pub use store::{LEAD_KEY, Store, StoreError};

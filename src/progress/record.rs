@@ -85,20 +85,35 @@ pub enum BoundForm {
     Nothing([u64; 1]),
 }
 
-/// Why a record is none.
+/// Why a record cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "a record of topic \"{topic}\" at offset {offset} is no progress record of this version; was \
-     it written by another program?"
-)]
-pub struct RecordError {
-    /// The topic.
-    pub topic: String,
-    /// Where.
-    pub offset: u64,
-    /// What the parser said.
-    #[source]
-    pub source: serde_json::Error,
+pub enum RecordError {
+    /// It is none.
+    #[error(
+        "the record of topic \"{topic}\" at offset {offset} is none that tributary writes; take \
+         the right to write there from who wrote it, delete that record if it has a key of its \
+         own, else give the dataflow another name, and with it new outputs"
+    )]
+    None {
+        /// The topic.
+        topic: String,
+        /// Where.
+        offset: u64,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A later version wrote it.
+    #[error(
+        "the last start of this dataflow was of a later version of tributary, whose records (form \
+         {form} in topic \"{topic}\") this one does not know; run that version"
+    )]
+    Later {
+        /// The topic.
+        topic: String,
+        /// The form of its records.
+        form: u32,
+    },
 }
 
 impl Ownership {
@@ -165,7 +180,7 @@ impl Progress {
     /// # Errors
     /// When it is no progress record.
     pub fn parse(topic: &str, offset: u64, value: &[u8]) -> Result<Progress, RecordError> {
-        serde_json::from_slice(value).map_err(|source| RecordError {
+        serde_json::from_slice(value).map_err(|source| RecordError::None {
             topic: topic.to_owned(),
             offset,
             source,

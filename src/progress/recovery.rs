@@ -36,7 +36,8 @@ pub enum RecoveryError {
     /// Two vectors hold each more than the other of some input.
     #[error(
         "the progress of epochs {earlier} and {later} cannot be compared: each holds more of some \
-         input than the other; did two clusters write under one name?"
+         input than the other, as if two clusters had written under one name; give the dataflow \
+         another name, and with it new outputs"
     )]
     Incomparable {
         /// The smaller epoch.
@@ -46,8 +47,8 @@ pub enum RecoveryError {
     },
     /// Two vectors are recorded for one epoch.
     #[error(
-        "the progress of epoch {epoch} was recorded with two vectors; did two clusters write under \
-         one name?"
+        "the progress of epoch {epoch} was recorded with two vectors, as if two clusters had \
+         written under one name; give the dataflow another name, and with it new outputs"
     )]
     Ambiguous {
         /// The epoch.

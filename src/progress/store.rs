@@ -71,9 +71,7 @@ impl Store {
             return Ok(None);
         };
         let Some(value) = last.value else { return Ok(None) };
-        let (topic, offset) = (self.lead.clone(), last.offset);
-        let parsed = serde_json::from_slice(&value);
-        parsed.map_err(|source| RecordError { topic, offset, source }.into())
+        Ok(Some(Lead::parse(&self.lead, last.offset, &value)?))
     }
 
     /// When the newest lead record was written, in ms since 1970, by the brokers' clock; 0 before

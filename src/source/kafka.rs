@@ -3,8 +3,8 @@
 //! Shape: a partition's records in, from an offset on, up to a bound where there is one.
 //!
 //! Invariants: a bound is reached when the record before it was handed out, one at or past it
-//! came, or the end is known to be there; no record past it is handed out before the bound is
-//! lifted. The record that an earlier run read last before a bound must be there again: another
+//! came, or the end has stood there for a while; no record past it is handed out before the bound
+//! is lifted. The record that an earlier run read last before a bound must be there again: another
 //! one, or none, shows that the topic was emptied and filled anew (P8).
 //!
 //! Not here: what the bytes mean (`decode`).
@@ -111,10 +111,10 @@ impl Bounded {
                     Next::Nothing if stop.is_none() || !*is_at_end => {
                         return Ok((records, bytes, false));
                     }
+                    // Of a bound that was read once before, the end cannot lie before it.
                     Next::Nothing | Next::End => {
                         *is_at_end = true;
-                        // Of a bound that was read once before, the end cannot lie before it.
-                        if stop.is_some() {
+                        if reader.stands_at_end() {
                             self.reach()?;
                         }
                         return Ok((records, bytes, false));

@@ -134,7 +134,6 @@ fn crashes_change_nothing() {
         game.flow_up_to((crash + 1) as f64 / (crashes + 1) as f64);
         println!("{crash}: {fault:?} of {processes} processes of {workers} workers, {options:?}");
         if let Fault::Step(name, times) = fault {
-            let said_before = game.said().len();
             let failpoint = format!("{name}={}*off->panic", below(times));
             let mut run =
                 game.start_to_die(processes, workers, &options, Some((victim, &failpoint)));
@@ -146,7 +145,7 @@ fn crashes_change_nothing() {
                 assert!(begin.elapsed() < STEP_PATIENCE, "{failpoint} was not reached");
                 std::thread::sleep(Duration::from_millis(10));
             };
-            let said = game.said().split_off(said_before);
+            let said = run.said();
             assert_eq!(died.signal(), Some(Signal::SIGABRT as i32), "{failpoint}: {said}");
             assert!(said.contains(&format!("failpoint {name} panic")), "{failpoint}: {said}");
             for (process, code) in run.wait() {
@@ -160,21 +159,19 @@ fn crashes_change_nothing() {
         }
         if fault == Fault::EndOfStart {
             let slow = "replay=1*sleep(1500)";
-            let said = |words: &str| game.said().matches(words).count();
-            let (begun, before) = (said("read the progress"), said("replayed what"));
             let run = game.start_to_die(processes, workers, &options, Some((victim, slow)));
+            let said = |words: &str| run.said().matches(words).count();
             wait_for("a start to read the progress", STEP_PATIENCE, || {
-                said("read the progress") > begun
+                said("read the progress") > 0
             });
             std::thread::sleep(Duration::from_millis(below(1_500)));
-            let is_amid = said("replayed what") < before + processes * workers;
+            let is_amid = said("replayed what") < processes * workers;
             run.end();
             if is_amid {
                 *happened.entry(fault).or_default() += 1;
             }
             continue;
         }
-        let said_before = game.said().len();
         // A zombie is stopped with a transaction open: where it can be, it is made to wait there.
         let waits = fault == Fault::Zombie && cfg!(feature = "failpoints");
         let failpoint = waits.then_some((victim, "commit-before=sleep(1500)"));
@@ -227,7 +224,7 @@ fn crashes_change_nothing() {
                 let is_refused = |(_, code): &(usize, Option<i32>)| *code == Some(4);
                 let has_ended = |end: &(usize, Option<i32>)| is_refused(end) || end.1 == Some(1);
                 let is_right = ended.iter().any(is_refused) && ended.iter().all(has_ended);
-                let said = game.said().split_off(said_before);
+                let said = run.said();
                 assert!(
                     is_right && said.contains("has taken over from this one"),
                     "{ended:?}: {said}"

@@ -200,13 +200,13 @@ impl Game {
         options: &[&str],
         failpoint: Option<(usize, &str)>,
     ) -> Run {
-        let log = self.folder.path().join("log");
         let workers = workers.to_string();
-        let metrics = self.folder.path().join("metrics");
-        fs::create_dir_all(&metrics).expect("a folder");
-        // Each start has a file of its own.
-        let number = fs::read_dir(&metrics).expect("it was made").count();
-        let metrics = metrics.join(number.to_string());
+        let [logs, metrics] = ["logs", "metrics"].map(|name| self.folder.path().join(name));
+        [&logs, &metrics].iter().for_each(|at| fs::create_dir_all(at).expect("a folder"));
+        // Each start has files of its own.
+        let number = fs::read_dir(&logs).expect("it was made").count();
+        let [log, metrics] = [logs, metrics].map(|at| at.join(format!("{number:04}")));
+        File::create(&log).expect("a log");
         let at = [
             "run",
             text(&self.spec),
@@ -242,9 +242,13 @@ impl Game {
         Run { processes: (0..processes).map(process).collect(), log }
     }
 
-    /// What all runs of the game said.
+    /// What all that belongs to the game said, the newest start last.
     pub fn said(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        let mut logs = vec![self.folder.path().join("log")];
+        let of_starts = fs::read_dir(self.folder.path().join("logs")).into_iter().flatten();
+        logs.extend(of_starts.map(|entry| entry.expect("a file").path()));
+        logs[1..].sort();
+        logs.iter().map(|log| fs::read_to_string(log).unwrap_or_default()).collect()
     }
 
     /// All committed records of a topic, by partition in order.
@@ -381,7 +385,7 @@ impl Run {
         codes
     }
 
-    /// What all runs of the game said.
+    /// What all its processes said.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

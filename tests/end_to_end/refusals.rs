@@ -102,5 +102,5 @@ fn progress_that_another_program_wrote_is_none() {
     small.produce(0, 0..5);
     small.run_until(5, &[]);
     small.write("progress", b"note", b"all is well");
-    refused(&small, &[], &["topic \"scribbled_progress\"", "written by another program"]);
+    refused(&small, &[], &["topic \"scribbled_progress\"", "none that tributary writes"]);
 }

@@ -11,11 +11,11 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode as Code},
     message::Headers,
 };
 
-use crate::stack::Stack;
+use crate::{game::wait_for, stack::Stack};
 
 /// Partitions of the topic of events in a game.
 pub const EVENT_PARTITIONS: u32 = 6;
@@ -35,8 +35,15 @@ pub fn place_topics(stack: &Stack, name: &str, broker: i32) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", &stack.brokers).create().expect("a client");
     let made = |topic: NewTopic<'_>| {
-        let made = pollster::block_on(admin.create_topics([&topic], &AdminOptions::new()));
-        made.expect("the broker answers")[0].as_ref().expect("it is made");
+        // Of brokers that have just begun the client learns who they are while it asks.
+        wait_for("a topic to be made", Duration::from_secs(30), || {
+            let made = pollster::block_on(admin.create_topics([&topic], &AdminOptions::new()));
+            match made.map(|mut topics| topics.remove(0)) {
+                Ok(Ok(_) | Err((_, Code::TopicAlreadyExists))) => true,
+                Ok(Err(refused)) => panic!("{refused:?}"),
+                Err(_) => false,
+            }
+        });
     };
     let elsewhere: Vec<&[i32]> = vec![&[1], &[2], &[1], &[2], &[1], &[2]];
     let events = format!("{name}_events");

@@ -29,6 +29,9 @@ use crate::{
 /// Between tries to reach brokers that do not answer.
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
+/// How often an idle writer is heard.
+const BETWEEN_HEARINGS: Duration = Duration::from_secs(1);
+
 /// Longest that a transaction may take. One that took too long is tried again with twice the time:
 /// an epoch is never cut in two, however much it corrects.
 const PATIENCE_MAX: Duration = Duration::from_secs(120);
@@ -80,7 +83,15 @@ impl Committer {
         let (sender, ended) = mpsc::channel();
         let run = move || {
             let mut writer = writer;
-            for mut batch in to_write {
+            loop {
+                let mut batch = match to_write.recv_timeout(BETWEEN_HEARINGS) {
+                    Ok(batch) => batch,
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        writer.hear();
+                        continue;
+                    }
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                };
                 // Nobody listens where the worker has ended.
                 match thread.commit(writer, &batch) {
                     Ok((kept, committed)) => {

@@ -91,7 +91,10 @@ pub enum KafkaSinkError {
     #[error(transparent)]
     Superseded(#[from] Superseded),
     /// The lead record is not what this start wrote.
-    #[error("the lead record of this start is gone; was topic \"{topic}\" deleted or changed?")]
+    #[error(
+        "the lead record of this start is gone: topic \"{topic}\" was deleted, or another program \
+         writes it; start again, which says what is left"
+    )]
     NoLead {
         /// The topic.
         topic: String,
@@ -99,7 +102,8 @@ pub enum KafkaSinkError {
     /// Somebody else wrote what only this worker writes.
     #[error(
         "shard {shard} is written up to epoch {found}, and this worker wrote up to {before} or \
-         {after}; does another program write topic \"{topic}\"?"
+         {after}, so another program writes topic \"{topic}\"; take from it the right to do so, \
+         and start again"
     )]
     Foreign {
         /// The shard.
