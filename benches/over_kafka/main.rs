@@ -9,10 +9,11 @@
 //! Shape: a generated university whose events stand in a topic of six partitions. `drain`: events a
 //! second from the first record that the broker appended to the outputs to the last, with one
 //! worker and two (and with options of `tributary run`), and of a program that reads each event and
-//! writes as many bytes, in as many records, without knowing what they say. `latency`: open loop; from the moment at which an event
-//! was due to the moment at which a reader of committed records has its enriched record, at 1,
-//! 1,000 and 20,000 events a second, and at 5,000 while all students change and a million records
-//! are corrected; beside it the pass-through with a transaction each 5 ms. Broker, engine, clicks
+//! writes as many bytes, in as many records, without knowing what they say. `latency`: open loop;
+//! from the moment at which an event was due to the moment at which a reader of committed records
+//! has its enriched record, at 1, 1,000 and 20,000 events a second, and at 5,000 while all students
+//! change and a million records are corrected; beside it the pass-through with a transaction each
+//! 5 ms. Broker, engine, clicks
 //! and reader share the machine. `horizon`: what is held and how large the process is, while more than
 //! ten times a horizon flows through.
 
