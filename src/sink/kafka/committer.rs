@@ -29,6 +29,9 @@ use crate::{
 /// Between tries to reach brokers that do not answer.
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
+/// Between words why they are still tried.
+const BETWEEN_WORDS: Duration = Duration::from_secs(10);
+
 /// How often an idle writer is heard.
 const BETWEEN_HEARINGS: Duration = Duration::from_secs(1);
 
@@ -242,15 +245,21 @@ impl Thread {
         Ok(is_there)
     }
 
-    /// Tries until brokers answer, or the run is to stop.
+    /// Tries until brokers answer, or the run is to stop; says now and then why it still does.
     fn patiently<T>(
         &self,
         ask: impl Fn(&Store) -> Result<T, KafkaSinkError>,
     ) -> Result<T, KafkaSinkError> {
+        let mut next_word = Instant::now();
         loop {
-            match ask(&self.store) {
-                Err(error) if may_pass(&error) => {}
+            let error = match ask(&self.store) {
+                Err(error) if may_pass(&error) => error,
                 answer => return answer,
+            };
+            if Instant::now() >= next_word {
+                next_word = Instant::now() + BETWEEN_WORDS;
+                let cause = error.source().map(ToString::to_string);
+                warn!(writer = self.id, cause, "tries again: {error}");
             }
             if (self.is_to_stop)() {
                 return Err(KafkaSinkError::Stopped);
