@@ -34,6 +34,9 @@ use crate::{
     topics::{EVENT_PARTITIONS, Seen, ends, place_topics, read},
 };
 
+/// Of the dataflow that is played.
+const SHARDS: u64 = 64;
+
 /// A game that is on.
 pub struct Game {
     pub stack: &'static Stack,
@@ -99,9 +102,15 @@ fn done(mut child: Child, what: &str, log: &Path) {
 
 /// Waits until something is so.
 pub fn wait_for(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
+    wait_and_tell(what, patience, |_| is_so());
+}
+
+/// Waits until something is so; where it never is, what was noted last is told.
+fn wait_and_tell(what: &str, patience: Duration, mut is_so: impl FnMut(&mut String) -> bool) {
     let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < patience, "waited {patience:?} for {what}");
+    let mut noted = String::new();
+    while !is_so(&mut noted) {
+        assert!(begin.elapsed() < patience, "waited {patience:?} for {what}; {noted}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -234,9 +243,7 @@ impl Game {
             if let Some((_, failpoint)) = failpoint.filter(|(victim, _)| *victim == process) {
                 command.env("FAILPOINTS", failpoint);
             }
-            if failpoint.is_some() {
-                command.env("RUST_LOG", "info,tributary::engine::follow=debug");
-            }
+            command.env("RUST_LOG", "info,tributary::engine::follow=debug");
             command.spawn().expect("the program can be started")
         };
         Run { processes: (0..processes).map(process).collect(), log }
@@ -265,23 +272,26 @@ impl Game {
             (format!("{}_events", self.name), format!("{}_reference", self.name));
         let wanted = [ends(&events, "read_committed"), ends(&reference, "read_committed")].concat();
         let patience = Duration::from_secs(120) + self.plan.lasts;
-        wait_for("all to be held and nothing to be owed", patience, || {
+        wait_and_tell("all to be held and nothing to be owed", patience, |noted| {
             assert!(!run.has_ended(), "the engine goes on");
             let mut latest = HashMap::new();
             for record in self.read("progress") {
                 latest.insert(record.key, record.value);
             }
-            let newest = latest
+            let records: Vec<Value> = latest
                 .values()
-                .map(|value| serde_json::from_slice::<Value>(value).expect("progress is JSON"));
-            let newest: Vec<Value> = newest.collect();
-            let generation = newest.iter().map(|record| record["generation"].as_u64()).max();
-            let current: Vec<&Value> = newest
-                .iter()
-                .filter(|record| Some(record["generation"].as_u64()) == generation)
+                .map(|value| serde_json::from_slice(value).expect("progress is JSON"))
                 .collect();
-            let workers = current.first().and_then(|record| record["of"].as_u64()).unwrap_or(0);
-            let is_whole = |record: &&Value| {
+            // A worker that found everything written writes no progress of its own.
+            let newest_of = |shard: u64| {
+                let has = |record: &&Value| {
+                    record["of"].as_u64().map(|of| shard % of) == record["worker"].as_u64()
+                };
+                let place =
+                    |record: &&Value| (record["epoch"].as_u64(), record["generation"].as_u64());
+                records.iter().filter(has).max_by_key(place)
+            };
+            let is_whole = |record: &Value| {
                 let bounds = |part: &str| {
                     let bounds = record[part]["bounds"].as_array().cloned().unwrap_or_default();
                     bounds.iter().map(|bound| bound[0].as_u64().unwrap_or(0)).collect::<Vec<_>>()
@@ -292,7 +302,10 @@ impl Game {
                 let settled = record["settled"].as_u64().unwrap_or(0);
                 is_held && settled >= *held.last().unwrap_or(&0)
             };
-            workers > 0 && current.len() as u64 == workers && current.iter().all(is_whole)
+            *noted = format!("of {wanted:?} it is said: {records:#?}");
+            // All may have been written before this run began.
+            let has_begun = run.said().contains("leads generation");
+            has_begun && (0..SHARDS).all(|shard| newest_of(shard).is_some_and(is_whole))
         });
     }
 
