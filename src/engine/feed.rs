@@ -27,7 +27,7 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    kafka::{Kafka, KafkaError, Outgoing, WriteError, Writer},
+    kafka::{Kafka, KafkaError, Outgoing, WriteError, Writer, patiently},
     reference::{
         Projector,
         document::{self, Raw},
@@ -45,9 +45,6 @@ const BYTES_MAX: usize = 4 << 20;
 /// so many, and how many it may in any case.
 const DELETED_SHARE: usize = 20;
 const DELETED_MIN: usize = 20;
-
-/// Between tries to reach brokers that are gone.
-const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
 /// Between looks at whether a file has grown.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
@@ -257,14 +254,10 @@ impl Feeding<'_> {
     /// Takes the id again after a transaction whose outcome is not known, however long brokers are
     /// gone; what the log says otherwise than was known is compared again.
     fn take_again(&mut self) -> Result<Writer, FeedError> {
-        let (writer, Log { held, mark }) = loop {
-            match self.take_id() {
-                Err(error) if error.may_pass() && !self.end.load(Ordering::Relaxed) => {
-                    thread::sleep(BETWEEN_TRIES);
-                }
-                taken => break taken?,
-            }
-        };
+        let is_to_stop = || self.end.load(Ordering::Relaxed);
+        let taken =
+            patiently(&self.feed.source, is_to_stop, KafkaError::may_pass, || self.take_id());
+        let (writer, Log { held, mark }) = taken?;
         if mark.feed.is_empty() && self.elder.is_none() {
             return Err(FeedError::OtherLog { topic: self.feed.topic.clone() });
         }

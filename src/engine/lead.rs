@@ -409,8 +409,11 @@ pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<(Topics,
     let mut wanted = vec![names.events.clone(), lead, progress.clone()];
     wanted.extend(reference.clone());
     wanted.extend(outputs.keys().cloned());
-    let found: BTreeMap<String, TopicState> =
-        kafka.topics(&wanted)?.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
+    let found: BTreeMap<String, TopicState> = kafka
+        .topics_by_now(&wanted)?
+        .into_iter()
+        .map(|topic| (topic.name.clone(), topic))
+        .collect();
     let missing: Vec<String> = wanted
         .iter()
         .filter(|name| !found.contains_key(*name))

@@ -78,11 +78,7 @@ impl Cause {
     }
 
     pub(super) fn of(error: &ClientError) -> Cause {
-        let code = match error {
-            // The library does not count it among those that have one.
-            ClientError::AdminOp(code) => Some(*code),
-            error => error.rdkafka_error_code(),
-        };
+        let code = code_of(error);
         let said = match (error, code) {
             // Its own text shows the value, which may be a secret.
             (ClientError::ClientConfig(_, said, name, value), _) => {
@@ -94,6 +90,15 @@ impl Cause {
             (error, None) => error.to_string(),
         };
         Cause { code, said }
+    }
+}
+
+/// Its code, where it has one.
+pub(super) fn code_of(error: &ClientError) -> Option<Code> {
+    match error {
+        // The library does not count it among those that have one.
+        ClientError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
     }
 }
 
@@ -119,47 +124,51 @@ impl KafkaError {
     /// Whether trying again may help.
     pub fn may_pass(&self) -> bool {
         let KafkaError::Failed { source, .. } = self else { return false };
-        source.code.is_some_and(|code| {
-            REACH.contains(&code)
-                || matches!(
-                    code,
-                    Code::LeaderNotAvailable
-                        | Code::NotLeaderForPartition
-                        | Code::FencedLeaderEpoch
-                        | Code::UnknownLeaderEpoch
-                        | Code::ReplicaNotAvailable
-                        | Code::KafkaStorageError
-                        // Of one that leads since now, and does not know the end yet.
-                        | Code::OffsetNotAvailable
-                        | Code::BrokerNotAvailable
-                        // The client forgets a broker that the others say is gone.
-                        | Code::DestroyBroker
-                        | Code::BrokerDestroy
-                        | Code::WaitingForCoordinator
-                        // What the client says of a partition that nobody leads; of a topic that is
-                        // not there it says another one.
-                        | Code::UnknownPartition
-                        | Code::CoordinatorLoadInProgress
-                        | Code::CoordinatorNotAvailable
-                        | Code::NotCoordinator
-                        | Code::ConcurrentTransactions
-                        | Code::NetworkException
-                        | Code::RequestTimedOut
-                        | Code::NotEnoughReplicas
-                        | Code::NotEnoughReplicasAfterAppend
-                )
-        })
+        source.code.is_some_and(may_pass)
     }
 }
 
+/// Whether trying again may help.
+pub(super) fn may_pass(code: Code) -> bool {
+    REACH.contains(&code) || CHANGE.contains(&code)
+}
+
 /// Said where nobody answers, whatever the reason.
-const REACH: [Code; 6] = [
+const REACH: [Code; 7] = [
     Code::BrokerTransportFailure,
     Code::AllBrokersDown,
     Code::Resolve,
     Code::OperationTimedOut,
+    Code::RequestTimedOut,
     Code::TimedOutQueue,
     Code::Retry,
+];
+
+/// Said where brokers come and go, and who leads changes.
+const CHANGE: [Code; 19] = [
+    Code::LeaderNotAvailable,
+    Code::NotLeaderForPartition,
+    Code::FencedLeaderEpoch,
+    Code::UnknownLeaderEpoch,
+    Code::ReplicaNotAvailable,
+    Code::KafkaStorageError,
+    // Of one that leads since now, and does not know the end yet.
+    Code::OffsetNotAvailable,
+    Code::BrokerNotAvailable,
+    // The client forgets a broker that the others say is gone.
+    Code::DestroyBroker,
+    Code::BrokerDestroy,
+    Code::WaitingForCoordinator,
+    // What the client says of a partition that nobody leads; of a topic that is not there it says
+    // another one.
+    Code::UnknownPartition,
+    Code::CoordinatorLoadInProgress,
+    Code::CoordinatorNotAvailable,
+    Code::NotCoordinator,
+    Code::ConcurrentTransactions,
+    Code::NetworkException,
+    Code::NotEnoughReplicas,
+    Code::NotEnoughReplicasAfterAppend,
 ];
 
 /// Said where the brokers are there and do not let this client in.
@@ -187,8 +196,12 @@ fn remedy(code: Code) -> &'static str {
         | Code::TransactionalIdAuthorizationFailed => {
             "grant this user the rights that docs/kafka.md lists"
         }
-        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+        Code::UnknownTopicOrPartition | Code::UnknownTopic => {
             "`tributary init` makes the dataflow's own topics"
+        }
+        code if CHANGE.contains(&code) => {
+            "the brokers change who leads, or too few of them are there: see that all are, and try \
+             again"
         }
         Code::MessageSizeTooLarge | Code::InvalidMessageSize => {
             "raise max.message.bytes of the topic, as `tributary init` sets it"

@@ -9,17 +9,19 @@
 //!
 //! Not here: what the records mean, and the order in which a start goes (`engine`).
 //!
-//! In reading order: `client` (being let in, and what went wrong), `certificate`, `topic` (what
-//! there is), `read`, `write`.
+//! In reading order: `client` (being let in, and what went wrong), `certificate`, `patience`,
+//! `topic` (what there is), `read`, `write`.
 
 mod certificate;
 mod client;
+mod patience;
 mod read;
 mod topic;
 mod topic_id;
 mod write;
 
 pub use client::{Kafka, KafkaError};
+pub use patience::patiently;
 pub use read::{Asker, Next, PartitionReader, Readers, SmallRecord, SmallTopic, Taken};
 pub use topic::{NewTopic, TopicState};
 pub use write::{Outgoing, Send, TRANSACTION_PATIENCE, WriteError, Writer};

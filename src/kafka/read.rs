@@ -25,6 +25,7 @@ use rdkafka::{
 
 use super::{
     client::{ANSWER_PATIENCE, Kafka, KafkaError, Watch},
+    patience::until_answered,
     topic::named,
     topic_id,
 };
@@ -51,6 +52,9 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// How long the end of a partition stands, where there was more, before it is believed: a broker
 /// that leads since now may know of an earlier one for a while.
 const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long one broker is asked where a partition ends, before another one may lead it.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Between looks at what comes of several partitions.
 const BETWEEN_POLLS: Duration = Duration::from_millis(1);
@@ -346,8 +350,7 @@ impl Kafka {
         // The end that a reader of committed records is told is where the first open transaction
         // begins: it hides what others wrote behind it.
         let (begin, written) = loop {
-            let asked = committed.fetch_watermarks(topic, place, ANSWER_PATIENCE);
-            let (begin, stable) = asked.map_err(failed)?;
+            let (begin, stable) = watermarks(&committed, topic, place).map_err(failed)?;
             match until {
                 Until::Stable => break (begin, stable),
                 Until::Written if stable >= written => break (begin, written),
@@ -400,7 +403,7 @@ impl Asker {
     /// # Errors
     /// When it cannot be asked.
     pub fn extent(&self, topic: &str, partition: u32) -> Result<(u64, u64), KafkaError> {
-        let asked = self.consumer.fetch_watermarks(topic, partition as i32, ANSWER_PATIENCE);
+        let asked = watermarks(&self.consumer, topic, partition as i32);
         let (begin, end) = asked.map_err(|error| {
             let tried = format!("ask for the extent of partition {partition} of topic \"{topic}\"");
             self.failed(tried, &error)
@@ -416,7 +419,8 @@ impl Asker {
     /// # Errors
     /// When the brokers cannot be asked.
     pub fn identities(&self, names: &[String]) -> Result<Vec<(String, String, u32)>, KafkaError> {
-        let found = topic_id::identities(self.consumer.client(), names)
+        let asked = until_answered(|| topic_id::identities(self.consumer.client(), names));
+        let found = asked
             .map_err(|error| self.failed(format!("ask for the topics {}", named(names)), &error))?;
         self.forget_words();
         Ok(found.into_iter().map(|t| (t.name, t.id, t.partitions)).collect())
@@ -434,6 +438,22 @@ impl Asker {
             self.consumer.poll(Duration::ZERO);
         }
     }
+}
+
+/// Where a partition begins and ends, as who asks may see it.
+fn watermarks(
+    consumer: &BaseConsumer<Watch>,
+    topic: &str,
+    partition: i32,
+) -> Result<(i64, i64), ClientError> {
+    until_answered(|| {
+        let asked = consumer.fetch_watermarks(topic, partition, QUESTION_PATIENCE);
+        if asked.is_err() {
+            // Else it would ask whoever led when it heard of that last, and that may be gone.
+            let _ = consumer.fetch_metadata(Some(topic), QUESTION_PATIENCE);
+        }
+        asked
+    })
 }
 
 /// Whether it says that brokers did not let it in.

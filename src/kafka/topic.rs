@@ -18,6 +18,7 @@ use rdkafka::{
 
 use super::{
     client::{ANSWER_PATIENCE, Kafka, KafkaError},
+    patience::{NEWS_PATIENCE, until_answered},
     topic_id,
 };
 
@@ -59,7 +60,8 @@ impl Kafka {
             let tried = format!("ask for the topics {}", named(names));
             KafkaError::failed(tried, error, None)
         };
-        let found = topic_id::identities(admin.inner(), names).map_err(|error| failed(&error))?;
+        let asked = until_answered(|| topic_id::identities(admin.inner(), names));
+        let found = asked.map_err(|error| failed(&error))?;
         if found.is_empty() {
             return Ok(Vec::new());
         }
@@ -67,7 +69,8 @@ impl Kafka {
         let options = AdminOptions::new().request_timeout(Some(ANSWER_PATIENCE));
         let deadline = Instant::now() + ANSWER_PATIENCE;
         let resources = loop {
-            let asked = pollster::block_on(admin.describe_configs(&wanted, &options));
+            let asked =
+                until_answered(|| pollster::block_on(admin.describe_configs(&wanted, &options)));
             let resources = asked.map_err(|error| failed(&error))?;
             // A broker that has not heard yet of a topic that was just made says nothing of it.
             let is_unknown = |resource: &ConfigResourceResult| {
@@ -89,6 +92,22 @@ impl Kafka {
         Ok(topics)
     }
 
+    /// The same; a topic that is not there is looked for a while longer: of one that was just made
+    /// a broker may not have heard yet.
+    ///
+    /// # Errors
+    /// As `topics`.
+    pub fn topics_by_now(&self, names: &[String]) -> Result<Vec<TopicState>, KafkaError> {
+        let deadline = Instant::now() + NEWS_PATIENCE;
+        loop {
+            let found = self.topics(names)?;
+            if found.len() == names.len() || Instant::now() > deadline {
+                return Ok(found);
+            }
+            thread::sleep(BETWEEN_LOOKS);
+        }
+    }
+
     /// Makes topics, with so many copies; without a number, the brokers' default.
     ///
     /// # Errors
@@ -107,15 +126,15 @@ impl Kafka {
         let options = AdminOptions::new()
             .request_timeout(Some(ANSWER_PATIENCE))
             .operation_timeout(Some(ANSWER_PATIENCE));
-        let failed = |name: &str, error: &ClientError| {
-            KafkaError::failed(format!("make topic \"{name}\""), error, None)
+        let failed = |names: &[String], error: &ClientError| {
+            KafkaError::failed(format!("make the topics {}", named(names)), error, None)
         };
         let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
-        let made = pollster::block_on(admin.create_topics(&wanted, &options));
-        for result in made.map_err(|error| failed(&named(&names), &error))? {
+        let make = || pollster::block_on(admin.create_topics(&wanted, &options));
+        for result in until_answered(make).map_err(|error| failed(&names, &error))? {
             match result {
                 Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
-                Err((name, code)) => return Err(failed(&name, &ClientError::AdminOp(code))),
+                Err((name, code)) => return Err(failed(&[name], &ClientError::AdminOp(code))),
             }
         }
         Ok(())

@@ -20,17 +20,11 @@ use super::{Hand, KafkaSinkError, Topics, batch::Batch};
 use tracing::{debug, info, warn};
 
 use crate::{
-    kafka::{TRANSACTION_PATIENCE, WriteError, Writer},
+    kafka::{TRANSACTION_PATIENCE, WriteError, Writer, patiently},
     progress::{Store, Superseded},
     spec::{ShardId, Spec},
     time::Epoch,
 };
-
-/// Between tries to reach brokers that do not answer.
-const BETWEEN_TRIES: Duration = Duration::from_millis(500);
-
-/// Between words why they are still tried.
-const BETWEEN_WORDS: Duration = Duration::from_secs(10);
 
 /// How often an idle writer is heard.
 const BETWEEN_HEARINGS: Duration = Duration::from_secs(1);
@@ -245,27 +239,14 @@ impl Thread {
         Ok(is_there)
     }
 
-    /// Tries until brokers answer, or the run is to stop; says now and then why it still does.
+    /// Tries until brokers answer, or the run is to stop.
     fn patiently<T>(
         &self,
         ask: impl Fn(&Store) -> Result<T, KafkaSinkError>,
     ) -> Result<T, KafkaSinkError> {
-        let mut next_word = Instant::now();
-        loop {
-            let error = match ask(&self.store) {
-                Err(error) if may_pass(&error) => error,
-                answer => return answer,
-            };
-            if Instant::now() >= next_word {
-                next_word = Instant::now() + BETWEEN_WORDS;
-                let cause = error.source().map(ToString::to_string);
-                warn!(writer = self.id, cause, "tries again: {error}");
-            }
-            if (self.is_to_stop)() {
-                return Err(KafkaSinkError::Stopped);
-            }
-            thread::sleep(BETWEEN_TRIES);
-        }
+        let answer = patiently(&self.id, &self.is_to_stop, may_pass, || ask(&self.store));
+        // Whatever may pass is asked again, unless it is to stop.
+        answer.map_err(|error| if may_pass(&error) { KafkaSinkError::Stopped } else { error })
     }
 }
 
