@@ -240,7 +240,15 @@ mod tests {
         let plain = config("\"sasl.password\" = \"hush\"").properties();
         let said = plain.expect_err("a secret in plain text").to_string();
         assert!(said.contains("sasl.password") && !said.contains("hush"), "{said}");
-        let own = config("\"transactional.id\" = \"mine\"").properties();
-        assert!(own.expect_err("reserved").to_string().contains("the engine's own"));
+        for name in RESERVED {
+            let own = config(&format!("\"{name}\" = \"mine\"")).properties();
+            let said = own.expect_err(name).to_string();
+            assert!(said.contains(name) && said.contains("the engine's own"), "{said}");
+        }
+        for name in ["ssl.key.pem", "ssl.key.password", "sasl.oauthbearer.client.secret"] {
+            let plain = config(&format!("\"{name}\" = \"hush\"")).properties();
+            let said = plain.expect_err(name).to_string();
+            assert!(said.contains(name) && !said.contains("hush"), "{said}");
+        }
     }
 }
