@@ -179,7 +179,7 @@ fn crashes_change_nothing() {
         // One that has written is a zombie, and ends without a fault when it is asked; of the others
         // some crash wherever they are with their start.
         if matches!(fault, Fault::Zombie | Fault::End) || below(3) > 0 {
-            await_commit(&game, &mut run);
+            game.await_commit(&mut run);
         }
         std::thread::sleep(Duration::from_millis(below(2_000)));
         // Most of them amid corrections, where some come soon.
@@ -204,7 +204,7 @@ fn crashes_change_nothing() {
                 std::thread::sleep(Duration::from_millis(below(3_000)));
                 // Half of them have got over it, the others are amid it.
                 if below(2) == 0 {
-                    await_commit(&game, &mut run);
+                    game.await_commit(&mut run);
                 }
                 run.crash(victim);
             }
@@ -217,7 +217,7 @@ fn crashes_change_nothing() {
                 assert!(!waits || game.open_since().is_some(), "no transaction is open");
                 std::thread::sleep(Duration::from_secs(11));
                 let mut rival = game.start(1, 1, &options);
-                await_commit(&game, &mut rival);
+                game.await_commit(&mut rival);
                 (0..processes).for_each(|process| run.signal(process, Signal::SIGCONT));
                 let ended = run.wait();
                 // Of a cluster one may notice first that another is gone.
@@ -258,16 +258,6 @@ fn crashes_change_nothing() {
         "{happened:?}; {amid_corrections} while corrections were owed, {waited_most} of them at most; \
          {records} records"
     );
-}
-
-/// Waits until a run has committed something.
-fn await_commit(game: &Game, run: &mut Run) {
-    let committed = game.read("progress").len();
-    wait_for("something to be committed", Duration::from_secs(60), || {
-        assert!(!run.has_ended(), "{}", run.said());
-        assert!(!game.is_produced(), "clicks flow through all of it");
-        game.read("progress").len() > committed
-    });
 }
 
 /// Waits until a transaction is open that stays so for a moment.

@@ -263,6 +263,16 @@ impl Game {
         read(&self.stack.brokers, &format!("{}_{topic}", self.name))
     }
 
+    /// Waits until a run has committed something.
+    pub fn await_commit(&self, run: &mut Run) {
+        let committed = self.read("progress").len();
+        wait_for("something to be committed", Duration::from_secs(60), || {
+            assert!(!run.has_ended(), "{}", run.said());
+            assert!(!self.is_produced(), "clicks flow through all of it");
+            self.read("progress").len() > committed
+        });
+    }
+
     /// Waits until the outputs are those of all that was produced, and nothing more comes.
     pub fn settle(&mut self, run: &mut Run) {
         self.pace.is_hurry.store(true, Ordering::Relaxed);

@@ -15,6 +15,7 @@ mod game;
 mod history;
 mod horizon;
 mod judge;
+mod leaders;
 mod letters;
 mod loss;
 mod oauth;

@@ -87,7 +87,20 @@ fn memory_is_bounded_while_outputs_are_gone() {
     assert!(!game.is_produced(), "events came in through all of it");
     assert!(first.max(second) <= small + limit, "{small} MiB grew to {first}, then {second}");
     assert!(second <= first + GROWTH_MAX, "{first} MiB of the first half grew to {second}");
+    let committed = || {
+        let (_, said) = get(port, "/metrics", "").expect("it answers");
+        let of_workers = said.lines().filter(|line| line.starts_with("tributary_committed_epoch{"));
+        of_workers.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = committed();
+    assert!(!before.is_empty());
     stack.command("start 3");
+    let back = Instant::now();
+    wait_for("both writers to write again", 2 * PATIENCE, || {
+        assert!(!run.has_ended(), "{}", run.said());
+        committed().iter().zip(&before).all(|(now, before)| now != before)
+    });
+    println!("written again {} s after the broker came back", back.elapsed().as_secs());
     game.settle(&mut run);
     let all = lines();
     assert!(all > rested, "what came in meanwhile was read");

@@ -83,18 +83,19 @@ fn reader(brokers: &str, isolation: &str) -> BaseConsumer {
 }
 
 fn partitions(reader: &BaseConsumer, topic: &str) -> Vec<i32> {
-    let patience = Duration::from_secs(10);
+    let patience = Duration::from_secs(60);
     let found = reader.fetch_metadata(Some(topic), patience).expect("the broker answers");
     found.topics()[0].partitions().iter().map(|partition| partition.id()).collect()
 }
 
 /// Where the partitions of a topic end.
 pub fn ends(brokers: &str, topic: &str, isolation: &str) -> Vec<u64> {
-    let reader = reader(brokers, isolation);
     let end = |partition| {
-        let (begin, patience) = (Instant::now(), Duration::from_secs(10));
+        let (begin, patience) = (Instant::now(), Duration::from_secs(60));
         loop {
-            match reader.fetch_watermarks(topic, partition, patience) {
+            // A client goes on asking the broker that led when it heard of that last.
+            let reader = reader(brokers, isolation);
+            match reader.fetch_watermarks(topic, partition, Duration::from_secs(5)) {
                 Ok((_, end)) => return end as u64,
                 // A broker that has just begun leads nothing yet.
                 Err(error) => assert!(begin.elapsed() < patience, "{topic}: {error}"),
@@ -102,7 +103,7 @@ pub fn ends(brokers: &str, topic: &str, isolation: &str) -> Vec<u64> {
             thread::sleep(Duration::from_millis(50));
         }
     };
-    partitions(&reader, topic).into_iter().map(end).collect()
+    partitions(&reader(brokers, isolation), topic).into_iter().map(end).collect()
 }
 
 /// All records of a topic that were committed when this was called, some later ones among them.
