@@ -145,7 +145,8 @@ const REACH: [Code; 7] = [
 ];
 
 /// Said where brokers come and go, and who leads changes.
-const CHANGE: [Code; 19] = [
+const CHANGE: [Code; 20] = [
+    Code::NotController,
     Code::LeaderNotAvailable,
     Code::NotLeaderForPartition,
     Code::FencedLeaderEpoch,
@@ -159,8 +160,7 @@ const CHANGE: [Code; 19] = [
     Code::DestroyBroker,
     Code::BrokerDestroy,
     Code::WaitingForCoordinator,
-    // What the client says of a partition that nobody leads; of a topic that is not there it says
-    // another one.
+    // What the client says of a partition of which it knows no leader.
     Code::UnknownPartition,
     Code::CoordinatorLoadInProgress,
     Code::CoordinatorNotAvailable,
@@ -198,6 +198,10 @@ fn remedy(code: Code) -> &'static str {
         }
         Code::UnknownTopicOrPartition | Code::UnknownTopic => {
             "`tributary init` makes the dataflow's own topics"
+        }
+        Code::UnknownPartition => {
+            "see that all brokers are there; if the topic was made again with fewer partitions, \
+             start again: the start says what is gone"
         }
         code if CHANGE.contains(&code) => {
             "the brokers change who leads, or too few of them are there: see that all are, and try \

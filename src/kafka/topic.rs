@@ -17,13 +17,17 @@ use rdkafka::{
 };
 
 use super::{
-    client::{ANSWER_PATIENCE, Kafka, KafkaError},
+    client::{ANSWER_PATIENCE, Kafka, KafkaError, may_pass},
     patience::{NEWS_PATIENCE, until_answered},
     topic_id,
 };
 
 /// Between looks whether a broker has heard of a topic.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
+/// How long a topic that is there may have no settings: a broker that has not heard yet of one that
+/// was just made says nothing of it, and neither does one that may not tell.
+const SETTINGS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A topic that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,12 +71,11 @@ impl Kafka {
         }
         let wanted: Vec<_> = found.iter().map(|t| ResourceSpecifier::Topic(&t.name)).collect();
         let options = AdminOptions::new().request_timeout(Some(ANSWER_PATIENCE));
-        let deadline = Instant::now() + ANSWER_PATIENCE;
+        let deadline = Instant::now() + SETTINGS_PATIENCE;
         let resources = loop {
             let asked =
                 until_answered(|| pollster::block_on(admin.describe_configs(&wanted, &options)));
             let resources = asked.map_err(|error| failed(&error))?;
-            // A broker that has not heard yet of a topic that was just made says nothing of it.
             let is_unknown = |resource: &ConfigResourceResult| {
                 resource.as_ref().is_ok_and(|resource| resource.entries.is_empty())
             };
@@ -85,6 +88,12 @@ impl Kafka {
         for (identity, resource) in found.into_iter().zip(resources) {
             let ConfigResource { entries, .. } =
                 resource.map_err(|code| failed(&ClientError::AdminOp(code)))?;
+            if entries.is_empty() {
+                // The client drops the reason.
+                let tried = format!("ask for the settings of topic \"{}\"", identity.name);
+                let error = ClientError::AdminOp(Code::TopicAuthorizationFailed);
+                return Err(KafkaError::failed(tried, &error, None));
+            }
             let settings = entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
             let topic_id::Identity { name, id, partitions } = identity;
             topics.push(TopicState { name, id, partitions, settings: settings.collect() });
@@ -130,7 +139,17 @@ impl Kafka {
             KafkaError::failed(format!("make the topics {}", named(names)), error, None)
         };
         let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
-        let make = || pollster::block_on(admin.create_topics(&wanted, &options));
+        let make = || {
+            let made = pollster::block_on(admin.create_topics(&wanted, &options))?;
+            let passing = made
+                .iter()
+                .find_map(|result| result.as_ref().err().filter(|(_, code)| may_pass(*code)));
+            match passing {
+                // Those that are made by now are there when it is asked again.
+                Some((_, code)) => Err(ClientError::AdminOp(*code)),
+                None => Ok(made),
+            }
+        };
         for result in until_answered(make).map_err(|error| failed(&names, &error))? {
             match result {
                 Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}

@@ -77,7 +77,8 @@ const WELCOME: Visit = Visit {
 };
 
 /// Users who lack one right each, in the order of `Secured::grant`.
-const LACKING: [&str; 4] = ["lacks-inputs", "lacks-outputs", "lacks-lead", "lacks-writer"];
+const LACKING: [&str; 5] =
+    ["lacks-inputs", "lacks-outputs", "lacks-lead", "lacks-writer", "lacks-settings"];
 
 impl Secured {
     pub fn start() -> Secured {
@@ -153,16 +154,18 @@ impl Secured {
         let named = |kind: &str, names: &[&str]| -> String {
             names.iter().map(|name| format!("{kind} {dataflow}{name} ")).collect()
         };
+        let inputs = ["_events", "_reference"];
         let outputs = ["_enriched", "_latest", "_dead_letters", "_progress", "_lead"];
         let prefixed = format!(
             "--resource-pattern-type prefixed {}",
             named("--transactional-id", &["-writer-"])
         );
         let rights = [
-            ("Read Describe DescribeConfigs", named("--topic", &["_events", "_reference"])),
-            ("Read Write Describe DescribeConfigs", named("--topic", &outputs)),
+            ("Read Describe", named("--topic", &inputs)),
+            ("Read Write Describe", named("--topic", &outputs)),
             ("Write Describe", named("--transactional-id", &["-lead"])),
             ("Write Describe", prefixed),
+            ("DescribeConfigs", named("--topic", &[&inputs[..], &outputs].concat())),
             ("Read", format!("--group tributary-{dataflow}")),
         ];
         for ((operations, resources), lacking) in
@@ -199,7 +202,7 @@ fn sasl_ssl_lets_in_who_may_and_says_why_not() {
     secured.grant(game.name());
     let rights = "grant this user the rights that docs/kafka.md lists";
     let lacks = |user: &'static str| (Visit { user, ..WELCOME }, "uthorization", rights);
-    let [inputs, outputs, lead, writer] = LACKING.map(lacks);
+    let [inputs, outputs, lead, writer, settings] = LACKING.map(lacks);
     for (visit, because, remedy) in [
         (Visit { password: "wrong", ..WELCOME }, "Authentication", "sasl.password"),
         (
@@ -222,6 +225,7 @@ fn sasl_ssl_lets_in_who_may_and_says_why_not() {
         outputs,
         lead,
         writer,
+        settings,
     ] {
         let config = secured.config_of(visit);
         let done = Command::new(env!("CARGO_BIN_EXE_tributary"))
