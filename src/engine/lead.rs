@@ -406,7 +406,7 @@ pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<(Topics,
     let (lead, progress) = (Store::lead_topic(&spec.name), Store::progress_topic(&spec.name));
     let needs_reference = !spec.lookups.is_empty();
     let reference = needs_reference.then(|| names.reference.clone());
-    let mut wanted = vec![names.events.clone(), lead, progress.clone()];
+    let mut wanted = vec![names.events.clone(), lead.clone(), progress.clone()];
     wanted.extend(reference.clone());
     wanted.extend(outputs.keys().cloned());
     let found: BTreeMap<String, TopicState> = kafka
@@ -451,7 +451,8 @@ pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<(Topics,
         views,
         dead_letter_bytes: dead_letter_bytes(&found[&dead_letters.name]),
         dead_letters,
-        progress,
+        progress: topic(&progress),
+        lead: topic(&lead),
     };
     Ok((topics, lag.unwrap_or(0)))
 }

@@ -275,10 +275,6 @@ impl Guard {
             let mut lead_end = 0;
             while over.recv_timeout(BETWEEN_LOOKS) == Err(mpsc::RecvTimeoutError::Timeout) {
                 // Brokers that do not answer are noticed by who reads and writes.
-                if let Ok(Extents(extents)) = Extents::ask(&asker, &topics) {
-                    let inputs = read(&topics).zip(extents);
-                    inputs.for_each(|(read, (_, end))| metrics.ends(read.input, end));
-                }
                 let found = look(&asker, &topics).and_then(|found| match found {
                     None => superseded(&store, &asker, generation, &mut lead_end),
                     found => Ok(found),
@@ -286,6 +282,11 @@ impl Guard {
                 if let Ok(Some(error)) = found {
                     *finding.lock().expect("nobody panics while holding it") = Some(error);
                     return stop();
+                }
+                for read in read(&topics) {
+                    if let Some(end) = asker.end_now(&read.topic.name, read.partition) {
+                        metrics.ends(read.input, end);
+                    }
                 }
             }
         });
@@ -316,8 +317,9 @@ fn superseded(
 
 /// In what the topics differ from those of the start.
 fn look(asker: &Asker, topics: &Topics) -> Result<Option<StartError>, StoreError> {
-    let Topics { events, reference, views, dead_letters, .. } = topics;
-    let outputs: Vec<&Topic> = views.iter().flatten().chain([dead_letters]).collect();
+    let Topics { events, reference, views, dead_letters, progress, lead, .. } = topics;
+    let outputs: Vec<&Topic> =
+        views.iter().flatten().chain([dead_letters, progress, lead]).collect();
     let all = [events].into_iter().chain(reference).chain(outputs);
     let names: Vec<String> = all.clone().map(|topic| topic.name.clone()).collect();
     let found = asker.identities(&names)?;

@@ -413,6 +413,14 @@ impl Asker {
         Ok((begin as u64, end as u64))
     }
 
+    /// Where a partition ends, if who leads it says so at once.
+    pub fn end_now(&self, topic: &str, partition: u32) -> Option<u64> {
+        let asked = watermarks_now(&self.consumer, topic, partition as i32);
+        self.forget_words();
+        self.consumer.context().forget();
+        Some(asked.ok()?.1 as u64)
+    }
+
     /// The identity and number of partitions of topics: less than all that is known of them, for
     /// who looks often.
     ///
@@ -446,14 +454,21 @@ fn watermarks(
     topic: &str,
     partition: i32,
 ) -> Result<(i64, i64), ClientError> {
-    until_answered(|| {
-        let asked = consumer.fetch_watermarks(topic, partition, QUESTION_PATIENCE);
-        if asked.is_err() {
-            // Else it would ask whoever led when it heard of that last, and that may be gone.
-            let _ = consumer.fetch_metadata(Some(topic), QUESTION_PATIENCE);
-        }
-        asked
-    })
+    until_answered(|| watermarks_now(consumer, topic, partition))
+}
+
+/// The same, asked once.
+fn watermarks_now(
+    consumer: &BaseConsumer<Watch>,
+    topic: &str,
+    partition: i32,
+) -> Result<(i64, i64), ClientError> {
+    let asked = consumer.fetch_watermarks(topic, partition, QUESTION_PATIENCE);
+    if asked.is_err() {
+        // Else it would go on asking whoever led when it heard of that last, and that may be gone.
+        let _ = consumer.fetch_metadata(Some(topic), QUESTION_PATIENCE);
+    }
+    asked
 }
 
 /// Whether it says that brokers did not let it in.

@@ -191,7 +191,7 @@ impl Batch {
         let progress = self.progress.as_ref().expect("only finished batches are written");
         failpoint!("progress-before");
         take(Outgoing {
-            topic: &topics.progress,
+            topic: &topics.progress.name,
             partition: 0,
             key: Some(progress.key().as_bytes()),
             value: Some(&progress.to_json()),

@@ -231,7 +231,7 @@ impl Thread {
             let (found, before) = (found[usize::from(*shard)], *before);
             let after = doubtful.unwrap_or(0).max(before);
             if found != before && found != after {
-                let topic = self.topics.progress.clone();
+                let topic = self.topics.progress.name.clone();
                 return Err(KafkaSinkError::Foreign { shard: *shard, found, before, after, topic });
             }
             is_there &= found == after;

@@ -53,7 +53,9 @@ pub struct Topics {
     /// How many bytes of an event a dead letter can hold.
     pub dead_letter_bytes: usize,
     /// Where progress is kept.
-    pub progress: String,
+    pub progress: Topic,
+    /// Where it is kept who leads.
+    pub lead: Topic,
 }
 
 /// A topic, as a start found it.
