@@ -34,7 +34,8 @@ pub(super) struct Init {
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     output_partitions: u32,
 
-    /// Copies of each topic; without it the brokers' default.
+    /// Copies of each topic; without it the brokers' default. From 3 on a record must be on two
+    /// brokers before it counts as written.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     replication: Option<u16>,
 }

@@ -293,7 +293,12 @@ pub fn make_topics(
     let before = kafka.topics(&names)?;
     let is_there = |name: &String| before.iter().any(|state| state.name == *name);
     let new: Vec<NewTopic> = plan.0.iter().map(|planned| planned.topic.clone()).collect();
-    let new: Vec<NewTopic> = new.into_iter().filter(|topic| !is_there(&topic.name)).collect();
+    let mut new: Vec<NewTopic> = new.into_iter().filter(|topic| !is_there(&topic.name)).collect();
+    if copies.is_some_and(|copies| copies > 2) {
+        // What was acknowledged then outlasts the loss of a broker, and one may be gone.
+        let on_two = || ("min.insync.replicas", "2".to_owned());
+        new.iter_mut().for_each(|topic| topic.settings.push(on_two()));
+    }
     if !new.is_empty() {
         kafka.create(&new, copies)?;
     }
