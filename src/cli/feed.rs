@@ -61,6 +61,11 @@ impl Feed {
         }
         kafka.connect().map_err(Failure::failed)?;
         let end = watch::end_when_asked()?;
+        watch::end_at_last(
+            &end,
+            "as when brokers do not answer; ended anyway: a transaction that is open comes to \
+             nothing, and the next start writes what is missing",
+        );
         let feed = FileFeed {
             spec,
             kafka,

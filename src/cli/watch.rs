@@ -27,6 +27,10 @@ const BETWEEN_METRICS: Duration = Duration::from_secs(1);
 /// How long an end may take, after which it is made.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Since when it is asked to end: what is not done in time is ended.
+#[derive(Default)]
+struct Asked(Option<Instant>);
+
 /// Watches one run.
 pub(super) struct Watch {
     end: Arc<AtomicBool>,
@@ -61,6 +65,29 @@ pub(super) fn end_when_asked() -> Result<Arc<AtomicBool>, Failure> {
     };
     signals().map_err(|error| Failure::failed(WatchError::Signals(error)))?;
     Ok(end)
+}
+
+/// Ends the program with a word when it is asked to end and that takes too long.
+pub(super) fn end_at_last(end: &Arc<AtomicBool>, word: &'static str) {
+    let (end, mut asked) = (Arc::clone(end), Asked::default());
+    thread::spawn(move || {
+        loop {
+            thread::sleep(BETWEEN_LOOKS);
+            asked.look(&end, word);
+        }
+    });
+}
+
+impl Asked {
+    fn look(&mut self, end: &AtomicBool, word: &str) {
+        if !end.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.0.get_or_insert_with(Instant::now).elapsed() > END_PATIENCE {
+            tell(&format!("error: asked to end, and not done after 10 s, {word}"));
+            std::process::exit(1);
+        }
+    }
 }
 
 impl Watch {
@@ -120,7 +147,7 @@ struct Watched {
 
 impl Watched {
     fn watch(self, over: &mpsc::Receiver<()>) {
-        let (mut asked, mut wrote) = (None::<Instant>, Instant::now());
+        let (mut asked, mut wrote) = (Asked::default(), Instant::now());
         let mut told = false;
         while over.recv_timeout(BETWEEN_LOOKS) == Err(RecvTimeoutError::Timeout) {
             self.bar.set_message(format!(
@@ -133,17 +160,11 @@ impl Watched {
                 wrote = Instant::now();
                 told |= self.write_metrics(told);
             }
-            if self.end.load(Ordering::Relaxed) {
-                let since = *asked.get_or_insert_with(Instant::now);
-                if since.elapsed() > END_PATIENCE {
-                    tell(
-                        "error: asked to end, and not done after 10 s, as when nobody takes the \
-                         output; ended anyway: what stands in the log up to its last \"sealed\" \
-                         line is whole",
-                    );
-                    std::process::exit(1);
-                }
-            }
+            asked.look(
+                &self.end,
+                "as when nobody takes the output; ended anyway: what stands in the log up to its \
+                 last \"sealed\" line is whole",
+            );
         }
         self.write_metrics(told);
         self.bar.finish_and_clear();
