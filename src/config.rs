@@ -116,8 +116,9 @@ pub enum ConfigError {
 }
 
 /// Properties that are the engine's own: what it promises rests on their values.
-const RESERVED: [&str; 20] = [
+const RESERVED: [&str; 21] = [
     "acks",
+    "allow.auto.create.topics",
     "auto.offset.reset",
     "bootstrap.servers",
     "client.id",
