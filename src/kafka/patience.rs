@@ -43,8 +43,8 @@ pub(super) fn until_answered<T>(
     }
 }
 
-/// Asks until it is answered, or fails in a way that does not pass, or `is_to_stop`; says at once,
-/// and then now and again, why `who` still asks.
+/// Asks until it is answered, or fails in a way that does not pass, or `is_to_stop`; says why `who`
+/// still asks: after the first try that failed, and then not more often than each 10 s.
 ///
 /// # Errors
 /// What the last try failed with; one that may pass where it is to stop.
@@ -66,5 +66,46 @@ pub fn patiently<T, E: Error>(
             warn!(who, cause, "tries again: {error}");
         }
         thread::sleep(BETWEEN_TRIES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn failed(code: Code) -> ClientError {
+        ClientError::MetadataFetch(code)
+    }
+
+    #[test]
+    fn what_may_pass_is_asked_again() {
+        let asked = Cell::new(0);
+        let ask = |codes: &[Code]| {
+            asked.set(0);
+            until_answered(|| {
+                asked.set(asked.get() + 1);
+                codes.get(asked.get() - 1).map_or(Ok(()), |code| Err(failed(*code)))
+            })
+        };
+        assert_eq!(ask(&[Code::OffsetNotAvailable, Code::UnknownTopicOrPartition]), Ok(()));
+        assert_eq!(asked.get(), 3);
+        let refused = Code::TopicAuthorizationFailed;
+        assert_eq!(ask(&[Code::LeaderNotAvailable, refused]), Err(failed(refused)));
+        assert_eq!(asked.get(), 2);
+    }
+
+    #[test]
+    fn patience_ends_where_it_is_to_stop() {
+        let asked = Cell::new(0);
+        let ask = || {
+            asked.set(asked.get() + 1);
+            Err::<(), _>(failed(Code::AllBrokersDown))
+        };
+        let ended = patiently("a test", || asked.get() == 2, |_| true, ask);
+        assert_eq!((ended, asked.get()), (Err(failed(Code::AllBrokersDown)), 2));
+        let refused = patiently("a test", || false, |_| asked.get() == 3, ask);
+        assert_eq!((refused, asked.get()), (Err(failed(Code::AllBrokersDown)), 4));
     }
 }

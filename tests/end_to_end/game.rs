@@ -308,6 +308,7 @@ impl Game {
                 };
                 let held = [bounds("events"), bounds("reference")].concat();
                 // The last offset may be that of a marker, which no reader comes to hold.
+                assert_eq!(held.len(), wanted.len(), "each input has a bound");
                 let is_held = held.iter().zip(&wanted).all(|(held, end)| held + 1 >= *end);
                 let settled = record["settled"].as_u64().unwrap_or(0);
                 is_held && settled >= *held.last().unwrap_or(&0)

@@ -36,6 +36,7 @@ fn leaders_that_die_change_nothing() {
         ..Plan::default()
     };
     let mut game = Game::begin(stack, plan);
+    let mut amid_starts = 0;
     let progress = format!("{}_progress", game.name());
     let mut run = game.start(1, 2, &[]);
     game.await_commit(&mut run);
@@ -46,9 +47,11 @@ fn leaders_that_die_change_nothing() {
             run.signal(0, Signal::SIGKILL);
             run.wait();
             run = game.start(1, 2, &["--atomic-max", "0", "--fuel", "20"]);
-            // A start takes about so long.
-            thread::sleep(Duration::from_millis(below(2_000)));
+            wait_for("a start to begin", PATIENCE, || run.said().contains("leads generation"));
+            thread::sleep(Duration::from_millis(below(300)));
         }
+        let has_begun = run.said().matches("replayed what").count() == 2;
+        amid_starts += u64::from(round % 2 == 1 && !has_begun);
         stack.command(&format!("kill {leader}"));
         wait_for("another broker to lead", PATIENCE, || {
             let (now, _) = lead(stack, &progress);
@@ -60,7 +63,14 @@ fn leaders_that_die_change_nothing() {
     }
     game.settle(&mut run);
     run.end();
-    println!("{rounds} leaders died; {} records", game.judge());
+    let in_doubt = game.said().matches("resolved a transaction in doubt").count();
+    assert!(amid_starts > 0, "no leader died amid a start");
+    assert!(in_doubt > 0, "no leader died amid a commit");
+    let records = game.judge();
+    println!(
+        "{rounds} leaders died, {amid_starts} of them amid a start; {in_doubt} transactions were in \
+         doubt; {records} records"
+    );
 }
 
 /// Which broker leads the one partition of a topic, none being -1, and how many have all of it.
