@@ -1,9 +1,9 @@
 //! An outage: the broker of all outputs is gone while events go on coming in on others (P9). What
 //! cannot be written is not read, so memory stays what it was; afterwards all is caught up.
 //!
-//! The whole of it: `OUTAGE=600 RATE=20000 REPEATS=29 cargo test --release --features failpoints
-//! --test end_to_end outage -- --nocapture`; with epochs as large as they are where nobody says
-//! otherwise: `OUTAGE=60 RATE=20000 REPEATS=3 EPOCH_LINES=20000`.
+//! The whole of it, with epochs as large as they are where nobody says otherwise: `OUTAGE=600
+//! RATE=20000 REPEATS=29 EPOCH_LINES=20000 cargo test --release --features failpoints --test
+//! end_to_end outage -- --nocapture`.
 
 use std::{
     fs,
