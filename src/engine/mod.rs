@@ -204,9 +204,10 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Whether it was asked to end before it had begun, and did so.
+    /// Whether it or another process was asked to end before all had begun, and did so.
     pub fn is_end_before_begin(&self) -> bool {
-        matches!(self, EngineError::Handshake(HandshakeError::Ended))
+        use HandshakeError::{Ended, Left};
+        matches!(self, EngineError::Handshake(Ended | Left { .. }))
     }
 
     /// Whether another start has taken over, so that this one must not be started again.

@@ -9,7 +9,12 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Running, ask_to_end, path, project, spawn, tributary, wait_for};
+use rand_xoshiro::{
+    Xoshiro256PlusPlus,
+    rand_core::{Rng, SeedableRng},
+};
+
+use crate::support::{Running, ask_to_end, path, project, seed, spawn, tributary, wait_for};
 
 /// A hosts file with free ports.
 fn hosts(folder: &Path, processes: usize) -> (PathBuf, Vec<u16>) {
@@ -23,13 +28,14 @@ fn hosts(folder: &Path, processes: usize) -> (PathBuf, Vec<u16>) {
     (file, ports)
 }
 
-/// One of two processes over the sample.
+/// One of the processes of a hosts file, over the sample.
 fn process(number: usize, hosts: &Path, spec: &str, out: &Path, more: &[&str]) -> Running {
     spawn(&arguments(number, hosts, spec, out, more), Stdio::null())
 }
 
 fn arguments(number: usize, hosts: &Path, spec: &str, out: &Path, more: &[&str]) -> Vec<String> {
     let number = number.to_string();
+    let processes = fs::read_to_string(hosts).unwrap().lines().count().to_string();
     let named = [
         "run",
         spec,
@@ -42,7 +48,7 @@ fn arguments(number: usize, hosts: &Path, spec: &str, out: &Path, more: &[&str])
         "--out",
         path(out),
         "--processes",
-        "2",
+        &processes,
         "--process",
         &number,
         "--hosts",
@@ -104,6 +110,57 @@ fn end_amid_the_first_documents_ends_all_and_shows_no_event() {
         for part in ["part-0-of-2", "part-1-of-2"] {
             let log = fs::read_to_string(out.join(part).join("updates.ndjson"));
             assert!(!log.unwrap_or_default().contains("enriched"), "an event went out early");
+        }
+    }
+}
+
+/// Whichever process is asked, all that are there end, and none takes that for a loss.
+#[test]
+fn end_before_all_are_there_ends_those_that_are() {
+    for asked in [0, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let (hosts, ports) = hosts(folder.path(), 3);
+        let out = folder.path().join("out");
+        // The third never comes.
+        let engine = |number| process(number, &hosts, SPEC, &out, &[]);
+        let first = engine(0);
+        wait_for("the first to listen", || first.said().contains("waiting for"));
+        let mut engines = [first, engine(1)];
+        // The second says so only once it is connected with the first.
+        let waits = format!("waiting for process 2 at 127.0.0.1:{}\n", ports[2]);
+        wait_for("both to be connected", || engines[1].said().contains(&waits));
+        ask_to_end(&engines[asked].child);
+        let codes = engines.each_mut().map(|engine| engine.wait().code());
+        let said = engines.each_ref().map(Running::said);
+        assert_eq!(codes, [Some(0); 2], "{said:?}");
+        assert!(said[asked].contains("asked to end while it waited"), "{said:?}");
+        let left = format!("process {asked} at 127.0.0.1:{} was asked to end", ports[asked]);
+        assert!(said[1 - asked].contains(&left), "{said:?}");
+    }
+}
+
+/// At any moment of the coming together, an end of all is an end without a fault.
+#[test]
+fn end_amid_the_coming_together_is_no_loss() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed());
+    for round in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let (hosts, _) = hosts(folder.path(), 3);
+        let out = folder.path().join("out");
+        let engine = |number| process(number, &hosts, SPEC, &out, &[]);
+        let mut first = engine(0);
+        wait_for("the first to wait", || first.said().contains("waiting for"));
+        let mut others = [engine(1), engine(2)];
+        // They are asked once they listen to it: before that the system ends them.
+        for other in &others {
+            wait_for("a process to heed", || other.heeds_ends());
+        }
+        std::thread::sleep(Duration::from_micros(random.next_u64() % 60_000));
+        for process in [&first, &others[0], &others[1]] {
+            ask_to_end(&process.child);
+        }
+        for process in std::iter::once(&mut first).chain(&mut others) {
+            assert_eq!(process.wait().code(), Some(0), "round {round}: {}", process.said());
         }
     }
 }

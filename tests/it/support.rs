@@ -84,6 +84,15 @@ impl Running {
         poll(&mut ends, PollTimeout::ZERO).unwrap() == 0
     }
 
+    /// Whether it would end by itself when it is asked to.
+    pub fn heeds_ends(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let caught = status.unwrap_or_default();
+        let caught = caught.lines().find_map(|line| line.strip_prefix("SigCgt:")?.trim().into());
+        let signals = caught.and_then(|mask: &str| u64::from_str_radix(mask, 16).ok());
+        signals.is_some_and(|mask| mask >> (Signal::SIGTERM as u64 - 1) & 1 == 1)
+    }
+
     /// What it said on standard error so far.
     pub fn said(&self) -> String {
         fs::read_to_string(self.errors.path()).unwrap()

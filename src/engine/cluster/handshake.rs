@@ -2,10 +2,14 @@
 //!
 //! Shape: addresses and the shape of this process's run in; a connection a peer out.
 //!
-//! Invariants: process `i` calls those before it and is called by those after it. Each side says
-//! who it is and what it would compute before anything else, in a frame of at most
+//! Invariants: process `i` calls those before it and is called by those after it. The caller, then
+//! the called says who it is and what it would compute before anything else, in a frame of at most
 //! `HELLO_BYTES_MAX`; a difference is named, with both values, on both sides. Whoever says nothing
 //! that makes sense is hung up on; whoever says nothing keeps nobody waiting.
+//!
+//! Who is connected with all others says to each that it begins, and begins once each has said so.
+//! Who is asked to end before that says farewell to each instead: so nobody has begun without it,
+//! and all end without a fault. Who has said that it begins leaves only with all others.
 
 use std::{
     io::{self, Read, Write},
@@ -18,13 +22,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 use socket2::{SockRef, TcpKeepalive};
 
-use super::Cluster;
+use super::{
+    Cluster, Lost,
+    word::{self, Word},
+};
 
 /// With what a process begins to speak.
 const MAGIC: &[u8; 10] = b"tributary\n";
 const HELLO_BYTES_MAX: u32 = 4096;
-/// Longest word of one process to the others: an offset of each of 10,000 partitions, and more.
-const WORD_BYTES_MAX: u32 = 1 << 20;
 /// How long a stranger may take to say who it is.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a peer's machine may be silent before it counts as lost.
@@ -33,6 +38,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const STRANGERS_MAX: usize = 128;
 /// Between two calls of a peer that is not there yet.
 const BETWEEN_CALLS: Duration = Duration::from_millis(50);
+/// Between two looks at a peer that is there and has not begun.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 /// How often the others that are missing are told of.
 const BETWEEN_WORDS: Duration = Duration::from_secs(5);
 
@@ -142,36 +149,109 @@ pub enum HandshakeError {
     /// It was asked to end before all were there.
     #[error("asked to end while it waited for other processes; nothing was computed")]
     Ended,
+    /// Another one was.
+    #[error(
+        "process {process} at {host} was asked to end before all were there, and a cluster lives \
+         and dies as one; nothing was computed"
+    )]
+    Left {
+        /// The one that left.
+        process: usize,
+        /// Its address.
+        host: String,
+    },
+    /// One was lost when it was about to begin.
+    #[error(transparent)]
+    Lost(Lost),
     /// The threads of the connections could not be started.
     #[error("cannot start the threads of the connections")]
     Threads(#[source] io::Error),
 }
 
-/// Connects this process with all others.
-pub(super) fn connect_all(
+/// A process that is connected.
+struct Peer {
+    socket: TcpStream,
+    has_begun: bool,
+}
+
+/// What is to be seen of a peer.
+enum Seen {
+    /// It is there.
+    There,
+    /// It was asked to end.
+    Leaves,
+}
+
+impl Peer {
+    fn look(&mut self) -> io::Result<Seen> {
+        loop {
+            match word::peek(&self.socket)? {
+                Some(Word::Farewell) => return Ok(Seen::Leaves),
+                Some(Word::Begins) if !self.has_begun => {
+                    word::skip(&mut self.socket)?;
+                    self.has_begun = true;
+                }
+                _ => return Ok(Seen::There),
+            }
+        }
+    }
+}
+
+/// By process: the connection with it, where it is another one and there.
+type Peers = Vec<Option<Peer>>;
+
+/// Connects this process with all others, and begins with them.
+pub(super) fn come_together(
     cluster: &Cluster,
     shape: &Shape,
     told: &dyn Fn(Connecting<'_>),
     is_to_end: &dyn Fn() -> bool,
 ) -> Result<Vec<Option<TcpStream>>, HandshakeError> {
+    let mut peers: Peers = cluster.hosts.iter().map(|_| None).collect();
+    let together = connect_all(cluster, shape, &mut peers, told, is_to_end)
+        .and_then(|()| begin_with_all(cluster, &mut peers, is_to_end));
+    match together {
+        Ok(()) => {
+            told(Connecting::Connected);
+            Ok(peers.into_iter().map(|peer| peer.map(|peer| peer.socket)).collect())
+        }
+        Err(end @ (HandshakeError::Ended | HandshakeError::Left { .. })) => {
+            for peer in peers.iter_mut().flatten() {
+                // One that is gone needs no word.
+                let _ = word::say(&mut peer.socket, Word::Farewell);
+            }
+            Err(end)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Fills in the connections with all others.
+fn connect_all(
+    cluster: &Cluster,
+    shape: &Shape,
+    peers: &mut Peers,
+    told: &dyn Fn(Connecting<'_>),
+    is_to_end: &dyn Fn() -> bool,
+) -> Result<(), HandshakeError> {
     let Cluster { hosts, process, patience } = cluster;
     let host = &hosts[*process];
     let unheard =
         |source| HandshakeError::Unheard { process: *process, host: host.clone(), source };
     let listener = TcpListener::bind(host).map_err(unheard)?;
     listener.set_nonblocking(true).map_err(unheard)?;
-    let mut sockets: Vec<Option<TcpStream>> = hosts.iter().map(|_| None).collect();
     let (begin, mut last_word, mut last_error) = (Instant::now(), None::<Instant>, None);
     let shape = match serde_json::to_value(shape) {
         Ok(serde_json::Value::Object(shape)) => shape,
         _ => unreachable!("a shape is an object of plain values"),
     };
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let hello = Arc::new(Hello { process: *process, version, shape });
-    let (answered, answers) = mpsc::channel();
+    let hello = Hello { process: *process, version, shape };
+    let (heard, strangers) = mpsc::channel();
+    let hearing = Arc::new(());
     loop {
         for (peer, host) in hosts.iter().enumerate().take(*process) {
-            if sockets[peer].is_none() {
+            if peers[peer].is_none() {
                 match call(host, &hello) {
                     Ok((socket, theirs)) => {
                         judge(&hello, &theirs)?;
@@ -182,23 +262,26 @@ pub(super) fn connect_all(
                                 found: theirs.process,
                             });
                         }
-                        sockets[peer] = Some(socket);
+                        peers[peer] = Some(Peer { socket, has_begun: false });
                     }
                     Err(error) => last_error = Some(error),
                 }
             }
         }
         while let Ok((socket, _)) = listener.accept() {
-            let (hello, answered) = (Arc::clone(&hello), answered.clone());
+            let (hearing, heard) = (Arc::clone(&hearing), heard.clone());
             // Whoever says nothing keeps nobody waiting; beyond so many it is hung up on at once.
-            if Arc::strong_count(&hello) <= STRANGERS_MAX {
+            if Arc::strong_count(&hearing) <= STRANGERS_MAX {
                 thread::spawn(move || {
                     // Who is no process of a cluster is hung up on.
-                    let _ = answer(socket, &hello).map(|answer| answered.send(answer));
+                    let _ = hear_out(socket).map(|caller| heard.send(caller));
+                    drop(hearing);
                 });
             }
         }
-        for (socket, theirs) in answers.try_iter() {
+        for (mut socket, theirs) in strangers.try_iter() {
+            // Answered only here: who was answered is told of an end.
+            let is_answered = introduce(&mut socket, &hello).is_ok();
             judge(&hello, &theirs)?;
             let place = theirs.process;
             if place <= *process || place >= hosts.len() {
@@ -206,20 +289,21 @@ pub(super) fn connect_all(
                 return Err(HandshakeError::OtherProcess { host, expected, found: place });
             }
             // One that calls again gave up its earlier call.
-            sockets[place] = Some(socket);
+            peers[place] = is_answered.then_some(Peer { socket, has_begun: false });
         }
-        for socket in &mut sockets {
-            if socket.as_ref().is_some_and(has_hung_up) {
-                *socket = None;
+        for (process, peer) in peers.iter_mut().enumerate() {
+            match peer.as_mut().map(Peer::look) {
+                Some(Ok(Seen::Leaves)) => return Err(left(cluster, process)),
+                Some(Err(_)) => *peer = None,
+                None | Some(Ok(Seen::There)) => {}
             }
         }
-        let absent = |(peer, socket): (usize, &Option<TcpStream>)| {
-            (socket.is_none() && peer != *process).then(|| (peer, hosts[peer].as_str()))
+        let absent = |(peer, connected): (usize, &Option<Peer>)| {
+            (connected.is_none() && peer != *process).then(|| (peer, hosts[peer].as_str()))
         };
-        let missing: Vec<_> = sockets.iter().enumerate().filter_map(absent).collect();
+        let missing: Vec<_> = peers.iter().enumerate().filter_map(absent).collect();
         if missing.is_empty() {
-            told(Connecting::Connected);
-            return Ok(sockets);
+            return Ok(());
         }
         if is_to_end() {
             return Err(HandshakeError::Ended);
@@ -239,6 +323,45 @@ pub(super) fn connect_all(
         }
         thread::sleep(BETWEEN_CALLS);
     }
+}
+
+/// Says to all others that this process begins, and waits until each has said the same.
+fn begin_with_all(
+    cluster: &Cluster,
+    peers: &mut Peers,
+    is_to_end: &dyn Fn() -> bool,
+) -> Result<(), HandshakeError> {
+    // Of one that is lost, where nobody was asked to end.
+    let gone = |process, error| match is_to_end() {
+        true => HandshakeError::Ended,
+        false => HandshakeError::Lost(super::lost(cluster, process, &error)),
+    };
+    for (process, peer) in peers.iter_mut().enumerate() {
+        let Some(peer) = peer else { continue };
+        if let Err(error) = word::say(&mut peer.socket, Word::Begins) {
+            return match peer.look() {
+                Ok(Seen::Leaves) => Err(left(cluster, process)),
+                _ => Err(gone(process, error)),
+            };
+        }
+    }
+    loop {
+        for (process, peer) in peers.iter_mut().enumerate() {
+            match peer.as_mut().map(Peer::look) {
+                Some(Ok(Seen::Leaves)) => return Err(left(cluster, process)),
+                Some(Err(error)) => return Err(gone(process, error)),
+                None | Some(Ok(Seen::There)) => {}
+            }
+        }
+        if peers.iter().flatten().all(|peer| peer.has_begun) {
+            return Ok(());
+        }
+        thread::sleep(BETWEEN_LOOKS);
+    }
+}
+
+fn left(cluster: &Cluster, process: usize) -> HandshakeError {
+    HandshakeError::Left { process, host: cluster.hosts[process].clone() }
 }
 
 /// Whether a peer is to compute what this process is.
@@ -264,33 +387,56 @@ fn judge(ours: &Hello, theirs: &Hello) -> Result<(), HandshakeError> {
     }
 }
 
-/// Calls a peer.
+/// Calls a peer, and hears who it is.
 fn call(host: &str, hello: &Hello) -> io::Result<(TcpStream, Hello)> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in host.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, HELLO_PATIENCE) {
-            Ok(socket) => return greet(socket, hello),
+            Ok(mut socket) => {
+                introduce(&mut socket, hello)?;
+                return hear_out(socket);
+            }
             Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-/// Whether a peer that was there is gone again.
-fn has_hung_up(socket: &TcpStream) -> bool {
-    let looked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));
-    let is_blocking = socket.set_nonblocking(false).is_ok();
-    !is_blocking
-        || match looked {
-            Ok(read) => read == 0,
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-        }
+/// Says who this process is.
+fn introduce(socket: &mut TcpStream, hello: &Hello) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    // A peer whose machine is gone says nothing more: the system asks for it.
+    let keepalive = TcpKeepalive::new()
+        .with_time(SILENCE_MAX / 3)
+        .with_interval(SILENCE_MAX / 6)
+        .with_retries(4);
+    SockRef::from(&*socket).set_tcp_keepalive(&keepalive)?;
+    SockRef::from(&*socket).set_tcp_user_timeout(Some(SILENCE_MAX))?;
+    socket.set_write_timeout(Some(HELLO_PATIENCE))?;
+    let body = serde_json::to_vec(hello)?;
+    let mut frame = MAGIC.to_vec();
+    frame.extend_from_slice(&(body.len() as u32).to_be_bytes());
+    frame.extend_from_slice(&body);
+    socket.write_all(&frame)?;
+    socket.set_write_timeout(None)
 }
 
-/// Answers a call.
-fn answer(socket: TcpStream, hello: &Hello) -> io::Result<(TcpStream, Hello)> {
+/// Hears who is at the other side.
+fn hear_out(socket: TcpStream) -> io::Result<(TcpStream, Hello)> {
     socket.set_nonblocking(false)?;
-    greet(socket, hello)
+    let mut until = ReadUntil { socket: &socket, deadline: Instant::now() + HELLO_PATIENCE };
+    let mut begin = [0; MAGIC.len() + size_of::<u32>()];
+    until.read_exact(&mut begin)?;
+    let (magic, length) = begin.split_at(MAGIC.len());
+    let length = u32::from_be_bytes(length.try_into().expect("four bytes"));
+    if magic != MAGIC || length > HELLO_BYTES_MAX {
+        return Err(io::Error::other("no process of a cluster answers there"));
+    }
+    let mut body = vec![0; length as usize];
+    until.read_exact(&mut body)?;
+    let theirs = serde_json::from_slice(&body)?;
+    socket.set_read_timeout(None)?;
+    Ok((socket, theirs))
 }
 
 /// Reads from a socket until a moment, however the bytes drip.
@@ -308,77 +454,6 @@ impl Read for ReadUntil<'_> {
         self.socket.set_read_timeout(Some(left))?;
         self.socket.read(buffer)
     }
-}
-
-/// Says a word to a peer that waits for it.
-pub(super) fn tell(socket: &mut TcpStream, word: &[u8]) -> io::Result<()> {
-    socket.write_all(&(word.len() as u32).to_be_bytes())?;
-    socket.write_all(word)
-}
-
-/// Waits for a word of a peer, as long as it takes; `None` where it is to end first.
-pub(super) fn hear(
-    socket: &mut TcpStream,
-    is_to_end: &dyn Fn() -> bool,
-) -> io::Result<Option<Vec<u8>>> {
-    let mut begin = [0; size_of::<u32>()];
-    let mut read = 0;
-    socket.set_read_timeout(Some(BETWEEN_CALLS))?;
-    while read < begin.len() {
-        match socket.read(&mut begin[read..]) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(more) => read += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
-            {
-                if is_to_end() {
-                    return Ok(None);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    socket.set_read_timeout(None)?;
-    let length = u32::from_be_bytes(begin);
-    if length > WORD_BYTES_MAX {
-        return Err(io::Error::other("a word that is too long"));
-    }
-    let mut word = vec![0; length as usize];
-    socket.read_exact(&mut word)?;
-    Ok(Some(word))
-}
-
-/// Both say who they are, then both know.
-fn greet(mut socket: TcpStream, hello: &Hello) -> io::Result<(TcpStream, Hello)> {
-    socket.set_nodelay(true)?;
-    // A peer whose machine is gone says nothing more: the system asks for it.
-    let keepalive = TcpKeepalive::new()
-        .with_time(SILENCE_MAX / 3)
-        .with_interval(SILENCE_MAX / 6)
-        .with_retries(4);
-    SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
-    SockRef::from(&socket).set_tcp_user_timeout(Some(SILENCE_MAX))?;
-    socket.set_write_timeout(Some(HELLO_PATIENCE))?;
-    let body = serde_json::to_vec(hello)?;
-    let mut frame = MAGIC.to_vec();
-    frame.extend_from_slice(&(body.len() as u32).to_be_bytes());
-    frame.extend_from_slice(&body);
-    socket.write_all(&frame)?;
-    let mut until = ReadUntil { socket: &socket, deadline: Instant::now() + HELLO_PATIENCE };
-    let mut begin = [0; MAGIC.len() + size_of::<u32>()];
-    until.read_exact(&mut begin)?;
-    let (magic, length) = begin.split_at(MAGIC.len());
-    let length = u32::from_be_bytes(length.try_into().expect("four bytes"));
-    if magic != MAGIC || length > HELLO_BYTES_MAX {
-        return Err(io::Error::other("no process of a cluster answers there"));
-    }
-    let mut body = vec![0; length as usize];
-    until.read_exact(&mut body)?;
-    let theirs = serde_json::from_slice(&body)?;
-    socket.set_read_timeout(None)?;
-    socket.set_write_timeout(None)?;
-    Ok((socket, theirs))
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@
 //!
 //! Not here: what travels between them (`dataflow`).
 //!
-//! In reading order: `hosts` (where they are), `handshake` (who they are), `link` (a connection
-//! that notices a lost peer).
+//! In reading order: `hosts` (where they are), `handshake` (who they are), `word` (what they say
+//! before they compute), `link` (a connection that notices a lost peer).
 
 mod handshake;
 mod hosts;
 mod link;
+mod word;
 
 use std::{
     any::Any,
@@ -97,7 +98,7 @@ pub(super) fn gather<'c>(
     told: &dyn Fn(Connecting<'_>),
     is_to_end: &dyn Fn() -> bool,
 ) -> Result<Gathered<'c>, HandshakeError> {
-    let sockets = handshake::connect_all(cluster, shape, told, is_to_end)?;
+    let sockets = handshake::come_together(cluster, shape, told, is_to_end)?;
     Ok(Gathered { cluster, sockets })
 }
 
@@ -111,19 +112,19 @@ impl Gathered<'_> {
     pub(super) fn tell(&mut self, word: &[u8]) -> Result<(), Lost> {
         for (process, socket) in self.sockets.iter_mut().enumerate() {
             let Some(socket) = socket else { continue };
-            handshake::tell(socket, word).map_err(|error| lost(self.cluster, process, &error))?;
+            word::tell(socket, word).map_err(|error| lost(self.cluster, process, &error))?;
         }
         Ok(())
     }
 
-    /// Hears what the first process decided.
+    /// Hears what the first process decided. It is waited for even where this process is asked to
+    /// end: whoever has begun leaves with all others.
     pub(super) fn hear(&mut self, is_to_end: &dyn Fn() -> bool) -> Result<Vec<u8>, EngineError> {
         let socket = self.sockets[0].as_mut().expect("the first process is another one");
-        match handshake::hear(socket, is_to_end) {
-            Ok(Some(word)) => Ok(word),
-            Ok(None) => Err(HandshakeError::Ended.into()),
-            Err(error) => Err(lost(self.cluster, 0, &error).into()),
-        }
+        word::hear(socket).map_err(|error| match is_to_end() {
+            true => HandshakeError::Ended.into(),
+            false => lost(self.cluster, 0, &error).into(),
+        })
     }
 }
 
