@@ -1,4 +1,9 @@
 //! Open loop: each event has its time, whether or not anybody is ready.
+//!
+//! At each rate the engine and the pass-through take turns, several times, each first every other
+//! time: what comes first meets a broker that was at rest. Medians of the turns are compared, but
+//! for the first, in which the broker still compiles what it runs. Nor do a turn's first seconds
+//! count, in which whoever has just begun connects.
 
 use std::{
     collections::HashMap,
@@ -29,10 +34,18 @@ use crate::{
 const RATES: [u64; 3] = [1, 1_000, 20_000];
 const RATE_IN_STORM: u64 = 5_000;
 
+/// How long events come before they count.
+const RUN_UP: u64 = 3;
+
+/// Of these shares of the records it is said how long they took at most.
+const SHARES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 1.0];
+type Took = [f64; SHARES.len()];
+
 /// With a `rate`, at that one alone.
-pub fn run(seconds: u64, held: u64, rate: Option<u64>) {
+pub fn run(seconds: u64, held: u64, rate: Option<u64>, turns: u64) {
     let rates = rate.map_or(RATES.to_vec(), |rate| vec![rate]);
-    let coming: u64 = 2 * (rates.iter().sum::<u64>() + RATE_IN_STORM) * seconds;
+    let seconds = RUN_UP + seconds;
+    let coming: u64 = 2 * (rates.iter().sum::<u64>() + RATE_IN_STORM) * seconds * (turns + 1);
     let place = Place::start(held + coming);
     let mut places = 0..place.lines.len();
     let mut next = |count: u64| {
@@ -49,7 +62,6 @@ pub fn run(seconds: u64, held: u64, rate: Option<u64>) {
     thread::sleep(Duration::from_secs(10));
     let share = (engine.cpu() - rested).as_secs_f64() / begun.elapsed().as_secs_f64();
     println!("{held} events held; at rest the engine uses {:.1} % of a core", share * 100.0);
-    // A broker that has just begun compiles what it runs: nothing of that is to count.
     engine.rest(|| drop(PassThrough::drain(&place, "warm", 1, &sample, 1.0, held)));
     println!(
         "{:<34} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7}",
@@ -57,62 +69,95 @@ pub fn run(seconds: u64, held: u64, rate: Option<u64>) {
     );
     for rate in rates {
         let count = rate * seconds;
-        engine.rest(|| bare(&place, &sample, &format!("bare_{rate}"), next(count), rate));
-        engine.wait_until_held(Duration::from_secs(600));
-        timed(&format!("engine at {rate}/s"), &place, "timed_enriched", next(count), rate);
+        let (mut engines, mut bares) = (Vec::new(), Vec::new());
+        for turn in 0..2 * (turns + 1) {
+            // The pass-through comes first, last, first, and so on.
+            if matches!(turn % 4, 0 | 3) {
+                let name = format!("bare_{rate}_{turn}");
+                let events = next(count);
+                engine.rest(|| bares.push(bare(&place, &sample, &name, events, rate)));
+                engine.wait_until_held(Duration::from_secs(600));
+            } else {
+                let what = format!("engine at {rate}/s");
+                engines.push(timed(&what, &place, "timed_enriched", next(count), rate));
+            }
+        }
+        compare(&format!("at {rate}/s"), &engines, &bares);
     }
-    if rate.is_some() {
-        return;
+    if rate.is_none() {
+        let (mut engines, mut bares) = (Vec::new(), Vec::new());
+        let count = RATE_IN_STORM * seconds;
+        for turn in 0..=turns {
+            let events = next(count);
+            let name = format!("bare_storm_{turn}");
+            engine.rest(|| bares.push(bare(&place, &sample, &name, events, RATE_IN_STORM)));
+            engine.wait_until_held(Duration::from_secs(600));
+            engines.push(storm(&place, &engine, next(count), turn));
+            engine.wait_until_held(Duration::from_secs(600));
+        }
+        compare(&format!("at {RATE_IN_STORM}/s, all change"), &engines, &bares);
     }
-    let events = next(RATE_IN_STORM * seconds);
-    engine.rest(|| bare(&place, &sample, "bare_storm", events, RATE_IN_STORM));
-    engine.wait_until_held(Duration::from_secs(600));
-    storm(&place, next(RATE_IN_STORM * seconds));
-    engine.wait_until_held(Duration::from_secs(600));
     let (updates, cpu) = engine.end();
     println!("{updates} records written in all, {:.1} s of CPU", cpu.as_secs_f64());
 }
 
+/// Prints by how much the engine's median turn is behind that of the pass-through, and each pair;
+/// the first does not count.
+fn compare(what: &str, engines: &[Took], bares: &[Took]) {
+    let (engines, bares) = (&engines[1..], &bares[1..]);
+    let differences = |place: usize| {
+        let median = |turns: &[Took]| {
+            let mut took: Vec<f64> = turns.iter().map(|turn| turn[place]).collect();
+            took.sort_by(f64::total_cmp);
+            f64::midpoint(took[(took.len() - 1) / 2], took[took.len() / 2])
+        };
+        let pairs = engines.iter().zip(bares).map(|(a, b)| format!("{:+.1}", a[place] - b[place]));
+        let pairs = pairs.collect::<Vec<_>>().join(", ");
+        format!("{:+.1} ({pairs})", median(engines) - median(bares))
+    };
+    println!("{what}, engine less pass-through: p50 {}, p99 {}", differences(0), differences(2));
+}
+
 /// The pass-through, from the end of the events on.
-fn bare(place: &Place, sample: &Sample, name: &str, events: Range<usize>, rate: u64) {
+fn bare(place: &Place, sample: &Sample, name: &str, events: Range<usize>, rate: u64) -> Took {
     let cut = Cut { records: 20_000, time: Duration::from_millis(5) };
     let begun = (cut, Offset::End, &Arc::new(AtomicU64::new(0)));
     let mut pass = PassThrough::start(place, name, 1, sample, 1.0, begun);
     // It finds the end of the events before more come.
     thread::sleep(Duration::from_secs(1));
-    timed(&format!("pass-through at {rate}/s"), place, &pass.enriched, events, rate);
+    let what = format!("pass-through at {rate}/s");
+    let took = timed(&what, place, &pass.enriched, events, rate);
     pass.end();
+    took
 }
 
-/// The same while all students change.
-fn storm(place: &Place, events: Range<usize>) {
-    let changes = place.folder.path().join("storm.ndjson");
+/// The same while all students change, each turn in its own way.
+fn storm(place: &Place, engine: &Engine<'_>, events: Range<usize>, turn: u64) -> Took {
+    let changes = place.folder.path().join(format!("storm-{turn}.ndjson"));
     fs::write(&changes, "").expect("a file");
     let mut feed = place.feed(&changes);
     thread::sleep(Duration::from_secs(3));
+    // It takes back what the turn before changed.
+    engine.wait_until_held(Duration::from_secs(600));
     let people = fs::read_to_string(place.folder.path().join("in/people.ndjson")).expect("people");
     let mut file = File::options().append(true).open(&changes).expect("a file");
     let mut lines = String::new();
     for line in people.lines() {
         let mut change: serde_json::Value = serde_json::from_str(line).expect("people are JSON");
-        change["_source"]["PERSONAL"]["name"] = "Другое".into();
+        change["_source"]["PERSONAL"]["name"] = format!("Другое {turn}").into();
         change["op"] = "index".into();
         lines += &format!("{change}\n");
     }
     file.write_all(lines.as_bytes()).expect("it can be written");
-    timed(
-        &format!("engine at {RATE_IN_STORM}/s, all change"),
-        place,
-        "timed_enriched",
-        events,
-        RATE_IN_STORM,
-    );
+    let what = format!("engine at {RATE_IN_STORM}/s, all change");
+    let took = timed(&what, place, "timed_enriched", events, RATE_IN_STORM);
     feed.kill().expect("it runs");
     feed.wait().expect("it was started");
+    took
 }
 
 /// Sends events, each at its time, and prints how long their records took to be readable.
-fn timed(what: &str, place: &Place, topic: &str, events: Range<usize>, rate: u64) {
+fn timed(what: &str, place: &Place, topic: &str, events: Range<usize>, rate: u64) -> Took {
     let due: Arc<Mutex<HashMap<Vec<u8>, Instant>>> = Arc::default();
     let is_over = Arc::new(AtomicBool::new(false));
     let mut client = place.client();
@@ -130,13 +175,14 @@ fn timed(what: &str, place: &Place, topic: &str, events: Range<usize>, rate: u64
     let reading = {
         let (due, is_over) = (Arc::clone(&due), Arc::clone(&is_over));
         thread::spawn(move || {
+            // With the moment at which each was due.
             let mut took = Vec::new();
             while !is_over.load(Ordering::Relaxed) {
                 let Some(Ok(message)) = reader.poll(Duration::from_millis(20)) else { continue };
                 let now = Instant::now();
                 let key = message.key().unwrap_or_default();
                 let due = due.lock().expect("nobody panics").remove(key);
-                took.extend(due.map(|due| now.saturating_duration_since(due)));
+                took.extend(due.map(|due| (due, now.saturating_duration_since(due))));
             }
             took
         })
@@ -160,12 +206,17 @@ fn timed(what: &str, place: &Place, topic: &str, events: Range<usize>, rate: u64
     is_over.store(true, Ordering::Relaxed);
     // Of all that runs, from the first event to the last record.
     let cores = (cpu_of_all() - cpu).as_secs_f64() / started.elapsed().as_secs_f64();
-    let mut took = reading.join().expect("it reads");
+    let counts = begin + Duration::from_secs(RUN_UP);
+    let took = reading.join().expect("it reads");
+    let took = took.into_iter().filter(|(due, _)| *due >= counts).map(|(_, took)| took);
+    let mut took: Vec<Duration> = took.collect();
     took.sort();
     let at = |share: f64| {
         let place = (took.len() as f64 * share) as usize;
         took[place.min(took.len() - 1)].as_secs_f64() * 1e3
     };
-    let [p50, p90, p99, p999, max] = [0.5, 0.9, 0.99, 0.999, 1.0].map(at);
+    let took = SHARES.map(at);
+    let [p50, p90, p99, p999, max] = took;
     println!("{what:<34} {p50:>8.1} {p90:>8.1} {p99:>8.1} {p999:>8.1} {max:>8.1} {cores:>7.2}");
+    took
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench over_kafka -- drain   [--events 2000000 --times 1] [-- RUN_OPTIONS]
-//! cargo bench --bench over_kafka -- latency [--seconds 20 --held 1000000 --rate N]
+//! cargo bench --bench over_kafka -- latency [--seconds 20 --held 1000000 --times 1 --rate N]
 //! cargo bench --bench over_kafka -- horizon [--events 1000000]
 //! ```
 //!
@@ -13,8 +13,7 @@
 //! from the moment at which an event was due to the moment at which a reader of committed records
 //! has its enriched record, at 1, 1,000 and 20,000 events a second, and at 5,000 while all students
 //! change and a million records are corrected; beside it the pass-through with a transaction each
-//! 5 ms. Broker, engine, clicks
-//! and reader share the machine. `horizon`: what is held and how large the process is, while more than
+//! 5 ms, and in turn with it so many times. Broker, engine, clicks and reader share the machine. `horizon`: what is held and how large the process is, while more than
 //! ten times a horizon flows through.
 
 #[allow(dead_code)]
@@ -52,13 +51,14 @@ fn main() -> ExitCode {
         Some("drain") => drain(number("--events", 2_000_000), number("--times", 1), &options),
         Some("latency") => {
             let rate = Some(number("--rate", 0)).filter(|rate| *rate > 0);
-            latency::run(number("--seconds", 20), number("--held", 1_000_000), rate);
+            let (seconds, held) = (number("--seconds", 20), number("--held", 1_000_000));
+            latency::run(seconds, held, rate, number("--times", 1));
         }
         Some("horizon") => horizon::run(number("--events", 1_000_000)),
         _ => {
             eprintln!(
                 "say what: drain [--events N --times N] [-- RUN_OPTIONS], \
-                 latency [--seconds N --held N --rate N], horizon [--events N]"
+                 latency [--seconds N --held N --rate N --times N], horizon [--events N]"
             );
             return ExitCode::from(2);
         }
