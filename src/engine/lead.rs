@@ -15,7 +15,7 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// How many writers are fenced at a time.
-const FENCED_AT_ONCE: u32 = 16;
+const FENCED_AT_ONCE: usize = 16;
 
 /// How long a start whose id another one took may wait before it begins again, by chance: the first
 /// time, and at most. It doubles, so that one of two gets through before the other comes back.
@@ -518,16 +518,18 @@ fn write(writer: &mut Writer, dataflow: &str, lead: &Lead) -> Result<(), WriteEr
     Ok(())
 }
 
-/// Fences every writer that any start had, several at once, and ends what they had open.
-fn fence(kafka: &Kafka, spec: &Spec, writers: u32) -> Result<(), KafkaError> {
-    let next = AtomicU32::new(0);
+/// Fences every writer of the workers that any start had, several at once, and ends what they had
+/// open.
+fn fence(kafka: &Kafka, spec: &Spec, workers: u32) -> Result<(), KafkaError> {
+    let ids: Vec<_> = (0..workers).flat_map(|w| Store::writer_ids(&spec.name, w)).collect();
+    let next = AtomicUsize::new(0);
     let fence_some = || {
-        std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed))
-            .take_while(|worker| *worker < writers)
-            .try_for_each(|worker| kafka.writer(&Store::writer_id(&spec.name, worker)).map(drop))
+        std::iter::repeat_with(|| ids.get(next.fetch_add(1, Ordering::Relaxed)))
+            .map_while(|id| id)
+            .try_for_each(|id| kafka.writer(id).map(drop))
     };
     thread::scope(|scope| {
-        let threads = (0..FENCED_AT_ONCE.min(writers)).map(|_| scope.spawn(fence_some));
+        let threads = (0..FENCED_AT_ONCE.min(ids.len())).map(|_| scope.spawn(fence_some));
         let threads: Vec<_> = threads.collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
     })

@@ -56,9 +56,9 @@ impl Store {
         format!("{dataflow}-lead")
     }
 
-    /// The transactional id of a worker's writer.
-    pub fn writer_id(dataflow: &str, worker: u32) -> String {
-        format!("{dataflow}-writer-{worker}")
+    /// The transactional ids of a worker's two writers, which take turns.
+    pub fn writer_ids(dataflow: &str, worker: u32) -> [String; 2] {
+        ["", "-odd"].map(|which| format!("{dataflow}-writer-{worker}{which}"))
     }
 
     /// The lead record in force; `None` before the first start.

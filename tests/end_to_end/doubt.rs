@@ -3,9 +3,17 @@
 
 use std::time::Duration;
 
+use rdkafka::{
+    ClientConfig,
+    error::RDKafkaErrorCode as Code,
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use tributary::progress::Store;
+
 use crate::{
     game::{Game, Plan, seed, wait_for},
     proxy::{Proxy, Trick},
+    small::Small,
     stack::Stack,
 };
 
@@ -89,4 +97,43 @@ fn ends_of_transactions_that_are_late_lost_or_cut_change_nothing() {
     run.end();
     let records = game.judge();
     println!("{records} records");
+}
+
+/// A writer of an earlier start that comes back with a transaction open writes nothing more, whose
+/// turn it ever was, also of a worker that there is no more.
+#[test]
+fn a_start_fences_both_writers_of_each_worker_that_there_ever_was() {
+    let small = Small::new("fenced");
+    small.produce(0, 0..100);
+    small.run_until(100, &["--workers", "2"]);
+    let brokers = &Stack::get().brokers;
+    let ids = (0..2).flat_map(|worker| Store::writer_ids(&small.name, worker));
+    let zombie = |id: String| {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", brokers).set("transactional.id", &id);
+        let zombie: BaseProducer = client.create().expect("a producer");
+        zombie.init_transactions(PATIENCE).expect("nobody else has it");
+        zombie.begin_transaction().expect("none is open");
+        let topic = small.topic("all");
+        let record = BaseRecord::to(&topic).partition(0).key("zombie").payload("{}");
+        assert!(zombie.send(record).is_ok(), "the queue is empty");
+        wait_for("the record to be taken", PATIENCE, || {
+            zombie.poll(Duration::from_millis(10));
+            zombie.in_flight_count() == 0
+        });
+        (id, zombie)
+    };
+    let zombies: Vec<_> = ids.map(zombie).collect();
+    let mut engine = small.start(&["--workers", "1"]);
+    small.produce(0, 100..200);
+    wait_for("the engine to go on", PATIENCE, || {
+        assert_eq!(engine.code(), None, "{}", engine.said());
+        small.read("all").len() >= 200
+    });
+    assert_eq!(zombies.len(), 4);
+    for (id, zombie) in zombies {
+        let refused = zombie.commit_transaction(PATIENCE).expect_err(&id);
+        assert_eq!(refused.rdkafka_error_code(), Some(Code::Fenced), "{id}: {refused}");
+    }
+    assert_eq!(small.read("all").len(), 200, "nothing of them is there");
 }

@@ -2,7 +2,7 @@
 //! zombies, kills, ends of transactions that are lost, late or sent again, corrections that are
 //! spread; and all of it together, in orders that are drawn.
 //!
-//! Two workers, four shards, an input of three items: the events come with the first, documents
+//! Two workers with two writers each, four shards, an input of three items: the events come with the first, documents
 //! change with the others. What is checked in every state that can be reached: a shard shows what
 //! the inputs up to its vector say, with documents not older than its `settled`; its epochs grow;
 //! an epoch has one vector. Each rule that the protocol rests on can be taken out, and then the
@@ -145,7 +145,7 @@ fn all_of_it_together_in_orders_that_are_drawn() {
 #[test]
 fn orders_that_are_drawn_find_what_is_taken_out() {
     type TakeOut = fn(&mut Rules);
-    let taken: [(&str, Script, TakeOut); 8] = [
+    let taken: [(&str, Script, TakeOut); 9] = [
         ("owed", Script::PASSED_ON, |rules| rules.owed_is_sent_again = false),
         ("compared", Script::BACK_AND_FORTH, |rules| rules.sends_without_comparing = false),
         ("held", Script::PASSED_ON, |rules| rules.held_before_counts = false),
@@ -153,6 +153,7 @@ fn orders_that_are_drawn_find_what_is_taken_out() {
         ("again", Script::BACK_AND_FORTH, |rules| rules.looks_again_who_leads = false),
         ("first", Script::BACK_AND_FORTH, |rules| rules.looks_at_first_who_leads = false),
         ("named", Script::BACK_AND_FORTH, |rules| rules.named_are_fenced = false),
+        ("both", Script::BACK_AND_FORTH, |rules| rules.both_are_fenced = false),
         ("unknown", Script::BACK_AND_FORTH, |rules| rules.disturbed_is_unknown = false),
     ];
     for (name, script, take_out) in taken {
@@ -192,6 +193,11 @@ fn a_rival_that_stalled_once_it_led_writes_unless_it_looks_who_leads() {
 #[test]
 fn a_writer_that_never_committed_writes_unless_all_that_were_named_are_fenced() {
     breaks(ZOMBIES, Script::BACK_AND_FORTH, |rules| rules.named_are_fenced = false);
+}
+
+#[test]
+fn the_writer_whose_turn_is_next_writes_unless_both_are_fenced() {
+    breaks(ZOMBIES, Script::BACK_AND_FORTH, |rules| rules.both_are_fenced = false);
 }
 
 #[test]

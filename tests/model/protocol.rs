@@ -2,7 +2,9 @@
 
 use stateright::{Model, Property};
 
-use crate::world::{Brokers, Entry, ITEMS, Open, Progress, SHARDS, Script, owns};
+use crate::world::{
+    Brokers, Entry, ITEMS, Open, Progress, SHARDS, Script, WORKERS, WRITERS, owns, writer_of,
+};
 
 /// The rules of the protocol; the model without one of them must fail.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +15,7 @@ pub struct Rules {
     pub looks_at_first_who_leads: bool,
     pub looks_again_who_leads: bool,
     pub named_are_fenced: bool,
+    pub both_are_fenced: bool,
     pub reads_to_the_end: bool,
     pub disturbed_is_unknown: bool,
 }
@@ -25,6 +28,7 @@ impl Rules {
         looks_at_first_who_leads: true,
         looks_again_who_leads: true,
         named_are_fenced: true,
+        both_are_fenced: true,
         reads_to_the_end: true,
         disturbed_is_unknown: true,
     };
@@ -64,7 +68,9 @@ enum Phase {
 /// How far a worker is with its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Step {
-    /// It has no writer; of this epoch it is not known whether it is committed.
+    /// It has no writer; first it makes the one whose turn is not now.
+    New,
+    /// The writer whose turn it is is not there; of this epoch it is not known whether it is committed.
     NoWriter {
         in_doubt: bool,
     },
@@ -82,9 +88,11 @@ enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Worker {
     step: Step,
-    /// Whether nobody has taken its id since it did.
-    has_id: bool,
-    /// Whether it had a writer before.
+    /// Which of its two writers writes next.
+    turn: u8,
+    /// By turn, whether nobody has taken the writer's id since this worker did.
+    has_id: [bool; 2],
+    /// Whether it had writers before.
     is_again: bool,
     /// Which epoch, of those of its start, comes next.
     next: u8,
@@ -104,7 +112,7 @@ struct Start {
     /// Its epochs with their vectors: those of the chain, then its own.
     epochs: Vec<(u8, u8)>,
     chain: u8,
-    each: [Worker; 2],
+    each: [Worker; WORKERS],
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -180,8 +188,9 @@ impl Action {
 }
 
 const NEW: Worker = Worker {
-    step: Step::NoWriter { in_doubt: false },
-    has_id: false,
+    step: Step::New,
+    turn: 0,
+    has_id: [false; 2],
     is_again: false,
     next: 0,
     waiting: [None; SHARDS],
@@ -265,7 +274,7 @@ impl Protocol {
         let start = &state.starts[of];
         let worker = &start.each[number];
         match worker.step {
-            Step::NoWriter { .. } => actions.push(Action::TakeId(of, number)),
+            Step::New | Step::NoWriter { .. } => actions.push(Action::TakeId(of, number)),
             Step::Unsure { .. } => {
                 if state.brokers.hidden.is_empty() || !self.rules.reads_to_the_end {
                     actions.push(Action::Look(of, number));
@@ -300,7 +309,23 @@ impl Protocol {
 /// Somebody takes the id of a writer from whoever has it.
 fn take(brokers: &mut Brokers, starts: &mut [Start], writer: u8) {
     brokers.take(writer);
-    starts.iter_mut().for_each(|start| start.each[usize::from(writer)].has_id = false);
+    let (worker, turn) = (usize::from(writer / 2), usize::from(writer % 2));
+    starts.iter_mut().for_each(|start| start.each[worker].has_id[turn] = false);
+}
+
+impl Worker {
+    /// Whether nobody has taken the id of the writer whose turn it is.
+    fn has_its_id(&self) -> bool {
+        self.has_id[usize::from(self.turn)]
+    }
+
+    /// What it wrote is known to be committed.
+    fn committed(&mut self) {
+        self.waiting = self.left;
+        self.next += 1;
+        self.turn = 1 - self.turn;
+        self.step = Step::Ready;
+    }
 }
 
 impl Start {
@@ -343,9 +368,10 @@ impl Model for Protocol {
         if state.brokers.late.is_some() {
             actions.push(Action::Deliver);
         }
-        for writer in 0..2 {
+        for writer in 0..WRITERS as u8 {
             // One that is there ends it by itself, or is fenced.
-            let is_of = |start: &Start| start.each[usize::from(writer)].has_id;
+            let is_of =
+                |start: &Start| start.each[usize::from(writer / 2)].has_id[usize::from(writer % 2)];
             let is_open = state.brokers.open[usize::from(writer)].is_some();
             if is_open && !state.starts.iter().any(is_of) {
                 actions.push(Action::TimeOut(writer));
@@ -395,7 +421,7 @@ impl Model for Protocol {
                     found: Default::default(),
                     epochs: Vec::new(),
                     chain: 0,
-                    each: [NEW; 2],
+                    each: [NEW; WORKERS],
                 });
             }
             Action::Kill(of) => {
@@ -404,16 +430,18 @@ impl Model for Protocol {
             }
             Action::Lead(of) => {
                 brokers.generation += 1;
-                brokers.writers = brokers.writers.max(starts[of].workers);
+                brokers.workers = brokers.workers.max(starts[of].workers);
                 starts[of].generation = brokers.generation;
                 starts[of].phase = Phase::Fencing(0);
             }
             Action::Fence(of) => {
                 let Phase::Fencing(writer) = starts[of].phase else { unreachable!("it fences") };
-                if self.rules.named_are_fenced || brokers.have_committed[usize::from(writer)] {
+                let is_named =
+                    self.rules.named_are_fenced || brokers.have_committed[usize::from(writer)];
+                if is_named && (self.rules.both_are_fenced || writer % 2 == 0) {
                     take(brokers, starts, writer);
                 }
-                let is_last = writer + 1 == brokers.writers;
+                let is_last = writer + 1 == 2 * brokers.workers;
                 starts[of].phase = if is_last { Phase::Fenced } else { Phase::Fencing(writer + 1) };
             }
             Action::ReadProgress(of) => {
@@ -428,11 +456,16 @@ impl Model for Protocol {
                 starts[of].epochs.push((epoch + 1, vector));
             }
             Action::TakeId(of, number) => {
-                take(brokers, starts, number as u8);
+                let Worker { step, turn, .. } = starts[of].each[number];
+                let (turn, step) = match step {
+                    Step::New => (1 - turn, Step::NoWriter { in_doubt: false }),
+                    Step::NoWriter { in_doubt } => (turn, Step::Unsure { in_doubt }),
+                    _ => unreachable!("it has one"),
+                };
+                take(brokers, starts, writer_of(number, turn));
                 let worker = &mut starts[of].each[number];
-                let Step::NoWriter { in_doubt } = worker.step else { unreachable!("it has none") };
-                worker.has_id = true;
-                worker.step = Step::Unsure { in_doubt };
+                worker.has_id[usize::from(turn)] = true;
+                worker.step = step;
             }
             Action::Look(of, number) => {
                 let start = &mut starts[of];
@@ -459,18 +492,18 @@ impl Model for Protocol {
                     worker.is_again = true;
                     worker.step = Step::Ready;
                     if is_there {
-                        worker.waiting = worker.left;
-                        worker.next += 1;
+                        worker.committed();
                     }
                 }
             }
             Action::Send(of, number, turn) => {
                 let (open, left) = self.send(&starts[of], number as u8, turn);
                 let worker = &mut starts[of].each[number];
-                if worker.has_id {
+                if worker.has_its_id() {
                     worker.left = left;
                     worker.step = Step::Sent;
-                    brokers.open[number] = Some(open);
+                    let writer = writer_of(number, worker.turn);
+                    brokers.open[usize::from(writer)] = Some(open);
                 } else {
                     worker.step = Step::NoWriter { in_doubt: false };
                 }
@@ -478,30 +511,28 @@ impl Model for Protocol {
             Action::SendProgress(of, number) => {
                 let start = &mut starts[of];
                 let worker = &mut start.each[number];
-                if !worker.has_id {
+                if !worker.has_its_id() {
                     worker.step = Step::NoWriter { in_doubt: true };
                 } else {
                     worker.step = Step::Whole;
                     let (epoch, vector) = start.epochs[usize::from(worker.next)];
                     let owed = worker.left.iter().flatten().min().map_or(vector, |item| item - 1);
                     let progress = Progress { epoch, vector, settled: owed.min(vector) };
-                    let (writer, of) = (number as u8, start.workers);
+                    let (writer, of) = (writer_of(number, worker.turn), start.workers);
                     brokers.hidden.push(Entry { writer, of, progress, is_committed: false });
                     // It belongs to whichever transaction is open when it comes.
-                    if brokers.open[number].is_none() {
-                        let records = [None; SHARDS];
-                        brokers.open[number] = Some(Open { epoch, records });
-                    }
+                    let records = [None; SHARDS];
+                    brokers.open[usize::from(writer)].get_or_insert(Open { epoch, records });
                 }
             }
             Action::End(of, number, end) => {
                 let worker = &mut starts[of].each[number];
-                let is_own = worker.has_id;
+                let (is_own, writer) = (worker.has_its_id(), writer_of(number, worker.turn));
                 if is_own && matches!(end, End::Answered | End::Unanswered | End::Twice) {
-                    brokers.commit(number as u8);
+                    brokers.commit(writer);
                 }
                 if is_own && matches!(end, End::Late | End::Twice) {
-                    brokers.late = Some(number as u8);
+                    brokers.late = Some(writer);
                 }
                 *disturbed += u8::from(end != End::Answered);
                 let is_known = match end {
@@ -511,9 +542,7 @@ impl Model for Protocol {
                     _ => false,
                 };
                 if is_known {
-                    worker.waiting = worker.left;
-                    worker.next += 1;
-                    worker.step = Step::Ready;
+                    worker.committed();
                 } else {
                     worker.step = Step::NoWriter { in_doubt: true };
                 }
@@ -529,7 +558,7 @@ impl Model for Protocol {
         for worker in state.starts.iter_mut().flat_map(|start| &mut start.each) {
             let is_under_way = match worker.step {
                 Step::NoWriter { in_doubt } | Step::Unsure { in_doubt } => in_doubt,
-                Step::Ready => false,
+                Step::New | Step::Ready => false,
                 Step::Sent | Step::Whole => true,
             };
             if !is_under_way {

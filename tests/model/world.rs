@@ -2,6 +2,9 @@
 
 /// Number of shards; each holds one event, whose number is the shard's own.
 pub const SHARDS: usize = 4;
+/// Most workers; each has two writers, which take turns.
+pub const WORKERS: usize = 2;
+pub const WRITERS: usize = 2 * WORKERS;
 /// Number of items of the input.
 pub const ITEMS: u8 = 3;
 
@@ -46,6 +49,7 @@ pub struct Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     pub writer: u8,
+    /// Of how many workers its own was one.
     pub of: u8,
     pub progress: Progress,
     pub is_committed: bool,
@@ -69,12 +73,12 @@ pub struct Shown {
 /// The brokers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Brokers {
-    /// The lead record: which start, and how many writers there ever were.
+    /// The lead record: which start, and how many workers there ever were.
     pub generation: u8,
-    pub writers: u8,
-    pub open: [Option<Open>; 2],
+    pub workers: u8,
+    pub open: [Option<Open>; WRITERS],
     /// Writers that have committed something.
-    pub have_committed: [bool; 2],
+    pub have_committed: [bool; WRITERS],
     /// Up to where each shard is written, by records that no open transaction stands before.
     pub progress: [Progress; SHARDS],
     /// The records from the first on whose transaction is open.
@@ -86,13 +90,18 @@ pub struct Brokers {
     pub is_backward: bool,
 }
 
+/// The writer of a worker whose turn it is.
+pub fn writer_of(worker: usize, turn: u8) -> u8 {
+    2 * worker as u8 + turn
+}
+
 pub fn owns(worker: u8, of: u8, shard: usize) -> bool {
     shard as u8 % of == worker
 }
 
 fn apply(progress: &mut [Progress; SHARDS], entry: &Entry) {
     for (shard, held) in progress.iter_mut().enumerate() {
-        if owns(entry.writer, entry.of, shard) && held.epoch <= entry.progress.epoch {
+        if owns(entry.writer / 2, entry.of, shard) && held.epoch <= entry.progress.epoch {
             *held = entry.progress;
         }
     }

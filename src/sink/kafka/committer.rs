@@ -3,6 +3,11 @@
 //! Shape: finished batches in, one at a time; each comes back empty once it is known to be
 //! committed.
 //!
+//! Two writers take turns. Brokers answer the end of a transaction before they have marked its
+//! records, and until that is done they take no other one of the same id, which the client tries
+//! anew only after 20 ms. A transaction begins once the one before it is known to be committed, so
+//! at any moment at most one is open, and records follow each other as they would with one writer.
+//!
 //! Invariants: before the first transaction of a writer, made the first time or again, the lead
 //! record and the progress of its shards are read, after it has fenced its elder: a greater
 //! generation means that this process is superseded; progress that neither was found by the start
@@ -67,7 +72,8 @@ impl Committer {
         let own = |shard: &u16| hand.ownership.has(ShardId(*shard));
         let shards = (0..spec.shards).filter(own);
         let mut thread = Thread {
-            id: Store::writer_id(&spec.name, hand.ownership.worker),
+            ids: Store::writer_ids(&spec.name, hand.ownership.worker),
+            turn: 0,
             written: shards.map(|s| (s, hand.recovery.epochs[usize::from(s)])).collect(),
             store,
             spec: Arc::clone(spec),
@@ -75,24 +81,22 @@ impl Committer {
             hand,
             is_to_stop,
         };
-        let writer = thread.take_over(None, TRANSACTION_PATIENCE)?.0;
+        let mut writers = thread.take_over_both()?;
         let (batches, to_write) = mpsc::sync_channel::<Batch>(1);
         let (sender, ended) = mpsc::channel();
         let run = move || {
-            let mut writer = writer;
             loop {
                 let mut batch = match to_write.recv_timeout(BETWEEN_HEARINGS) {
                     Ok(batch) => batch,
                     Err(mpsc::RecvTimeoutError::Timeout) => {
-                        writer.hear();
+                        writers.iter().flatten().for_each(Writer::hear);
                         continue;
                     }
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 };
                 // Nobody listens where the worker has ended.
-                match thread.commit(writer, &batch) {
-                    Ok((kept, committed)) => {
-                        writer = kept;
+                match thread.commit(&mut writers, &batch) {
+                    Ok(committed) => {
                         batch.clear();
                         let _ = sender.send(Ok((batch, committed)));
                         wake();
@@ -143,9 +147,14 @@ impl Committer {
     }
 }
 
+/// By turn, a writer, but while it is made anew: its elder is gone before that.
+type Writers = [Option<Writer>; 2];
+
 /// The thread's own side.
 struct Thread {
-    id: String,
+    /// Of its two writers, and whose turn it is.
+    ids: [String; 2],
+    turn: usize,
     /// Of each shard of this worker, up to which epoch it is written.
     written: Vec<(u16, Epoch)>,
     store: Store,
@@ -156,59 +165,70 @@ struct Thread {
 }
 
 impl Thread {
-    /// Commits a batch, with as many writers as it takes; returns the last one.
+    /// Commits a batch, with a new writer after each failure.
     fn commit(
         &mut self,
-        mut writer: Writer,
+        writers: &mut Writers,
         batch: &Batch,
-    ) -> Result<(Writer, Committed), KafkaSinkError> {
+    ) -> Result<Committed, KafkaSinkError> {
         let (epoch, mut doubts) = (batch.epoch_end(), 0);
         let begun = Instant::now();
+        let (writer, id) = (&mut writers[self.turn], &self.ids[self.turn]);
         loop {
             let tried = Instant::now();
-            match writer.write(|send| batch.each(&self.spec, &self.topics, send)) {
+            let used = writer.as_mut().expect("it is made anew where it failed");
+            match used.write(|send| batch.each(&self.spec, &self.topics, send)) {
                 Ok(()) => break,
                 Err(WriteError::Hopeless(error)) => return Err(error.into()),
                 // One that was fenced may be so by its own heir, or by another start: it is the
                 // lead record that says.
                 Err(error @ (WriteError::Unknown { .. } | WriteError::Fenced { .. })) => {
                     let cause = error.source().map(ToString::to_string);
-                    warn!(writer = self.id, epoch, cause, "{error}");
+                    warn!(writer = id, epoch, cause, "{error}");
                 }
             }
-            let patience = match tried.elapsed() < writer.patience() {
-                true => writer.patience(),
-                false => (2 * writer.patience()).min(PATIENCE_MAX),
+            let patience = match tried.elapsed() < used.patience() {
+                true => used.patience(),
+                false => (2 * used.patience()).min(PATIENCE_MAX),
             };
-            drop(writer);
+            *writer = None;
             doubts += 1;
-            let (heir, is_there) = self.take_over(Some(epoch), patience)?;
-            info!(writer = self.id, epoch, is_there, "resolved a transaction in doubt");
-            writer = heir;
+            *writer = Some(self.make(id, patience)?);
+            let is_there = self.look(Some(epoch))?;
+            info!(writer = id, epoch, is_there, "resolved a transaction in doubt");
             if is_there {
                 break;
             }
         }
         let (records, took) = (batch.records(), begun.elapsed());
-        debug!(writer = self.id, epoch, records, ms = took.as_millis() as u64, "committed");
+        debug!(writer = id, epoch, records, ms = took.as_millis() as u64, "committed");
         self.written.iter_mut().for_each(|(_, written)| *written = epoch.max(*written));
-        if writer.patience() > TRANSACTION_PATIENCE {
+        if writer.as_ref().is_some_and(|writer| writer.patience() > TRANSACTION_PATIENCE) {
             // What took long is done: one that hangs is to hide what others write no longer.
-            drop(writer);
-            writer = self.take_over(None, TRANSACTION_PATIENCE)?.0;
+            *writer = None;
+            *writer = Some(self.make(id, TRANSACTION_PATIENCE)?);
+            self.look(None)?;
         }
-        Ok((writer, Committed { epoch, took, doubts }))
+        self.turn = 1 - self.turn;
+        Ok(Committed { epoch, took, doubts })
     }
 
-    /// Makes the writer, which fences its elder, then reads who leads and what is written; tells
-    /// whether `doubtful`, the epoch of a batch whose outcome is not known, is there.
-    fn take_over(
-        &self,
-        doubtful: Option<Epoch>,
-        patience: Duration,
-    ) -> Result<(Writer, bool), KafkaSinkError> {
-        let writer =
-            self.patiently(|store| Ok(store.kafka().patient_writer(&self.id, patience)?))?;
+    /// Makes both writers, and looks.
+    fn take_over_both(&self) -> Result<Writers, KafkaSinkError> {
+        let make = |id| self.make(id, TRANSACTION_PATIENCE).map(Some);
+        let writers = [make(&self.ids[0])?, make(&self.ids[1])?];
+        self.look(None)?;
+        Ok(writers)
+    }
+
+    /// Makes a writer, which fences its elder; it is not to be used before a look.
+    fn make(&self, id: &str, patience: Duration) -> Result<Writer, KafkaSinkError> {
+        self.patiently(|store| Ok(store.kafka().patient_writer(id, patience)?))
+    }
+
+    /// Reads who leads and what is written; tells whether `doubtful`, the epoch of a batch whose
+    /// outcome is not known, is there.
+    fn look(&self, doubtful: Option<Epoch>) -> Result<bool, KafkaSinkError> {
         let lead = self.patiently(|store| Ok(store.lead()?))?;
         let ours = self.hand.generation;
         let (theirs, accepted) = lead.map_or_else(Default::default, |l| (l.generation, l.accepted));
@@ -220,8 +240,7 @@ impl Thread {
             return Err(KafkaSinkError::NoLead { topic });
         }
         let found = self.patiently(|store| Ok(store.recovery(self.spec.shards, &accepted)?))?;
-        let is_there = self.judge(&found.epochs, doubtful)?;
-        Ok((writer, is_there))
+        self.judge(&found.epochs, doubtful)
     }
 
     /// Whether the doubtful batch is there, by what the shards' progress says.
@@ -244,7 +263,8 @@ impl Thread {
         &self,
         ask: impl Fn(&Store) -> Result<T, KafkaSinkError>,
     ) -> Result<T, KafkaSinkError> {
-        let answer = patiently(&self.id, &self.is_to_stop, may_pass, || ask(&self.store));
+        let answer =
+            patiently(&self.ids[self.turn], &self.is_to_stop, may_pass, || ask(&self.store));
         // Whatever may pass is asked again, unless it is to stop.
         answer.map_err(|error| if may_pass(&error) { KafkaSinkError::Stopped } else { error })
     }
