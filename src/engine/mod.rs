@@ -274,13 +274,17 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
     let (spec, workers) = (Arc::clone(&job.spec), job.workers);
     let stop = Arc::new(AtomicBool::new(false));
     let cluster = job.cluster.clone();
+    let is_to_end = || match &job.work {
+        Work::Follow(follow) => follow.end.load(Ordering::Relaxed),
+        Work::Once { .. } => false,
+    };
     let mut gathered = match &cluster {
-        Some(cluster) => Some(gather(cluster, &job, &progress)?),
+        Some(cluster) => Some(gather(cluster, &job, &progress, &is_to_end)?),
         None => None,
     };
     let start = match &job.work {
-        Work::Follow(Following { place: Place::Kafka(run), end, .. }) => {
-            Some(start(run, &job, gathered.as_mut(), end)?)
+        Work::Follow(Following { place: Place::Kafka(run), .. }) => {
+            Some(start(run, &job, gathered.as_mut())?)
         }
         _ => None,
     };
@@ -359,7 +363,6 @@ fn start(
     run: &KafkaRun,
     job: &Job,
     gathered: Option<&mut cluster::Gathered<'_>>,
-    end: &AtomicBool,
 ) -> Result<Start, EngineError> {
     let KafkaRun { kafka, names, accept, .. } = run;
     let processes = job.cluster.as_ref().map_or(1, |cluster| cluster.hosts.len());
@@ -370,7 +373,7 @@ fn start(
         gathered.tell(&start.word())?;
         return Ok(start);
     }
-    let word = gathered.hear(&|| end.load(Ordering::Relaxed))?;
+    let word = gathered.hear()?;
     Ok(lead::follow(kafka, &job.spec, names, &word)?)
 }
 
@@ -379,6 +382,7 @@ fn gather<'c>(
     cluster: &'c Cluster,
     job: &Job,
     progress: &Arc<dyn Progress>,
+    is_to_end: &'c dyn Fn() -> bool,
 ) -> Result<cluster::Gathered<'c>, HandshakeError> {
     let shape = Shape {
         dataflow: job.spec.name.clone(),
@@ -396,12 +400,8 @@ fn gather<'c>(
         workers: job.workers,
         once: matches!(job.work, Work::Once { .. }),
     };
-    let is_to_end = || match &job.work {
-        Work::Follow(follow) => follow.end.load(Ordering::Relaxed),
-        Work::Once { .. } => false,
-    };
     let told = |how_far: Connecting<'_>| progress.connecting(how_far);
-    cluster::gather(cluster, &shape, &told, &is_to_end)
+    cluster::gather(cluster, &shape, &told, is_to_end)
 }
 
 /// Runs the workers of this process; returns how each ended.

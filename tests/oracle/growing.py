@@ -9,6 +9,7 @@ Not here: what is right (`oracle.py`), how a folder of views is checked (`accept
 """
 import json, random, shutil, signal, socket, subprocess, time
 from collections import Counter
+from pathlib import Path
 
 STEP_SECONDS_MAX = 300  # an engine that seals nothing new for so long hangs
 END_SECONDS_MAX = 15    # after SIGTERM; the engine itself promises 10
@@ -108,6 +109,13 @@ def free_ports(n):
     return ports
 
 
+def heeds_sigterm(process):
+    """Whether it would end by itself: one that has just begun does not yet, and the system ends it."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+    return int(caught, 16) >> (signal.SIGTERM - 1) & 1 == 1
+
+
 class Engines:
     """The processes of one start."""
 
@@ -116,6 +124,7 @@ class Engines:
         for path in logs:
             path.unlink(missing_ok=True)
         self.said = [open(f"{said}-{n}.log", "ab") for n in range(len(commands))]
+        self.said_before = [f.tell() for f in self.said]
         self.processes = [subprocess.Popen(c, stdin=subprocess.DEVNULL, stdout=f, stderr=f) for c, f in zip(commands, self.said)]
 
     def check_alive(self):
@@ -134,6 +143,14 @@ class Engines:
                 raise Wrong(f"no progress towards {goal} for {STEP_SECONDS_MAX} s; last seals {[log.seals[-1:] for log in self.logs]}")
             time.sleep(0.002)
 
+    def wait_for(self, reached, what):
+        deadline = time.monotonic() + STEP_SECONDS_MAX
+        while not reached():
+            self.check_alive()
+            if time.monotonic() > deadline:
+                raise Wrong(f"the processes do not {what} within {STEP_SECONDS_MAX} s")
+            time.sleep(0.002)
+
     def kill(self):
         self.check_alive()
         for p in self.processes:
@@ -144,8 +161,13 @@ class Engines:
 
     def end(self, only=None):
         """SIGTERM; to one process alone where `only` says so: it takes the others along."""
-        self.check_alive()
-        for p in self.processes if only is None else [self.processes[only]]:
+        asked = self.processes if only is None else [self.processes[only]]
+        self.wait_for(lambda: all(map(heeds_sigterm, asked)), "heed SIGTERM")
+        if only is not None and len(self.processes) > 1:
+            # One that no other is connected with takes none along.
+            said = lambda: [Path(f.name).read_bytes()[n:] for f, n in zip(self.said, self.said_before)]
+            self.wait_for(lambda: all(b"all processes are connected" in s for s in said()), "come together")
+        for p in asked:
             p.send_signal(signal.SIGTERM)
         for n, p in enumerate(self.processes):
             try:

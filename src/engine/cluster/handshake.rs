@@ -2,19 +2,24 @@
 //!
 //! Shape: addresses and the shape of this process's run in; a connection a peer out.
 //!
-//! Invariants: process `i` calls those before it and is called by those after it. The caller, then
-//! the called says who it is and what it would compute before anything else, in a frame of at most
+//! Invariants: process `i` calls those before it and is called by those after it. Each side says
+//! who it is and what it would compute before anything else, in a frame of at most
 //! `HELLO_BYTES_MAX`; a difference is named, with both values, on both sides. Whoever says nothing
 //! that makes sense is hung up on; whoever says nothing keeps nobody waiting.
 //!
-//! Who is connected with all others says to each that it begins, and begins once each has said so.
-//! Who is asked to end before that says farewell to each instead: so nobody has begun without it,
-//! and all end without a fault. Who has said that it begins leaves only with all others.
+//! Who is connected with all others says that it is here; where the first process decides
+//! something, it does so once all are. Then each says that it begins, and begins once all have said
+//! so. Who is asked to end before it says that says farewell to each instead, also to those that it
+//! was about to meet: so nobody has begun without it, and all end without a fault.
 
 use std::{
     io::{self, Read, Write},
     net::{TcpListener, TcpStream, ToSocketAddrs},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -24,7 +29,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::{
     Cluster, Lost,
-    word::{self, Word},
+    word::{self, Next, Word},
 };
 
 /// With what a process begins to speak.
@@ -38,7 +43,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const STRANGERS_MAX: usize = 128;
 /// Between two calls of a peer that is not there yet.
 const BETWEEN_CALLS: Duration = Duration::from_millis(50);
-/// Between two looks at a peer that is there and has not begun.
+/// Between two looks at what peers say.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 /// How often the others that are missing are told of.
 const BETWEEN_WORDS: Duration = Duration::from_secs(5);
@@ -168,61 +173,189 @@ pub enum HandshakeError {
     Threads(#[source] io::Error),
 }
 
-/// A process that is connected.
-struct Peer {
-    socket: TcpStream,
-    has_begun: bool,
+/// By process: the connection with it, where it is another one and there.
+type Peers = Vec<Option<TcpStream>>;
+
+/// The processes of a cluster that come together.
+pub(super) struct Gathering<'c> {
+    cluster: &'c Cluster,
+    peers: Peers,
+    is_to_end: &'c dyn Fn() -> bool,
 }
 
-/// What is to be seen of a peer.
-enum Seen {
-    /// It is there.
-    There,
-    /// It was asked to end.
-    Leaves,
-}
+impl<'c> Gathering<'c> {
+    /// Connects this process with all others, and waits until each is connected with all.
+    pub(super) fn gather(
+        cluster: &'c Cluster,
+        shape: &Shape,
+        told: &dyn Fn(Connecting<'_>),
+        is_to_end: &'c dyn Fn() -> bool,
+    ) -> Result<Gathering<'c>, HandshakeError> {
+        let peers = cluster.hosts.iter().map(|_| None).collect();
+        let mut gathering = Gathering { cluster, peers, is_to_end };
+        gathering.or_part(|gathering| {
+            connect_all(cluster, shape, &mut gathering.peers, told, is_to_end)?;
+            gathering.agree(Word::Here, is_to_end)
+        })?;
+        told(Connecting::Connected);
+        Ok(gathering)
+    }
 
-impl Peer {
-    fn look(&mut self) -> io::Result<Seen> {
-        loop {
-            match word::peek(&self.socket)? {
-                Some(Word::Farewell) => return Ok(Seen::Leaves),
-                Some(Word::Begins) if !self.has_begun => {
-                    word::skip(&mut self.socket)?;
-                    self.has_begun = true;
+    /// Tells all others what this process decided.
+    pub(super) fn tell(&mut self, what: &[u8]) -> Result<(), HandshakeError> {
+        self.or_part(|gathering| gathering.each(|_, peer| word::tell(peer, what)))
+    }
+
+    /// Hears what the first process decided, as long as that takes.
+    pub(super) fn hear(&mut self) -> Result<Vec<u8>, HandshakeError> {
+        self.or_part(|gathering| {
+            let mut heard = None;
+            while heard.is_none() {
+                gathering.give_up_if_asked()?;
+                gathering.each(|process, peer| {
+                    if process == 0 && word::peek(peer)? == Next::Else {
+                        heard = Some(word::hear(peer)?);
+                    }
+                    Ok(())
+                })?;
+                thread::sleep(BETWEEN_LOOKS);
+            }
+            Ok(heard.expect("it was waited for"))
+        })
+    }
+
+    /// Begins, once all do.
+    pub(super) fn begin(mut self) -> Result<Peers, HandshakeError> {
+        self.or_part(|gathering| {
+            gathering.give_up_if_asked()?;
+            gathering.agree(Word::Begins, &|| false)
+        })?;
+        Ok(self.peers)
+    }
+
+    /// Says a word to all others, and waits until each has said the same.
+    fn agree(&mut self, word: Word, is_to_end: &dyn Fn() -> bool) -> Result<(), HandshakeError> {
+        self.each(|_, peer| word::say(peer, word))?;
+        let mut missing: Vec<bool> = self.peers.iter().map(Option::is_some).collect();
+        while missing.contains(&true) {
+            if is_to_end() {
+                return Err(HandshakeError::Ended);
+            }
+            self.each(|process, peer| {
+                if missing[process] && word::peek(peer)? == Next::Word(word) {
+                    word::skip(peer)?;
+                    missing[process] = false;
                 }
-                _ => return Ok(Seen::There),
+                Ok(())
+            })?;
+            thread::sleep(BETWEEN_LOOKS);
+        }
+        Ok(())
+    }
+
+    /// Does something with each of the others, unless one of them was asked to end or is gone.
+    fn each(
+        &mut self,
+        mut does: impl FnMut(usize, &mut TcpStream) -> io::Result<()>,
+    ) -> Result<(), HandshakeError> {
+        for (process, peer) in self.peers.iter_mut().enumerate() {
+            let Some(peer) = peer else { continue };
+            let done = match word::peek(peer) {
+                Ok(Next::Word(Word::Farewell)) => return Err(left(self.cluster, process)),
+                Ok(_) => does(process, peer),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                return Err(match word::peek(peer) {
+                    // It said so before.
+                    Ok(Next::Word(Word::Farewell)) => left(self.cluster, process),
+                    _ if (self.is_to_end)() => HandshakeError::Ended,
+                    _ => HandshakeError::Lost(super::lost(self.cluster, process, &error)),
+                });
             }
         }
+        Ok(())
+    }
+
+    fn give_up_if_asked(&self) -> Result<(), HandshakeError> {
+        match (self.is_to_end)() {
+            true => Err(HandshakeError::Ended),
+            false => Ok(()),
+        }
+    }
+
+    /// Says farewell to all others where a step ended since this process or another was asked to
+    /// end.
+    fn or_part<T>(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<T, HandshakeError>,
+    ) -> Result<T, HandshakeError> {
+        let end = step(self);
+        if let Err(HandshakeError::Ended | HandshakeError::Left { .. }) = end {
+            self.peers.iter_mut().flatten().for_each(word::part);
+        }
+        end
     }
 }
 
-/// By process: the connection with it, where it is another one and there.
-type Peers = Vec<Option<Peer>>;
+fn left(cluster: &Cluster, process: usize) -> HandshakeError {
+    HandshakeError::Left { process, host: cluster.hosts[process].clone() }
+}
 
-/// Connects this process with all others, and begins with them.
-pub(super) fn come_together(
-    cluster: &Cluster,
-    shape: &Shape,
-    told: &dyn Fn(Connecting<'_>),
-    is_to_end: &dyn Fn() -> bool,
-) -> Result<Vec<Option<TcpStream>>, HandshakeError> {
-    let mut peers: Peers = cluster.hosts.iter().map(|_| None).collect();
-    let together = connect_all(cluster, shape, &mut peers, told, is_to_end)
-        .and_then(|()| begin_with_all(cluster, &mut peers, is_to_end));
-    match together {
-        Ok(()) => {
-            told(Connecting::Connected);
-            Ok(peers.into_iter().map(|peer| peer.map(|peer| peer.socket)).collect())
-        }
-        Err(end @ (HandshakeError::Ended | HandshakeError::Left { .. })) => {
-            for peer in peers.iter_mut().flatten() {
-                // One that is gone needs no word.
-                let _ = word::say(&mut peer.socket, Word::Farewell);
+/// How processes meet that say who they are, each on a thread of its own.
+struct Meetings {
+    hello: Hello,
+    /// How many are under way in which this process may have said who it is.
+    open: AtomicUsize,
+    /// Whether this process leaves.
+    is_over: AtomicBool,
+}
+
+/// How a meeting ended.
+enum Met {
+    /// With one that called this process.
+    Caller(TcpStream, Hello),
+    /// With one that was called, by number.
+    Called(usize, io::Result<(TcpStream, Hello)>),
+}
+
+impl Meetings {
+    /// Both say who they are, then both know; `end` hands on how that went.
+    fn meet(
+        &self,
+        socket: io::Result<TcpStream>,
+        end: impl FnOnce(io::Result<(TcpStream, Hello)>),
+    ) {
+        self.open.fetch_add(1, Ordering::SeqCst);
+        end(socket.and_then(|mut socket| {
+            introduce(&mut socket, &self.hello)?;
+            match hear_out(&socket, &self.is_over) {
+                Ok(theirs) => Ok((socket, theirs)),
+                Err(error) => {
+                    // It may know this process by now.
+                    word::part(&mut socket);
+                    Err(error)
+                }
             }
-            Err(end)
+        }));
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Ends what is under way, and says farewell to whoever was met meanwhile.
+    fn part(&self, met: &mpsc::Receiver<Met>) {
+        self.is_over.store(true, Ordering::SeqCst);
+        loop {
+            let was_open = self.open.load(Ordering::SeqCst) > 0;
+            for met in met.try_iter() {
+                if let Met::Caller(mut peer, _) | Met::Called(_, Ok((mut peer, _))) = met {
+                    word::part(&mut peer);
+                }
+            }
+            if !was_open {
+                return;
+            }
+            thread::sleep(BETWEEN_LOOKS);
         }
-        Err(error) => Err(error),
     }
 }
 
@@ -247,66 +380,82 @@ fn connect_all(
     };
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let hello = Hello { process: *process, version, shape };
-    let (heard, strangers) = mpsc::channel();
-    let hearing = Arc::new(());
+    let (open, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let meetings = Arc::new(Meetings { hello, open, is_over });
+    let (ended, met) = mpsc::channel();
+    let mut is_calling = vec![false; *process];
     loop {
         for (peer, host) in hosts.iter().enumerate().take(*process) {
-            if peers[peer].is_none() {
-                match call(host, &hello) {
-                    Ok((socket, theirs)) => {
-                        judge(&hello, &theirs)?;
-                        if theirs.process != peer {
-                            return Err(HandshakeError::OtherProcess {
-                                host: host.clone(),
-                                expected: peer,
-                                found: theirs.process,
-                            });
-                        }
-                        peers[peer] = Some(Peer { socket, has_begun: false });
-                    }
-                    Err(error) => last_error = Some(error),
-                }
-            }
-        }
-        while let Ok((socket, _)) = listener.accept() {
-            let (hearing, heard) = (Arc::clone(&hearing), heard.clone());
-            // Whoever says nothing keeps nobody waiting; beyond so many it is hung up on at once.
-            if Arc::strong_count(&hearing) <= STRANGERS_MAX {
+            if peers[peer].is_none() && !std::mem::replace(&mut is_calling[peer], true) {
+                let (meetings, ended) = (Arc::clone(&meetings), ended.clone());
+                let host = host.clone();
                 thread::spawn(move || {
-                    // Who is no process of a cluster is hung up on.
-                    let _ = hear_out(socket).map(|caller| heard.send(caller));
-                    drop(hearing);
+                    // Nobody listens where this process has met all, or failed.
+                    meetings.meet(connect(&host), |met| drop(ended.send(Met::Called(peer, met))));
                 });
             }
         }
-        for (mut socket, theirs) in strangers.try_iter() {
-            // Answered only here: who was answered is told of an end.
-            let is_answered = introduce(&mut socket, &hello).is_ok();
-            judge(&hello, &theirs)?;
+        while let Ok((socket, _)) = listener.accept() {
+            let (meetings, ended) = (Arc::clone(&meetings), ended.clone());
+            // Whoever says nothing keeps nobody waiting; beyond so many it is hung up on at once.
+            if Arc::strong_count(&meetings) <= STRANGERS_MAX {
+                thread::spawn(move || {
+                    meetings.meet(Ok(socket), |met| {
+                        // Who is no process of a cluster is hung up on.
+                        if let Ok((socket, hello)) = met {
+                            drop(ended.send(Met::Caller(socket, hello)));
+                        }
+                    });
+                });
+            }
+        }
+        for met in met.try_iter() {
+            let (called, met) = match met {
+                Met::Caller(socket, theirs) => (None, Ok((socket, theirs))),
+                Met::Called(peer, met) => {
+                    is_calling[peer] = false;
+                    (Some(peer), met)
+                }
+            };
+            let (socket, theirs) = match met {
+                Ok(met) => met,
+                Err(error) => {
+                    last_error = Some(error);
+                    continue;
+                }
+            };
+            judge(&meetings.hello, &theirs)?;
             let place = theirs.process;
-            if place <= *process || place >= hosts.len() {
-                let (host, expected) = (hosts[*process].clone(), *process);
+            let is_expected = match called {
+                Some(peer) => place == peer,
+                None => place > *process && place < hosts.len(),
+            };
+            if !is_expected {
+                let expected = called.unwrap_or(*process);
+                let host = hosts[expected].clone();
                 return Err(HandshakeError::OtherProcess { host, expected, found: place });
             }
             // One that calls again gave up its earlier call.
-            peers[place] = is_answered.then_some(Peer { socket, has_begun: false });
+            peers[place] = Some(socket);
         }
+        let mut who_left = None;
         for (process, peer) in peers.iter_mut().enumerate() {
-            match peer.as_mut().map(Peer::look) {
-                Some(Ok(Seen::Leaves)) => return Err(left(cluster, process)),
+            match peer.as_ref().map(word::peek) {
+                Some(Ok(Next::Word(Word::Farewell))) => who_left = Some(process),
                 Some(Err(_)) => *peer = None,
-                None | Some(Ok(Seen::There)) => {}
+                None | Some(Ok(_)) => {}
             }
         }
-        let absent = |(peer, connected): (usize, &Option<Peer>)| {
+        let absent = |(peer, connected): (usize, &Option<TcpStream>)| {
             (connected.is_none() && peer != *process).then(|| (peer, hosts[peer].as_str()))
         };
         let missing: Vec<_> = peers.iter().enumerate().filter_map(absent).collect();
-        if missing.is_empty() {
+        if missing.is_empty() && who_left.is_none() {
             return Ok(());
         }
-        if is_to_end() {
-            return Err(HandshakeError::Ended);
+        if who_left.is_some() || is_to_end() {
+            meetings.part(&met);
+            return Err(who_left.map_or(HandshakeError::Ended, |process| left(cluster, process)));
         }
         if begin.elapsed() > *patience {
             let named: Vec<_> =
@@ -323,45 +472,6 @@ fn connect_all(
         }
         thread::sleep(BETWEEN_CALLS);
     }
-}
-
-/// Says to all others that this process begins, and waits until each has said the same.
-fn begin_with_all(
-    cluster: &Cluster,
-    peers: &mut Peers,
-    is_to_end: &dyn Fn() -> bool,
-) -> Result<(), HandshakeError> {
-    // Of one that is lost, where nobody was asked to end.
-    let gone = |process, error| match is_to_end() {
-        true => HandshakeError::Ended,
-        false => HandshakeError::Lost(super::lost(cluster, process, &error)),
-    };
-    for (process, peer) in peers.iter_mut().enumerate() {
-        let Some(peer) = peer else { continue };
-        if let Err(error) = word::say(&mut peer.socket, Word::Begins) {
-            return match peer.look() {
-                Ok(Seen::Leaves) => Err(left(cluster, process)),
-                _ => Err(gone(process, error)),
-            };
-        }
-    }
-    loop {
-        for (process, peer) in peers.iter_mut().enumerate() {
-            match peer.as_mut().map(Peer::look) {
-                Some(Ok(Seen::Leaves)) => return Err(left(cluster, process)),
-                Some(Err(error)) => return Err(gone(process, error)),
-                None | Some(Ok(Seen::There)) => {}
-            }
-        }
-        if peers.iter().flatten().all(|peer| peer.has_begun) {
-            return Ok(());
-        }
-        thread::sleep(BETWEEN_LOOKS);
-    }
-}
-
-fn left(cluster: &Cluster, process: usize) -> HandshakeError {
-    HandshakeError::Left { process, host: cluster.hosts[process].clone() }
 }
 
 /// Whether a peer is to compute what this process is.
@@ -387,15 +497,12 @@ fn judge(ours: &Hello, theirs: &Hello) -> Result<(), HandshakeError> {
     }
 }
 
-/// Calls a peer, and hears who it is.
-fn call(host: &str, hello: &Hello) -> io::Result<(TcpStream, Hello)> {
+/// Connects with a peer.
+fn connect(host: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in host.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, HELLO_PATIENCE) {
-            Ok(mut socket) => {
-                introduce(&mut socket, hello)?;
-                return hear_out(socket);
-            }
+            Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
@@ -404,6 +511,7 @@ fn call(host: &str, hello: &Hello) -> io::Result<(TcpStream, Hello)> {
 
 /// Says who this process is.
 fn introduce(socket: &mut TcpStream, hello: &Hello) -> io::Result<()> {
+    socket.set_nonblocking(false)?;
     socket.set_nodelay(true)?;
     // A peer whose machine is gone says nothing more: the system asks for it.
     let keepalive = TcpKeepalive::new()
@@ -422,9 +530,9 @@ fn introduce(socket: &mut TcpStream, hello: &Hello) -> io::Result<()> {
 }
 
 /// Hears who is at the other side.
-fn hear_out(socket: TcpStream) -> io::Result<(TcpStream, Hello)> {
-    socket.set_nonblocking(false)?;
-    let mut until = ReadUntil { socket: &socket, deadline: Instant::now() + HELLO_PATIENCE };
+fn hear_out(socket: &TcpStream, is_over: &AtomicBool) -> io::Result<Hello> {
+    let deadline = Instant::now() + HELLO_PATIENCE;
+    let mut until = ReadUntil { socket, deadline, is_over };
     let mut begin = [0; MAGIC.len() + size_of::<u32>()];
     until.read_exact(&mut begin)?;
     let (magic, length) = begin.split_at(MAGIC.len());
@@ -434,25 +542,33 @@ fn hear_out(socket: TcpStream) -> io::Result<(TcpStream, Hello)> {
     }
     let mut body = vec![0; length as usize];
     until.read_exact(&mut body)?;
-    let theirs = serde_json::from_slice(&body)?;
     socket.set_read_timeout(None)?;
-    Ok((socket, theirs))
+    Ok(serde_json::from_slice(&body)?)
 }
 
-/// Reads from a socket until a moment, however the bytes drip.
+/// Reads from a socket until a moment, however the bytes drip, or until this process leaves.
 struct ReadUntil<'s> {
     socket: &'s TcpStream,
     deadline: Instant,
+    is_over: &'s AtomicBool,
 }
 
 impl Read for ReadUntil<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
+        self.socket.set_read_timeout(Some(BETWEEN_CALLS))?;
+        loop {
+            match self.socket.read(buffer) {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) => {}
+                done => return done,
+            }
+            if self.is_over.load(Ordering::SeqCst) || Instant::now() > self.deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
         }
-        self.socket.set_read_timeout(Some(left))?;
-        self.socket.read(buffer)
     }
 }
 

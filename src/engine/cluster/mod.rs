@@ -36,9 +36,8 @@ use timely::communication::{
 pub use handshake::{Connecting, HandshakeError, Shape};
 pub use hosts::{HostsError, parse_hosts, read_hosts};
 
+use handshake::Gathering;
 use link::{Link, Losses};
-
-use super::EngineError;
 
 /// One process's place among those of a cluster.
 #[derive(Clone, Debug)]
@@ -85,10 +84,10 @@ enum News {
 /// What timely needs to start this process's workers.
 pub(super) type Builders = (Vec<AllocatorBuilder>, Box<dyn Any + Send>);
 
-/// The processes of a cluster, come together and not yet computing.
+/// The processes of a cluster, connected and not yet computing.
 pub(super) struct Gathered<'c> {
     cluster: &'c Cluster,
-    sockets: Vec<Option<TcpStream>>,
+    gathering: Gathering<'c>,
 }
 
 /// Brings this process together with the others.
@@ -96,10 +95,10 @@ pub(super) fn gather<'c>(
     cluster: &'c Cluster,
     shape: &Shape,
     told: &dyn Fn(Connecting<'_>),
-    is_to_end: &dyn Fn() -> bool,
+    is_to_end: &'c dyn Fn() -> bool,
 ) -> Result<Gathered<'c>, HandshakeError> {
-    let sockets = handshake::come_together(cluster, shape, told, is_to_end)?;
-    Ok(Gathered { cluster, sockets })
+    let gathering = Gathering::gather(cluster, shape, told, is_to_end)?;
+    Ok(Gathered { cluster, gathering })
 }
 
 impl Gathered<'_> {
@@ -108,23 +107,14 @@ impl Gathered<'_> {
         self.cluster.process == 0
     }
 
-    /// Says to all others what the first process decided.
-    pub(super) fn tell(&mut self, word: &[u8]) -> Result<(), Lost> {
-        for (process, socket) in self.sockets.iter_mut().enumerate() {
-            let Some(socket) = socket else { continue };
-            word::tell(socket, word).map_err(|error| lost(self.cluster, process, &error))?;
-        }
-        Ok(())
+    /// Tells all others what the first process decided.
+    pub(super) fn tell(&mut self, what: &[u8]) -> Result<(), HandshakeError> {
+        self.gathering.tell(what)
     }
 
-    /// Hears what the first process decided. It is waited for even where this process is asked to
-    /// end: whoever has begun leaves with all others.
-    pub(super) fn hear(&mut self, is_to_end: &dyn Fn() -> bool) -> Result<Vec<u8>, EngineError> {
-        let socket = self.sockets[0].as_mut().expect("the first process is another one");
-        word::hear(socket).map_err(|error| match is_to_end() {
-            true => HandshakeError::Ended.into(),
-            false => lost(self.cluster, 0, &error).into(),
-        })
+    /// Hears what the first process decided.
+    pub(super) fn hear(&mut self) -> Result<Vec<u8>, HandshakeError> {
+        self.gathering.hear()
     }
 }
 
@@ -132,13 +122,14 @@ fn lost(cluster: &Cluster, process: usize, error: &io::Error) -> Lost {
     Lost { process, host: cluster.hosts[process].clone(), how: error.to_string() }
 }
 
-/// Connects this process with the others; `stop` is set when one is gone.
+/// Begins with the others; `stop` is set when one is gone from then on.
 pub(super) fn connect(
     gathered: Gathered<'_>,
     workers: usize,
     stop: &Arc<AtomicBool>,
 ) -> Result<(Builders, Connections), HandshakeError> {
-    let Gathered { cluster, sockets } = gathered;
+    let Gathered { cluster, gathering } = gathered;
+    let sockets = gathering.begin()?;
     let (sender, news) = mpsc::channel();
     let losses_of = |(process, socket): (usize, Option<TcpStream>)| {
         socket.map(|socket| {
