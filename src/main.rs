@@ -1,6 +1,6 @@
 //! The program: parses the command line, nothing else.
 
-use std::process::ExitCode;
+use std::io::Write;
 
 use clap::Parser;
 use tributary::cli::Cli;
@@ -10,8 +10,13 @@ use tributary::cli::Cli;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
+fn main() {
     #[cfg(feature = "failpoints")]
     let _reads_the_environment = fail::FailScenario::setup();
-    Cli::parse().run()
+    let code = Cli::parse().run();
+    // Whether anybody takes it or not, there is nothing left to do.
+    let _ = std::io::stdout().flush();
+    // After a failure threads may stay behind that talk to brokers. An ordinary exit would tidy up
+    // under them what they use, above all OpenSSL's, and end by a signal now and then.
+    signal_hook::low_level::exit(code.into());
 }

@@ -21,7 +21,7 @@ mod status;
 mod supervise;
 mod watch;
 
-use std::{error::Error, process::ExitCode};
+use std::error::Error;
 
 use clap::{Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
@@ -68,8 +68,8 @@ enum Command {
 }
 
 impl Cli {
-    /// Does what the command line asks for.
-    pub fn run(self) -> ExitCode {
+    /// Does what the command line asks for; returns the exit code.
+    pub fn run(self) -> u8 {
         log_to_standard_error();
         let done = match self.command {
             Command::Run(run) => run.run(),
@@ -83,7 +83,7 @@ impl Cli {
             Command::Generate(generate) => generate.run(),
         };
         match done {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => 0,
             Err(failure) => failure.tell(),
         }
     }
@@ -143,19 +143,19 @@ impl Failure {
         Failure::Arguments(format!("{error}{}", cause.unwrap_or_default()))
     }
 
-    fn tell(self) -> ExitCode {
+    fn tell(self) -> u8 {
         match self {
             Failure::Failed(error) => tell_with_causes(&*error, 1),
             Failure::Superseded(error) => tell_with_causes(&*error, 4),
             Failure::ForOperator(error) => tell_with_causes(&*error, 5),
-            Failure::Child(code) => ExitCode::from(code),
+            Failure::Child(code) => code,
             Failure::Arguments(what) => {
                 tell(&format!("error: {what}"));
-                ExitCode::from(2)
+                2
             }
             Failure::Spec(SpecError::Wrong(violations)) => {
                 tell(&violations.to_string());
-                ExitCode::from(3)
+                3
             }
             Failure::Spec(error) => tell_with_causes(&error, 3),
         }
@@ -168,7 +168,7 @@ impl From<SpecError> for Failure {
     }
 }
 
-fn tell_with_causes(error: &dyn Error, code: u8) -> ExitCode {
+fn tell_with_causes(error: &dyn Error, code: u8) -> u8 {
     let mut told = format!("error: {error}");
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -176,7 +176,7 @@ fn tell_with_causes(error: &dyn Error, code: u8) -> ExitCode {
         cause = inner.source();
     }
     tell(&told);
-    ExitCode::from(code)
+    code
 }
 
 /// Tells what went wrong; where nobody can be told, the exit code still says it.

@@ -85,7 +85,7 @@ impl Asked {
         }
         if self.0.get_or_insert_with(Instant::now).elapsed() > END_PATIENCE {
             tell(&format!("error: asked to end, and not done after 10 s, {word}"));
-            std::process::exit(1);
+            signal_hook::low_level::exit(1);
         }
     }
 }
