@@ -4,9 +4,9 @@
 //! are, and what is written already (`Recovery`) out.
 //!
 //! Invariants, in this order: who leads takes the lead's transactional id, which fences a rival;
-//! reads the lead record and writes the next, which names all writers before they are; fences every
-//! writer that there ever was, so that what is written stands; only then reads the progress. A
-//! start that differs from what the outputs rest on is refused before any writer is fenced.
+//! reads the lead record and writes the next, which names all workers before they write; fences
+//! every writer that there ever was, so that what is written stands; only then reads the progress.
+//! A start that differs from what the outputs rest on is refused before any writer is fenced.
 //!
 //! Not here: the writers of this start (`sink::kafka`), which look at the lead record again.
 
@@ -328,8 +328,8 @@ pub fn lead(
             }
         }
     };
-    info!(generation = ours.generation, writers = ours.writers, "leads");
-    fence(kafka, spec, ours.writers)?;
+    info!(generation = ours.generation, workers = ours.workers, "leads");
+    fence(kafka, spec, ours.workers)?;
     debug!("fenced every writer that there ever was");
     let mut recovery = store.recovery(spec.shards, &ours.accepted)?;
     // Asked after the progress is known: what was read is there, unless it is lost.
@@ -474,7 +474,7 @@ fn next(
     let ours = Lead {
         form: FORM,
         generation: 1,
-        writers: workers,
+        workers,
         dataflow: spec.name.clone(),
         spec: format!("{:016x}", spec.hash),
         shards: spec.shards,

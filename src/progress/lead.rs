@@ -2,10 +2,10 @@
 //!
 //! Shape: JSON, alone in its topic; only who holds the lead's transactional id writes it.
 //!
-//! Invariants: the generation grows with every start. The greatest number of writers that there
-//! ever were is named before they are, so a start can fence all of them. What outputs hold depends
-//! on the number of shards, the hash that cuts them, and the partitions of the outputs: a start
-//! that differs in one of them is refused.
+//! Invariants: the generation grows with every start. The greatest number of workers that there
+//! ever were is named before they write, so a start can fence all their writers. What outputs hold
+//! depends on the number of shards, the hash that cuts them, and the partitions of the outputs: a
+//! start that differs in one of them is refused.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +15,9 @@ use crate::spec::DedupeBy;
 /// The hash that cuts the key space into shards; another one needs another name.
 pub const SHARD_HASH: &str = "xxh3-64";
 
-/// The form of this record and of those of progress; another one is a newer number.
-pub const FORM: u32 = 1;
+/// The form of this record and of those of progress, and which writers a worker has; another one is
+/// a newer number. 1: one writer a worker.
+pub const FORM: u32 = 2;
 
 /// What the start that is in force said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +27,9 @@ pub struct Lead {
     pub form: u32,
     /// Which start it is, from 1.
     pub generation: u64,
-    /// The greatest number of writers that any start had, this one included.
-    pub writers: u32,
+    /// The greatest number of workers that any start had, this one included.
+    #[serde(alias = "writers")]
+    pub workers: u32,
     /// The dataflow.
     pub dataflow: String,
     /// A hash of its spec, as it is written.
@@ -196,8 +198,8 @@ impl Lead {
                 return differs(what, text(&before.id), text(&output.id), remedy);
             }
         }
-        let writers = self.writers.max(now.writers);
-        Ok(Lead { generation: self.generation + 1, writers, ..now })
+        let workers = self.workers.max(now.workers);
+        Ok(Lead { generation: self.generation + 1, workers, ..now })
     }
 }
 
@@ -209,7 +211,7 @@ mod tests {
         Lead {
             form: FORM,
             generation: 1,
-            writers: 4,
+            workers: 4,
             dataflow: "d".to_owned(),
             spec: "1".to_owned(),
             shards: 64,
@@ -223,18 +225,21 @@ mod tests {
     }
 
     #[test]
-    fn generations_grow_and_the_greatest_number_of_writers_is_kept() {
-        let next = lead().next(Lead { writers: 2, ..lead() }).expect("nothing differs");
-        assert_eq!((next.generation, next.writers), (2, 4));
-        let more = next.next(Lead { writers: 9, ..lead() }).expect("nothing differs");
-        assert_eq!((more.generation, more.writers), (3, 9));
+    fn generations_grow_and_the_greatest_number_of_workers_is_kept() {
+        let next = lead().next(Lead { workers: 2, ..lead() }).expect("nothing differs");
+        assert_eq!((next.generation, next.workers), (2, 4));
+        let more = next.next(Lead { workers: 9, ..lead() }).expect("nothing differs");
+        assert_eq!((more.generation, more.workers), (3, 9));
     }
 
     #[test]
     fn record_of_a_later_version_is_named() {
         let read = |value: &[u8]| Lead::parse("d_lead", 7, value);
         assert_eq!(read(&lead().to_json()).expect("it is one"), lead());
-        let later = br#"{"form": 2, "generation": "another kind of thing"}"#;
+        let one = serde_json::to_string(&Lead { form: 1, ..lead() }).expect("it is plain");
+        let one = one.replace("\"workers\"", "\"writers\"");
+        assert_eq!(read(one.as_bytes()).expect("of an earlier version").workers, 4);
+        let later = br#"{"form": 3, "generation": "another kind of thing"}"#;
         let said = read(later).expect_err("it is later").to_string();
         assert!(said.contains("a later version") && said.contains("run that version"), "{said}");
         let said = read(b"[]").expect_err("it is none").to_string();

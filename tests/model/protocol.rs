@@ -47,6 +47,8 @@ pub struct Limits {
     pub epochs: u8,
     /// Whether there are starts of one worker too.
     pub narrow_starts: bool,
+    /// Whether records may be marked later than their transaction is committed.
+    pub late_marks: bool,
 }
 
 pub struct Protocol {
@@ -68,13 +70,15 @@ enum Phase {
 /// How far a worker is with its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Step {
-    /// It has no writer; first it makes the one whose turn is not now.
-    New,
-    /// The writer whose turn it is is not there; of this epoch it is not known whether it is committed.
-    NoWriter {
+    /// It has no writers; of this epoch it is not known whether it is committed.
+    NoWriters {
         in_doubt: bool,
     },
-    /// It has taken its id, and has not looked at anything yet.
+    /// It has taken the first of its ids.
+    OneWriter {
+        in_doubt: bool,
+    },
+    /// It has taken both, and has not looked at anything yet.
     Unsure {
         in_doubt: bool,
     },
@@ -167,6 +171,8 @@ pub enum Action {
     Deliver,
     /// The transaction of a writer that is gone times out.
     TimeOut(u8),
+    /// The records of what a writer committed are marked.
+    Mark(u8),
 }
 
 impl Action {
@@ -182,13 +188,17 @@ impl Action {
             | Action::Send(start, ..)
             | Action::SendProgress(start, _)
             | Action::End(start, ..) => Some(start),
-            Action::Begin { .. } | Action::Kill(_) | Action::Deliver | Action::TimeOut(_) => None,
+            Action::Begin { .. }
+            | Action::Kill(_)
+            | Action::Deliver
+            | Action::TimeOut(_)
+            | Action::Mark(_) => None,
         }
     }
 }
 
 const NEW: Worker = Worker {
-    step: Step::New,
+    step: Step::NoWriters { in_doubt: false },
     turn: 0,
     has_id: [false; 2],
     is_again: false,
@@ -274,14 +284,18 @@ impl Protocol {
         let start = &state.starts[of];
         let worker = &start.each[number];
         match worker.step {
-            Step::New | Step::NoWriter { .. } => actions.push(Action::TakeId(of, number)),
+            Step::NoWriters { .. } | Step::OneWriter { .. } => {
+                actions.push(Action::TakeId(of, number));
+            }
             Step::Unsure { .. } => {
                 if state.brokers.hidden.is_empty() || !self.rules.reads_to_the_end {
                     actions.push(Action::Look(of, number));
                 }
             }
             Step::Ready => {
-                if usize::from(worker.next) >= start.epochs.len() {
+                let writer = usize::from(writer_of(number, worker.turn));
+                let is_refused = worker.has_its_id() && state.brokers.unmarked[writer];
+                if usize::from(worker.next) >= start.epochs.len() || is_refused {
                     return;
                 }
                 actions.push(Action::Send(of, number, Turn::None));
@@ -376,6 +390,9 @@ impl Model for Protocol {
             if is_open && !state.starts.iter().any(is_of) {
                 actions.push(Action::TimeOut(writer));
             }
+            if state.brokers.unmarked[usize::from(writer)] {
+                actions.push(Action::Mark(writer));
+            }
         }
         for (of, start) in state.starts.iter().enumerate() {
             if state.killed < self.limits.kills {
@@ -456,11 +473,10 @@ impl Model for Protocol {
                 starts[of].epochs.push((epoch + 1, vector));
             }
             Action::TakeId(of, number) => {
-                let Worker { step, turn, .. } = starts[of].each[number];
-                let (turn, step) = match step {
-                    Step::New => (1 - turn, Step::NoWriter { in_doubt: false }),
-                    Step::NoWriter { in_doubt } => (turn, Step::Unsure { in_doubt }),
-                    _ => unreachable!("it has one"),
+                let (turn, step) = match starts[of].each[number].step {
+                    Step::NoWriters { in_doubt } => (0, Step::OneWriter { in_doubt }),
+                    Step::OneWriter { in_doubt } => (1, Step::Unsure { in_doubt }),
+                    _ => unreachable!("it has both"),
                 };
                 take(brokers, starts, writer_of(number, turn));
                 let worker = &mut starts[of].each[number];
@@ -505,14 +521,14 @@ impl Model for Protocol {
                     let writer = writer_of(number, worker.turn);
                     brokers.open[usize::from(writer)] = Some(open);
                 } else {
-                    worker.step = Step::NoWriter { in_doubt: false };
+                    worker.step = Step::NoWriters { in_doubt: false };
                 }
             }
             Action::SendProgress(of, number) => {
                 let start = &mut starts[of];
                 let worker = &mut start.each[number];
                 if !worker.has_its_id() {
-                    worker.step = Step::NoWriter { in_doubt: true };
+                    worker.step = Step::NoWriters { in_doubt: true };
                 } else {
                     worker.step = Step::Whole;
                     let (epoch, vector) = start.epochs[usize::from(worker.next)];
@@ -544,7 +560,7 @@ impl Model for Protocol {
                 if is_known {
                     worker.committed();
                 } else {
-                    worker.step = Step::NoWriter { in_doubt: true };
+                    worker.step = Step::NoWriters { in_doubt: true };
                 }
             }
             Action::Deliver => {
@@ -554,11 +570,17 @@ impl Model for Protocol {
             Action::TimeOut(writer) => {
                 take(brokers, starts, writer);
             }
+            Action::Mark(writer) => brokers.mark(writer),
+        }
+        if !self.limits.late_marks {
+            (0..WRITERS as u8).for_each(|writer| state.brokers.mark(writer));
         }
         for worker in state.starts.iter_mut().flat_map(|start| &mut start.each) {
             let is_under_way = match worker.step {
-                Step::NoWriter { in_doubt } | Step::Unsure { in_doubt } => in_doubt,
-                Step::New | Step::Ready => false,
+                Step::NoWriters { in_doubt }
+                | Step::OneWriter { in_doubt }
+                | Step::Unsure { in_doubt } => in_doubt,
+                Step::Ready => false,
                 Step::Sent | Step::Whole => true,
             };
             if !is_under_way {

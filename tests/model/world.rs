@@ -77,6 +77,9 @@ pub struct Brokers {
     pub generation: u8,
     pub workers: u8,
     pub open: [Option<Open>; WRITERS],
+    /// Writers whose last transaction is committed, and its records not marked yet: until then
+    /// readers wait for them, and brokers take no next one.
+    pub unmarked: [bool; WRITERS],
     /// Writers that have committed something.
     pub have_committed: [bool; WRITERS],
     /// Up to where each shard is written, by records that no open transaction stands before.
@@ -108,8 +111,10 @@ fn apply(progress: &mut [Progress; SHARDS], entry: &Entry) {
 }
 
 impl Brokers {
-    /// Somebody takes the id of a writer: what it had open is aborted.
+    /// Somebody takes the id of a writer, and waits until what it had committed is marked: what it
+    /// had open is aborted.
     pub fn take(&mut self, writer: u8) {
+        self.mark(writer);
         self.late = self.late.filter(|late| *late != writer);
         self.open[usize::from(writer)] = None;
         self.hidden.retain(|entry| entry.writer != writer || entry.is_committed);
@@ -126,10 +131,17 @@ impl Brokers {
                 self.shown[shard] = Shown { epoch: open.epoch, document: *record };
             }
         }
-        for entry in &mut self.hidden {
-            entry.is_committed |= entry.writer == writer;
+        self.unmarked[usize::from(writer)] = true;
+    }
+
+    /// The records of what a writer committed are marked.
+    pub fn mark(&mut self, writer: u8) {
+        if std::mem::take(&mut self.unmarked[usize::from(writer)]) {
+            for entry in &mut self.hidden {
+                entry.is_committed |= entry.writer == writer;
+            }
+            self.settle();
         }
-        self.settle();
     }
 
     fn settle(&mut self) {
@@ -142,7 +154,9 @@ impl Brokers {
     /// All that is committed, whoever can see it.
     pub fn all_progress(&self) -> [Progress; SHARDS] {
         let mut progress = self.progress;
-        let committed = self.hidden.iter().filter(|entry| entry.is_committed);
+        let is_committed =
+            |entry: &&Entry| entry.is_committed || self.unmarked[usize::from(entry.writer)];
+        let committed = self.hidden.iter().filter(is_committed);
         committed.for_each(|entry| apply(&mut progress, entry));
         progress
     }

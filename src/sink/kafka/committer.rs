@@ -60,7 +60,7 @@ pub struct Committed {
 type Look = Box<dyn Fn() -> bool + Send>;
 
 impl Committer {
-    /// Makes the writer, and begins to wait for batches. `wake` is called when one is committed.
+    /// Makes the writers, and begins to wait for batches. `wake` is called when one is committed.
     pub(super) fn start(
         store: Store,
         spec: &Arc<Spec>,
@@ -81,22 +81,24 @@ impl Committer {
             hand,
             is_to_stop,
         };
-        let mut writers = thread.take_over_both()?;
+        let writers = thread.take_over(None, TRANSACTION_PATIENCE)?.0;
         let (batches, to_write) = mpsc::sync_channel::<Batch>(1);
         let (sender, ended) = mpsc::channel();
         let run = move || {
+            let mut writers = writers;
             loop {
                 let mut batch = match to_write.recv_timeout(BETWEEN_HEARINGS) {
                     Ok(batch) => batch,
                     Err(mpsc::RecvTimeoutError::Timeout) => {
-                        writers.iter().flatten().for_each(Writer::hear);
+                        writers.iter().for_each(Writer::hear);
                         continue;
                     }
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 };
                 // Nobody listens where the worker has ended.
-                match thread.commit(&mut writers, &batch) {
-                    Ok(committed) => {
+                match thread.commit(writers, &batch) {
+                    Ok((kept, committed)) => {
+                        writers = kept;
                         batch.clear();
                         let _ = sender.send(Ok((batch, committed)));
                         wake();
@@ -147,8 +149,8 @@ impl Committer {
     }
 }
 
-/// By turn, a writer, but while it is made anew: its elder is gone before that.
-type Writers = [Option<Writer>; 2];
+/// A worker's writers; they are made, and made anew, together.
+type Writers = [Writer; 2];
 
 /// The thread's own side.
 struct Thread {
@@ -165,70 +167,63 @@ struct Thread {
 }
 
 impl Thread {
-    /// Commits a batch, with a new writer after each failure.
+    /// Commits a batch, with as many writers as it takes; returns the last ones.
     fn commit(
         &mut self,
-        writers: &mut Writers,
+        mut writers: Writers,
         batch: &Batch,
-    ) -> Result<Committed, KafkaSinkError> {
+    ) -> Result<(Writers, Committed), KafkaSinkError> {
         let (epoch, mut doubts) = (batch.epoch_end(), 0);
         let begun = Instant::now();
-        let (writer, id) = (&mut writers[self.turn], &self.ids[self.turn]);
         loop {
+            let writer = &mut writers[self.turn];
             let tried = Instant::now();
-            let used = writer.as_mut().expect("it is made anew where it failed");
-            match used.write(|send| batch.each(&self.spec, &self.topics, send)) {
+            match writer.write(|send| batch.each(&self.spec, &self.topics, send)) {
                 Ok(()) => break,
                 Err(WriteError::Hopeless(error)) => return Err(error.into()),
                 // One that was fenced may be so by its own heir, or by another start: it is the
                 // lead record that says.
                 Err(error @ (WriteError::Unknown { .. } | WriteError::Fenced { .. })) => {
                     let cause = error.source().map(ToString::to_string);
-                    warn!(writer = id, epoch, cause, "{error}");
+                    warn!(writer = writer.id(), epoch, cause, "{error}");
                 }
             }
-            let patience = match tried.elapsed() < used.patience() {
-                true => used.patience(),
-                false => (2 * used.patience()).min(PATIENCE_MAX),
+            let patience = match tried.elapsed() < writer.patience() {
+                true => writer.patience(),
+                false => (2 * writer.patience()).min(PATIENCE_MAX),
             };
-            *writer = None;
+            // Both: while brokers are gone for long nobody would hear the other one.
+            drop(writers);
             doubts += 1;
-            *writer = Some(self.make(id, patience)?);
-            let is_there = self.look(Some(epoch))?;
-            info!(writer = id, epoch, is_there, "resolved a transaction in doubt");
+            let (heirs, is_there) = self.take_over(Some(epoch), patience)?;
+            info!(writer = self.ids[self.turn], epoch, is_there, "resolved a transaction in doubt");
+            writers = heirs;
             if is_there {
                 break;
             }
         }
         let (records, took) = (batch.records(), begun.elapsed());
-        debug!(writer = id, epoch, records, ms = took.as_millis() as u64, "committed");
+        let ms = took.as_millis() as u64;
+        debug!(writer = self.ids[self.turn], epoch, records, ms, "committed");
         self.written.iter_mut().for_each(|(_, written)| *written = epoch.max(*written));
-        if writer.as_ref().is_some_and(|writer| writer.patience() > TRANSACTION_PATIENCE) {
-            // What took long is done: one that hangs is to hide what others write no longer.
-            *writer = None;
-            *writer = Some(self.make(id, TRANSACTION_PATIENCE)?);
-            self.look(None)?;
-        }
         self.turn = 1 - self.turn;
-        Ok(Committed { epoch, took, doubts })
+        if writers[0].patience() > TRANSACTION_PATIENCE {
+            // What took long is done: one that hangs is to hide what others write no longer.
+            drop(writers);
+            writers = self.take_over(None, TRANSACTION_PATIENCE)?.0;
+        }
+        Ok((writers, Committed { epoch, took, doubts }))
     }
 
-    /// Makes both writers, and looks.
-    fn take_over_both(&self) -> Result<Writers, KafkaSinkError> {
-        let make = |id| self.make(id, TRANSACTION_PATIENCE).map(Some);
+    /// Makes the writers, which fences their elders, then reads who leads and what is written;
+    /// tells whether `doubtful`, the epoch of a batch whose outcome is not known, is there.
+    fn take_over(
+        &self,
+        doubtful: Option<Epoch>,
+        patience: Duration,
+    ) -> Result<(Writers, bool), KafkaSinkError> {
+        let make = |id| self.patiently(|store| Ok(store.kafka().patient_writer(id, patience)?));
         let writers = [make(&self.ids[0])?, make(&self.ids[1])?];
-        self.look(None)?;
-        Ok(writers)
-    }
-
-    /// Makes a writer, which fences its elder; it is not to be used before a look.
-    fn make(&self, id: &str, patience: Duration) -> Result<Writer, KafkaSinkError> {
-        self.patiently(|store| Ok(store.kafka().patient_writer(id, patience)?))
-    }
-
-    /// Reads who leads and what is written; tells whether `doubtful`, the epoch of a batch whose
-    /// outcome is not known, is there.
-    fn look(&self, doubtful: Option<Epoch>) -> Result<bool, KafkaSinkError> {
         let lead = self.patiently(|store| Ok(store.lead()?))?;
         let ours = self.hand.generation;
         let (theirs, accepted) = lead.map_or_else(Default::default, |l| (l.generation, l.accepted));
@@ -240,7 +235,8 @@ impl Thread {
             return Err(KafkaSinkError::NoLead { topic });
         }
         let found = self.patiently(|store| Ok(store.recovery(self.spec.shards, &accepted)?))?;
-        self.judge(&found.epochs, doubtful)
+        let is_there = self.judge(&found.epochs, doubtful)?;
+        Ok((writers, is_there))
     }
 
     /// Whether the doubtful batch is there, by what the shards' progress says.
@@ -263,8 +259,7 @@ impl Thread {
         &self,
         ask: impl Fn(&Store) -> Result<T, KafkaSinkError>,
     ) -> Result<T, KafkaSinkError> {
-        let answer =
-            patiently(&self.ids[self.turn], &self.is_to_stop, may_pass, || ask(&self.store));
+        let answer = patiently(&self.ids[0], &self.is_to_stop, may_pass, || ask(&self.store));
         // Whatever may pass is asked again, unless it is to stop.
         answer.map_err(|error| if may_pass(&error) { KafkaSinkError::Stopped } else { error })
     }
