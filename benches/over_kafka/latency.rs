@@ -1,9 +1,10 @@
 //! Open loop: each event has its time, whether or not anybody is ready.
 //!
-//! At each rate the engine and the pass-through take turns, several times, each first every other
-//! time: what comes first meets a broker that was at rest. Medians of the turns are compared, but
-//! for the first, in which the broker still compiles what it runs. Nor do a turn's first seconds
-//! count, in which whoever has just begun connects.
+//! At each rate the engine and the pass-through take turns, each first every other time, and medians
+//! of the turns are compared. The first turn does not count, in which the broker still compiles what
+//! it runs, nor do a turn's first seconds, in which whoever has just begun connects. While all change
+//! the pass-through is always first: the engine is to have written the corrections of the turn
+//! before.
 
 use std::{
     collections::HashMap,
@@ -27,7 +28,7 @@ use rdkafka::{
 use crate::{
     PARTITIONS,
     pass_through::{Cut, PassThrough, Sample},
-    place::{Engine, Place, cpu_of_all, sleep_until},
+    place::{Engine, Place, REFERENCE, cpu_of_all, sleep_until},
     wait_for,
 };
 
@@ -135,11 +136,15 @@ fn bare(place: &Place, sample: &Sample, name: &str, events: Range<usize>, rate: 
 fn storm(place: &Place, engine: &Engine<'_>, events: Range<usize>, turn: u64) -> Took {
     let changes = place.folder.path().join(format!("storm-{turn}.ndjson"));
     fs::write(&changes, "").expect("a file");
+    let before = place.extent(REFERENCE, 0).1;
     let mut feed = place.feed(&changes);
-    thread::sleep(Duration::from_secs(3));
-    // It takes back what the turn before changed.
-    engine.wait_until_held(Duration::from_secs(600));
     let people = fs::read_to_string(place.folder.path().join("in/people.ndjson")).expect("people");
+    let documents = people.lines().count() as i64;
+    thread::sleep(Duration::from_secs(3));
+    wait_for("the feed to take back what the turn before changed", Duration::from_secs(60), || {
+        turn == 0 || place.extent(REFERENCE, 0).1 >= before + documents
+    });
+    engine.wait_until_held(Duration::from_secs(600));
     let mut file = File::options().append(true).open(&changes).expect("a file");
     let mut lines = String::new();
     for line in people.lines() {

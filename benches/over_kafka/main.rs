@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench over_kafka -- drain   [--events 2000000 --times 1] [-- RUN_OPTIONS]
-//! cargo bench --bench over_kafka -- latency [--seconds 20 --held 1000000 --times 1 --rate N]
+//! cargo bench --bench over_kafka -- latency [--seconds 20 --held 1000000 --times 2 --rate N]
 //! cargo bench --bench over_kafka -- horizon [--events 1000000]
 //! ```
 //!
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Some("latency") => {
             let rate = Some(number("--rate", 0)).filter(|rate| *rate > 0);
             let (seconds, held) = (number("--seconds", 20), number("--held", 1_000_000));
-            latency::run(seconds, held, rate, number("--times", 1));
+            latency::run(seconds, held, rate, number("--times", 2));
         }
         Some("horizon") => horizon::run(number("--events", 1_000_000)),
         _ => {

@@ -28,7 +28,7 @@ use tempfile::TempDir;
 use crate::{PARTITIONS, stack::Stack, wait_for};
 
 pub const EVENTS: &str = "bench_events";
-const REFERENCE: &str = "bench_reference";
+pub const REFERENCE: &str = "bench_reference";
 const STUDENTS: &str = "12000";
 
 pub struct Place {
