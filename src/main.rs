@@ -17,6 +17,6 @@ fn main() {
     // Whether anybody takes it or not, there is nothing left to do.
     let _ = std::io::stdout().flush();
     // After a failure threads may stay behind that talk to brokers. An ordinary exit would tidy up
-    // under them what they use, above all OpenSSL's, and end by a signal now and then.
+    // under them what they use, such as OpenSSL's, and could end by a signal.
     signal_hook::low_level::exit(code.into());
 }
