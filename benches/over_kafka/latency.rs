@@ -35,6 +35,9 @@ use crate::{
 const RATES: [u64; 3] = [1, 1_000, 20_000];
 const RATE_IN_STORM: u64 = 5_000;
 
+/// So many records are corrected in a storm, in two views.
+const CORRECTED: u64 = 1_000_000;
+
 /// How long events come before they count.
 const RUN_UP: u64 = 3;
 
@@ -42,9 +45,24 @@ const RUN_UP: u64 = 3;
 const SHARES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 1.0];
 type Took = [f64; SHARES.len()];
 
-/// With a `rate`, at that one alone.
-pub fn run(seconds: u64, held: u64, rate: Option<u64>, turns: u64) {
-    let rates = rate.map_or(RATES.to_vec(), |rate| vec![rate]);
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// All rates, and the storm.
+    All,
+    /// One rate.
+    Rate(u64),
+    /// The storm.
+    Storm,
+}
+
+/// So many turns of so many seconds, with so many events held before.
+pub fn run(seconds: u64, held: u64, which: Which, turns: u64) {
+    let rates = match which {
+        Which::All => RATES.to_vec(),
+        Which::Rate(rate) => vec![rate],
+        Which::Storm => Vec::new(),
+    };
     let seconds = RUN_UP + seconds;
     let coming: u64 = 2 * (rates.iter().sum::<u64>() + RATE_IN_STORM) * seconds * (turns + 1);
     let place = Place::start(held + coming);
@@ -85,18 +103,18 @@ pub fn run(seconds: u64, held: u64, rate: Option<u64>, turns: u64) {
         }
         compare(&format!("at {rate}/s"), &engines, &bares);
     }
-    if rate.is_none() {
+    if !matches!(which, Which::Rate(_)) {
         let (mut engines, mut bares) = (Vec::new(), Vec::new());
         let count = RATE_IN_STORM * seconds;
+        let mut storms = Storms { changed: 0 };
         for turn in 0..=turns {
             let events = next(count);
             let name = format!("bare_storm_{turn}");
             engine.rest(|| bares.push(bare(&place, &sample, &name, events, RATE_IN_STORM)));
             engine.wait_until_held(Duration::from_secs(600));
-            engines.push(storm(&place, &engine, next(count), turn));
-            engine.wait_until_held(Duration::from_secs(600));
+            engines.push(storms.next(&place, &engine, next(count), turn));
         }
-        compare(&format!("at {RATE_IN_STORM}/s, all change"), &engines, &bares);
+        compare(&format!("at {RATE_IN_STORM}/s, amid corrections"), &engines, &bares);
     }
     let (updates, cpu) = engine.end();
     println!("{updates} records written in all, {:.1} s of CPU", cpu.as_secs_f64());
@@ -132,33 +150,81 @@ fn bare(place: &Place, sample: &Sample, name: &str, events: Range<usize>, rate: 
     took
 }
 
-/// The same while all students change, each turn in its own way.
-fn storm(place: &Place, engine: &Engine<'_>, events: Range<usize>, turn: u64) -> Took {
-    let changes = place.folder.path().join(format!("storm-{turn}.ndjson"));
-    fs::write(&changes, "").expect("a file");
-    let before = place.extent(REFERENCE, 0).1;
-    let mut feed = place.feed(&changes);
-    let people = fs::read_to_string(place.folder.path().join("in/people.ndjson")).expect("people");
-    let documents = people.lines().count() as i64;
-    thread::sleep(Duration::from_secs(3));
-    wait_for("the feed to take back what the turn before changed", Duration::from_secs(60), || {
-        turn == 0 || place.extent(REFERENCE, 0).1 >= before + documents
-    });
-    engine.wait_until_held(Duration::from_secs(600));
-    let mut file = File::options().append(true).open(&changes).expect("a file");
-    let mut lines = String::new();
-    for line in people.lines() {
-        let mut change: serde_json::Value = serde_json::from_str(line).expect("people are JSON");
-        change["_source"]["PERSONAL"]["name"] = format!("Другое {turn}").into();
-        change["op"] = "index".into();
-        lines += &format!("{change}\n");
+/// Storms, one after the other.
+struct Storms {
+    /// How many documents the last one changed.
+    changed: u64,
+}
+
+impl Storms {
+    /// The engine while so many documents change that `CORRECTED` records do, each turn in its own
+    /// way.
+    fn next(
+        &mut self,
+        place: &Place,
+        engine: &Engine<'_>,
+        events: Range<usize>,
+        turn: u64,
+    ) -> Took {
+        let changes = place.folder.path().join(format!("storm-{turn}.ndjson"));
+        fs::write(&changes, "").expect("a file");
+        let before = place.extent(REFERENCE, 0).1;
+        let mut feed = place.feed(&changes);
+        let people = fs::read_to_string(place.folder.path().join("in/people.ndjson"));
+        let people = people.expect("people");
+        let documents = people.lines().count() as u64;
+        thread::sleep(Duration::from_secs(3));
+        let patience = Duration::from_secs(60);
+        wait_for("the feed to take back what the turn before changed", patience, || {
+            place.extent(REFERENCE, 0).1 >= before + self.changed as i64
+        });
+        engine.wait_until_held(Duration::from_secs(600));
+        let written = || written(place, "timed_enriched") + written(place, "timed_latest");
+        wait_until_rests(written);
+        let mut file = File::options().append(true).open(&changes).expect("a file");
+        let mut lines = String::new();
+        // A record stands in two views, or soon will.
+        let held = events.start as u64;
+        self.changed = (documents * CORRECTED / 2 / held).min(documents);
+        for line in people.lines().take(self.changed as usize) {
+            let mut change: serde_json::Value =
+                serde_json::from_str(line).expect("people are JSON");
+            change["_source"]["PERSONAL"]["name"] = format!("Другое {turn}").into();
+            change["op"] = "index".into();
+            lines += &format!("{change}\n");
+        }
+        let before = written();
+        file.write_all(lines.as_bytes()).expect("it can be written");
+        let fresh = 2 * events.len() as i64;
+        let what = format!("engine at {RATE_IN_STORM}/s, amid corrections");
+        let took = timed(&what, place, "timed_enriched", events, RATE_IN_STORM);
+        let amid = written() - before - fresh;
+        engine.wait_until_held(Duration::from_secs(600));
+        wait_until_rests(written);
+        println!(
+            "  {} documents changed; about {amid} corrections written meanwhile, {} in all",
+            self.changed,
+            written() - before - fresh,
+        );
+        feed.kill().expect("it runs");
+        feed.wait().expect("it was started");
+        took
     }
-    file.write_all(lines.as_bytes()).expect("it can be written");
-    let what = format!("engine at {RATE_IN_STORM}/s, all change");
-    let took = timed(&what, place, "timed_enriched", events, RATE_IN_STORM);
-    feed.kill().expect("it runs");
-    feed.wait().expect("it was started");
-    took
+}
+
+/// How many records a topic has had, ends of transactions among them.
+fn written(place: &Place, topic: &str) -> i64 {
+    (0..PARTITIONS).map(|partition| place.extent(topic, partition).1).sum()
+}
+
+/// Waits until a number has not grown for a second.
+fn wait_until_rests(number: impl Fn() -> i64) {
+    let mut last = number();
+    wait_for("what is owed to be written", Duration::from_secs(600), || {
+        thread::sleep(Duration::from_secs(1));
+        let before = std::mem::replace(&mut last, number());
+        before == last
+    });
 }
 
 /// Sends events, each at its time, and prints how long their records took to be readable.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench over_kafka -- drain   [--events 2000000 --times 1] [-- RUN_OPTIONS]
-//! cargo bench --bench over_kafka -- latency [--seconds 20 --held 1000000 --times 2 --rate N]
+//! cargo bench --bench over_kafka -- latency [--seconds 20 --held 1000000 --times 2] [--rate N | --storm]
 //! cargo bench --bench over_kafka -- horizon [--events 1000000]
 //! ```
 //!
@@ -11,10 +11,11 @@
 //! worker and two (and with options of `tributary run`), and of a program that reads each event and
 //! writes as many bytes, in as many records, without knowing what they say. `latency`: open loop;
 //! from the moment at which an event was due to the moment at which a reader of committed records
-//! has its enriched record, at 1, 1,000 and 20,000 events a second, and at 5,000 while all students
-//! change and a million records are corrected; beside it the pass-through with a transaction each
-//! 5 ms, and in turn with it so many times. Broker, engine, clicks and reader share the machine. `horizon`: what is held and how large the process is, while more than
-//! ten times a horizon flows through.
+//! has its enriched record, at 1, 1,000 and 20,000 events a second, and at 5,000 while as many
+//! documents change as have a million records; beside it the pass-through with a transaction each
+//! 5 ms, and in turn with it so many times. Broker, engine, clicks and reader share the machine.
+//! `horizon`: what is held and how large the process is, while more than ten times a horizon flows
+//! through.
 
 #[allow(dead_code)]
 #[path = "../../tests/end_to_end/stack.rs"]
@@ -30,6 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use latency::Which;
 use pass_through::{PassThrough, Sample};
 use place::{Engine, Place};
 
@@ -50,15 +52,19 @@ fn main() -> ExitCode {
     match words.first().map(String::as_str) {
         Some("drain") => drain(number("--events", 2_000_000), number("--times", 1), &options),
         Some("latency") => {
-            let rate = Some(number("--rate", 0)).filter(|rate| *rate > 0);
+            let which = match number("--rate", 0) {
+                0 if words.contains(&"--storm".to_owned()) => Which::Storm,
+                0 => Which::All,
+                rate => Which::Rate(rate),
+            };
             let (seconds, held) = (number("--seconds", 20), number("--held", 1_000_000));
-            latency::run(seconds, held, rate, number("--times", 2));
+            latency::run(seconds, held, which, number("--times", 2));
         }
         Some("horizon") => horizon::run(number("--events", 1_000_000)),
         _ => {
             eprintln!(
                 "say what: drain [--events N --times N] [-- RUN_OPTIONS], \
-                 latency [--seconds N --held N --rate N --times N], horizon [--events N]"
+                 latency [--seconds N --held N --times N] [--rate N | --storm], horizon [--events N]"
             );
             return ExitCode::from(2);
         }
