@@ -183,9 +183,9 @@ impl Storms {
         wait_until_rests(written);
         let mut file = File::options().append(true).open(&changes).expect("a file");
         let mut lines = String::new();
-        // A record stands in two views, or soon will.
-        let held = events.start as u64;
-        self.changed = (documents * CORRECTED / 2 / held).min(documents);
+        // Of the events that are held each stands in one view, three in four in the other too.
+        let records = events.start as u64 * 7 / 4;
+        self.changed = (documents * CORRECTED / records).min(documents);
         for line in people.lines().take(self.changed as usize) {
             let mut change: serde_json::Value =
                 serde_json::from_str(line).expect("people are JSON");
