@@ -15,11 +15,13 @@ Each is said as a line `NAME=ADDRESS` behind the first.
 Needs Java 17 or newer (JAVA_HOME, else PATH) and Maven, which brings the jars once, 46 MB, into TRIBUTARY_CACHE (else
 ~/.cache/tributary). A broker takes 0.4 to 0.8 GB of memory and 4 s to start.
 """
-import argparse, contextlib, fcntl, os, pathlib, re, shutil, signal, socket, subprocess, sys, time, uuid, base64
+import argparse, base64, pathlib, re, shutil, signal, subprocess, sys, uuid
+
+import parts
 
 VERSION = "3.9.1"
+JAVA = 17
 START_SECONDS_MAX = 60
-STOP_SECONDS_MAX = 20
 
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -61,61 +63,20 @@ log4j.appender.stdout.layout.ConversionPattern=[%d] %p %m (%c)%n
 """
 
 
-def cache():
-    home = os.environ.get("TRIBUTARY_CACHE") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tributary"
-    return pathlib.Path(home)
-
-
-def java():
-    """The command, once it is known to be new enough."""
-    home = os.environ.get("JAVA_HOME")
-    command = str(pathlib.Path(home) / "bin" / "java") if home else "java"
-    if not shutil.which(command):
-        sys.exit(f"{command} is missing: install Java 17 or newer (openjdk-17-jre-headless), or set JAVA_HOME")
-    said = subprocess.run([command, "-version"], capture_output=True, text=True).stderr
-    version = re.search(r'version "(\d+)', said)
-    if not version or int(version[1]) < 17:
-        sys.exit(f"{command} is older than 17: Kafka {VERSION} needs Java 17 or newer; set JAVA_HOME")
-    return command
-
-
 def jars():
-    """Where the jars are; brings them there once, whoever else does so at the same time."""
-    libs = cache() / f"kafka-{VERSION}"
-    if libs.is_dir():
-        return libs
-    if not shutil.which("mvn"):
-        sys.exit("mvn is missing: install Maven (maven), which brings Kafka's jars")
-    libs.parent.mkdir(parents=True, exist_ok=True)
-    with open(libs.parent / "kafka.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not libs.is_dir():
-            print(f"bringing the jars of Kafka {VERSION} to {libs}", file=sys.stderr)
-            coming = libs.with_name(libs.name + ".coming")
-            shutil.rmtree(coming, ignore_errors=True)
-            coming.mkdir()
-            (coming / "pom.xml").write_text(POM)
-            copy = ["mvn", "-q", "-B", "-ntp", "-f", str(coming / "pom.xml"), "dependency:copy-dependencies"]
-            options = [f"-DoutputDirectory={coming}", "-DincludeScope=runtime"]
-            if subprocess.run(copy + options, stdout=subprocess.DEVNULL).returncode:
-                sys.exit("Maven could not bring Kafka's jars; its words stand above: is Maven Central reachable?")
-            coming.rename(libs)
-    return libs
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Where the jars are."""
+    def make(coming):
+        pom = coming / "pom.xml"
+        pom.write_text(POM)
+        parts.maven(pom, "dependency:copy-dependencies", f"-DoutputDirectory={coming}", "-DincludeScope=runtime")
+    return parts.bring(f"kafka-{VERSION}", make)
 
 
 class Cluster:
     """The brokers whose settings and data are in a folder."""
 
     def __init__(self, folder, heap):
-        self.folder, self.heap, self.children = pathlib.Path(folder).resolve(), heap, {}
+        self.folder, self.heap, self.processes = pathlib.Path(folder).resolve(), heap, {}
         self.listeners = []  # (name, address) of those beside the plain one
 
     def nodes(self):
@@ -128,7 +89,7 @@ class Cluster:
             return
         if listeners and brokers > 1:
             sys.exit("--listener is for one broker")
-        ports = free_ports(2 * brokers + len(listeners))
+        ports = parts.free_ports(2 * brokers + len(listeners))
         more = dict(more_listeners="", more_advertised="", more_protocols="")
         for place, listener in enumerate(listeners):
             name, protocol, *told = listener.split(":")
@@ -153,7 +114,7 @@ class Cluster:
     def command(self, node, main, *arguments):
         memory = [f"-Xms{self.heap}", f"-Xmx{self.heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
         logging = f"-Dlog4j.configuration=file:{self.folder / 'log4j.properties'}"
-        return [java(), *memory, "-Djava.awt.headless=true", logging, "-cp", f"{jars()}/*", main, *arguments]
+        return [parts.java(JAVA, f"Kafka {VERSION}"), *memory, "-Djava.awt.headless=true", logging, "-cp", f"{jars()}/*", main, *arguments]
 
     def java(self, node, main, *arguments):
         done = subprocess.run(self.command(node, main, *arguments), capture_output=True, text=True)
@@ -167,68 +128,30 @@ class Cluster:
     def bootstrap(self):
         return ",".join(f"127.0.0.1:{self.port(node)}" for node in self.nodes())
 
-    def begin(self, node):
-        """Starts a broker, and comes back at once."""
-        folder = self.folder / str(node)
-        with open(folder / "server.log", "wb") as log:
-            command = self.command(node, "kafka.Kafka", str(folder / "server.properties"))
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        self.children[node] = child
-        (folder / "pid").write_text(str(child.pid))
-
-    def await_start(self, node):
-        log = self.folder / str(node) / "server.log"
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while time.monotonic() < deadline:
-            if "Kafka Server started" in log.read_text(errors="replace"):
-                return
-            if self.children[node].poll() is not None:
-                break
-            time.sleep(0.02)
-        sys.exit(f"broker {node} did not start; the end of {log}:\n{log.read_text(errors='replace')[-3000:]}")
+    def process(self, node):
+        return self.processes.setdefault(int(node), parts.Process(self.folder / str(node)))
 
     def start(self, nodes):
         for node in nodes:
-            self.begin(node)
+            self.process(node).begin(self.command(node, "kafka.Kafka", str(self.folder / str(node) / "server.properties")))
         for node in nodes:
-            self.await_start(node)
+            self.process(node).await_word("Kafka Server started", START_SECONDS_MAX)
 
-    def send(self, node, number):
-        """Signals the broker that this folder's file names, if it still is that broker."""
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            pid = int((self.folder / str(node) / "pid").read_text())
-            if str(self.folder).encode() in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, number)
-                return pid
-        return None
-
-    def stop(self, node, number=signal.SIGTERM):
-        pid = self.send(node, number)
-        deadline = time.monotonic() + STOP_SECONDS_MAX
-        while pid and time.monotonic() < deadline:
-            child = self.children.get(node)
-            if child.poll() is not None if child else not pathlib.Path(f"/proc/{pid}").exists():
-                return
-            time.sleep(0.02)
-        self.send(node, signal.SIGKILL)
-        if node in self.children:
-            self.children[node].wait()
+    def stop(self):
+        # One that pauses heeds nothing.
+        for node in self.nodes():
+            self.process(node).send(signal.SIGCONT)
+            self.process(node).stop()
 
     def obey(self, line):
         """Does what a line of standard input asks for; returns the answer."""
         match line.split():
-            case ["stop", node]:
-                self.stop(int(node))
-            case ["kill", node]:
-                self.stop(int(node), signal.SIGKILL)
-            case ["pause", node]:
-                self.send(int(node), signal.SIGSTOP)
-            case ["resume", node]:
-                self.send(int(node), signal.SIGCONT)
             case ["start", node]:
                 self.start([int(node)])
             case ["tool", main, *arguments]:
                 self.java(self.folder, main, *arguments)
+            case [word, node] if self.process(node).obey(word):
+                pass
             case _:
                 return f"unknown: {line.strip()!r}; commands: stop, kill, pause, resume, start, each with a broker's number, and tool"
         return "ok"
@@ -249,8 +172,7 @@ def main():
     if a.command == "down":
         if not cluster.folder.is_dir() or not cluster.nodes():
             sys.exit(f"{cluster.folder} holds no brokers")
-        for node in cluster.nodes():
-            cluster.stop(node)
+        cluster.stop()
         return
     cluster.configure(a.brokers, a.set, a.listener, [user.partition(":") for user in a.scram])
     where = lambda: [f"BOOTSTRAP={cluster.bootstrap()}", *(f"{name}={address}" for name, address in cluster.listeners)]
@@ -258,20 +180,12 @@ def main():
         cluster.start(cluster.nodes())
         print(*where(), sep="\n", flush=True)
         return
-    # Asked to end as well, it ends the brokers first.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    try:
-        cluster.start(cluster.nodes())
-        print(*where(), sep="\n", flush=True)
-        for line in sys.stdin:
-            print(cluster.obey(line), flush=True)
-    finally:
-        # Whoever asked for it may be gone before it has started.
-        for node in cluster.nodes():
-            cluster.send(node, signal.SIGCONT)
-            cluster.stop(node)
+    def end():
+        cluster.stop()
         if a.forget:
             shutil.rmtree(cluster.folder, ignore_errors=True)
+
+    parts.serve_commands(lambda: cluster.start(cluster.nodes()), where, cluster.obey, end)
 
 
 if __name__ == "__main__":
