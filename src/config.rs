@@ -10,9 +10,11 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use serde::Deserialize;
+use jiff::SignedDuration;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// Where a dataflow runs.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -20,6 +22,154 @@ use serde::Deserialize;
 pub struct Config {
     /// The brokers.
     pub kafka: KafkaConfig,
+    /// The systems of record whose documents are kept in the reference log, by name.
+    #[serde(default)]
+    pub sources: BTreeMap<String, SourceConfig>,
+}
+
+/// A system of record.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum SourceConfig {
+    /// An index of Elasticsearch.
+    Elasticsearch(ElasticsearchConfig),
+}
+
+/// An index of Elasticsearch, or several.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ElasticsearchConfig {
+    /// Nodes, each as `https://host:9200`; the next is asked where one does not answer.
+    pub urls: Vec<String>,
+    /// An index, an alias, or several of both with commas between.
+    pub index: String,
+    /// How one is let in: a key as the system hands it out (`encoded`),
+    #[serde(default)]
+    pub api_key: Option<Secret>,
+    /// or a name
+    #[serde(default)]
+    pub username: Option<String>,
+    /// and its password.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// The authority that the nodes' certificates are of, as a file in PEM form; what the system
+    /// trusts where it is not said.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// Documents a page, 1 to 10,000; fewer where documents are large.
+    #[serde(default = "ElasticsearchConfig::default_page")]
+    pub page: u16,
+    /// How a feed goes about it.
+    #[serde(default)]
+    pub feed: FeedConfig,
+}
+
+impl ElasticsearchConfig {
+    fn default_page() -> u16 {
+        5_000
+    }
+
+    /// How its nodes are asked.
+    pub fn http(&self) -> HttpConfig {
+        HttpConfig {
+            urls: self.urls.clone(),
+            api_key: self.api_key.clone(),
+            username: self.username.clone(),
+            password: self.password.clone(),
+            ca: self.ca.clone(),
+        }
+    }
+}
+
+/// How a feed goes about it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FeedConfig {
+    /// How often it looks what is new.
+    #[serde(deserialize_with = "duration")]
+    pub look: Duration,
+    /// How often it compares all.
+    #[serde(deserialize_with = "duration")]
+    pub compare: Duration,
+    /// How long a document must have been missed before it is deleted.
+    #[serde(deserialize_with = "duration")]
+    pub delete_after: Duration,
+    /// The share of a source's documents that may be deleted within a day without a word, 0 to 1;
+    /// 20 in any case.
+    pub max_deletes: f64,
+}
+
+impl Default for FeedConfig {
+    fn default() -> FeedConfig {
+        FeedConfig {
+            look: Duration::from_millis(500),
+            compare: Duration::from_secs(600),
+            delete_after: Duration::from_secs(5),
+            max_deletes: 0.05,
+        }
+    }
+}
+
+/// A time as people write it: `500ms`, `10s`, `10m`.
+fn duration<'d, D: Deserializer<'d>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    let parsed: Result<SignedDuration, _> = text.parse();
+    let parsed = parsed.ok().and_then(|time| Duration::try_from(time).ok());
+    let what = || D::Error::custom(format!("\"{text}\" is no time: write 500ms, 10s or 10m"));
+    parsed.filter(|time| !time.is_zero()).ok_or_else(what)
+}
+
+/// Servers that are asked over HTTP, and how one is let in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HttpConfig {
+    /// Servers that say the same.
+    pub urls: Vec<String>,
+    /// An API key,
+    pub api_key: Option<Secret>,
+    /// or a name
+    pub username: Option<String>,
+    /// and a password.
+    pub password: Option<Secret>,
+    /// The authority that their certificates are of.
+    pub ca: Option<PathBuf>,
+}
+
+/// Where a secret is to be found.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Secret {
+    /// What a file holds, without the line's end.
+    File {
+        /// The file.
+        file: PathBuf,
+    },
+    /// What an environment variable holds.
+    Env {
+        /// Its name.
+        env: String,
+    },
+}
+
+impl Secret {
+    /// Reads it for an option.
+    ///
+    /// # Errors
+    /// When it is not to be found.
+    pub fn read(&self, option: &str) -> Result<String, ConfigError> {
+        match self {
+            Secret::File { file } => match fs::read_to_string(file) {
+                Ok(text) => Ok(text.trim_end_matches(['\n', '\r']).to_owned()),
+                Err(source) => {
+                    let option = option.to_owned();
+                    Err(ConfigError::NoSecret { option, path: file.clone(), source })
+                }
+            },
+            Secret::Env { env } => std::env::var(env).map_err(|_| ConfigError::Unsound {
+                option: option.to_owned(),
+                cause: format!("the environment variable {env} is not set, or no text"),
+            }),
+        }
+    }
 }
 
 /// The brokers, and what is read there.
@@ -52,16 +202,8 @@ pub enum Property {
     Number(i64),
     /// Yes or no.
     Boolean(bool),
-    /// What a file holds, without the line's end.
-    File {
-        /// The file.
-        file: PathBuf,
-    },
-    /// What an environment variable holds.
-    Env {
-        /// Its name.
-        env: String,
-    },
+    /// A secret.
+    Secret(Secret),
 }
 
 /// Properties as the client takes them: secrets among them.
@@ -191,20 +333,7 @@ impl KafkaConfig {
                 Property::Text(text) => text.clone(),
                 Property::Number(number) => number.to_string(),
                 Property::Boolean(boolean) => boolean.to_string(),
-                Property::File { file } => match fs::read_to_string(file) {
-                    Ok(text) => text.trim_end_matches(['\n', '\r']).to_owned(),
-                    Err(source) => {
-                        return Err(ConfigError::NoSecret { option, path: file.clone(), source });
-                    }
-                },
-                Property::Env { env } => match std::env::var(env) {
-                    Ok(text) => text,
-                    Err(_) => {
-                        let cause =
-                            format!("the environment variable {env} is not set, or no text");
-                        return unsound(&option, cause);
-                    }
-                },
+                Property::Secret(secret) => secret.read(&option)?,
             };
             found.push((name.clone(), value));
         }

@@ -25,6 +25,7 @@
 //! - [`progress`]: what of it all is durable, and what a start makes of that;
 //! - [`dataflow`]: from events and claims to views; pure;
 //! - [`sink`]: from views to the outside world;
+//! - [`feed`]: what keeps the reference log equal to what systems of record say;
 //! - [`engine`]: the loop that reads, stamps, steps and hands on;
 //! - [`http`], [`process`]: whether it lives, its metrics, its memory;
 //! - [`cli`]: the program; [`generate`]: a university and its clicks, to try all this on.
@@ -42,6 +43,7 @@ pub mod cli;
 pub mod config;
 pub mod dataflow;
 pub mod engine;
+pub mod feed;
 pub mod generate;
 pub mod http;
 pub mod kafka;

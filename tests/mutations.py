@@ -40,7 +40,7 @@ MUTATIONS = [
     ("an event under a taken key stands too", "src/dataflow/dedupe.rs", "else { Verdict::Taken }", "else { Verdict::Stands }"),
     # rule 4: the reference
     ("the greatest _id has a number", "src/dataflow/fused/documents.rs", "entry.claims.first()", "entry.claims.last()"),
-    ("half a surrogate pair is text", "src/reference/document.rs", "if has_surrogate_escape(line) &&", "if line.is_empty() && has_surrogate_escape(line) &&"),
+    ("half a surrogate pair is text", "src/reference/document.rs", "has_surrogate_escape(object) &&", "object.is_empty() && has_surrogate_escape(object) &&"),
     ("a null op is an index", "src/reference/document.rs", "        None => \"index\".into(),", "        None => \"index\".into(),\n        Some(token) if token.get() == \"null\" => \"index\".into(),"),
     ("what a document said before stands too", "src/reference/mod.rs", "take(claim, -1)", "take(claim, 0)"),
     ("empty text is a value", "src/reference/project.rs", '"null" | "\\"\\""', '"null" | "nil"'),

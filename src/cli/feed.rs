@@ -1,21 +1,23 @@
-//! `tributary feed`: keeps the reference log equal to files of documents.
+//! `tributary feed`: keeps the reference log equal to what systems of record say.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use clap::Args;
 use indicatif::HumanCount;
 
 use super::{Failure, place::PlaceOptions, tell, watch};
 use crate::{
-    engine::{Fed, FileFeed},
+    config::{FeedConfig, SourceConfig},
+    feed::{Elasticsearch, Fed, Feed as Task, FeedError, Files, Guard, Health, Log, System},
     spec::Spec,
 };
 
-/// Keep the reference log in Kafka equal to files of documents and changes, as they grow.
+/// Keep the reference log in Kafka equal to what systems of record say, as they change.
 ///
-/// Of each document only what the dataflow takes is written, and only where the log says otherwise;
-/// a document that the files do not name at the start is deleted there. A second feed of the same
-/// source takes over from the first, which then ends with exit code 4.
+/// The systems are those of the configuration ([sources.NAME], see docs/feeds.md), or files of
+/// documents and changes, as they grow. Of each document only what the dataflow takes is written,
+/// and only where the log says otherwise; a document that is not there any more is deleted. A
+/// second feed of the same source takes over from the first, which then ends with exit code 4.
 #[derive(Debug, Args)]
 pub(super) struct Feed {
     /// The dataflow's TOML file.
@@ -24,41 +26,46 @@ pub(super) struct Feed {
     #[command(flatten)]
     place: PlaceOptions,
 
-    /// What the source is called: the keys of its documents in the log begin with it.
-    #[arg(long, default_value = "people", value_name = "NAME")]
-    source: String,
+    /// The source: of the configuration, all of them where it is not said; of files, what they are
+    /// called. The keys of its documents in the log begin with it.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
 
-    /// Documents as they stand: {"_id", "_source"} a line. It may grow.
+    /// Files instead of a system: documents as they stand, {"_id", "_source"} a line. It may grow.
     #[arg(long, value_name = "FILE")]
-    documents: PathBuf,
+    documents: Option<PathBuf>,
 
     /// What happens to them: {"op": "index" | "delete", "_id", "_source"} a line. It may grow.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "documents")]
     changes: Option<PathBuf>,
 
-    /// End once the files are read.
+    /// End once all is compared, and written.
     #[arg(long)]
     once: bool,
 
-    /// Delete at the start whatever the files do not name, also more than one document in twenty
-    /// (and more than 20): without this the feed ends with exit code 5 then.
+    /// Go on as documents change; that is so where nothing is said.
+    #[arg(long, conflicts_with = "once")]
+    follow: bool,
+
+    /// Write what the first comparison finds, whatever it is: without this a feed waits where
+    /// another collection stands than the log is of, and where more documents are gone than one in
+    /// twenty (and 20) within a day; with --once it ends with exit code 5 then.
     #[arg(long)]
-    accept_deletes: bool,
+    accept_difference: bool,
 
     /// Say nothing but errors.
     #[arg(long, short)]
     quiet: bool,
 }
 
+/// What files are called as a source where nothing is said.
+const FILES: &str = "people";
+
 impl Feed {
     pub(super) fn run(self) -> Result<(), Failure> {
         let spec = Arc::new(Spec::load(&self.spec)?);
         let (kafka, names) = self.place.resolve(&spec)?;
-        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if self.source.is_empty() || !self.source.chars().all(is_name) {
-            let what = format!("--source {}: a name is of a-z, 0-9 and _", self.source);
-            return Err(Failure::Arguments(what));
-        }
+        let sources = self.sources(&spec)?;
         kafka.connect().map_err(Failure::failed)?;
         let end = watch::end_when_asked()?;
         watch::end_at_last(
@@ -66,36 +73,112 @@ impl Feed {
             "as when brokers do not answer; ended anyway: a transaction that is open comes to \
              nothing, and the next start writes what is missing",
         );
-        let feed = FileFeed {
-            spec,
-            kafka,
-            topic: names.reference,
-            source: self.source,
-            documents: self.documents,
-            changes: self.changes,
+        let fed = thread::scope(|scope| {
+            let feeds: Vec<_> = sources
+                .into_iter()
+                .map(|(name, (mut system, config))| {
+                    let log = Log {
+                        kafka: kafka.clone(),
+                        topic: names.reference.clone(),
+                        source: name.clone(),
+                    };
+                    let feed = self.task(&spec, log, &config);
+                    let (end, quiet) = (&end, self.quiet);
+                    scope.spawn(move || {
+                        let told = |fed| say(quiet, &name, "snapshot complete", fed);
+                        let fed = feed.run(&mut *system, end, &Health::default(), &told)?;
+                        say(quiet, &name, "ended", fed);
+                        Ok::<_, FeedError>(())
+                    })
+                })
+                .collect();
+            let ends = feeds.into_iter().map(|feed| feed.join().expect("a panic ends the process"));
+            ends.fold(Ok(()), Result::and)
+        });
+        fed.map_err(Failure::feed)
+    }
+
+    fn task(&self, spec: &Arc<Spec>, log: Log, config: &FeedConfig) -> Task {
+        Task {
+            spec: Arc::clone(spec),
+            log,
             once: self.once,
-            accepts_deletes: self.accept_deletes,
-        };
-        let said = |what: &str, Fed { lines, refused, written, deleted, kept }| {
-            if !self.quiet {
-                tell(&format!(
-                    "{what}: {} lines read ({} refused), {} documents written, {} deleted",
-                    HumanCount(lines),
-                    HumanCount(refused),
-                    HumanCount(written),
-                    HumanCount(deleted),
-                ));
-                if kept > 0 {
-                    tell(&format!(
-                        "{} documents that the files do not name are kept, since lines were \
-                         refused: mend these, and start the feed again",
-                        HumanCount(kept)
-                    ));
-                }
+            accepted: self.accept_difference,
+            between_looks: config.look,
+            between_comparisons: self.documents.is_none().then_some(config.compare),
+            grace: config.delete_after,
+            guard: Guard { share: config.max_deletes, ..Guard::default() },
+        }
+    }
+
+    /// The systems that are to be fed from, by name.
+    fn sources(&self, spec: &Arc<Spec>) -> Result<Sources, Failure> {
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let sound = |name: &str| !name.is_empty() && name.chars().all(is_name);
+        if let Some(documents) = &self.documents {
+            let name = self.source.clone().unwrap_or_else(|| FILES.to_owned());
+            if !sound(&name) {
+                return wrong(format!("--source {name}: a name is of a-z, 0-9 and _"));
             }
+            let mut files = Files::new(documents.clone(), self.changes.clone(), self.once);
+            files.reopen().map_err(Failure::failed)?;
+            let (look, delete_after) = (BETWEEN_LOOKS_AT_FILES, Duration::ZERO);
+            let config = FeedConfig { look, delete_after, ..FeedConfig::default() };
+            let system: Box<dyn System + Send> = Box::new(files);
+            return Ok(BTreeMap::from([(name, (system, config))]));
+        }
+        let mut configured = self.place.config()?.sources;
+        if let Some(name) = &self.source {
+            let known = configured.keys().cloned().collect::<Vec<_>>().join(", ");
+            configured.retain(|other, _| other == name);
+            if configured.is_empty() {
+                let what = "names no source of the configuration";
+                return wrong(format!("--source {name} {what}; it has: {known}"));
+            }
+        }
+        if configured.is_empty() {
+            let what = "there is no source: give --documents, or a --config with [sources.NAME]";
+            return wrong(what.to_owned());
+        }
+        let open = |(name, source): (String, SourceConfig)| {
+            if !sound(&name) {
+                return wrong(format!("[sources.{name}]: a name is of a-z, 0-9 and _"));
+            }
+            let SourceConfig::Elasticsearch(config) = source;
+            let system = Elasticsearch::new(Arc::clone(spec), &config).map_err(Failure::config)?;
+            let system: Box<dyn System + Send> = Box::new(system);
+            Ok((name, (system, config.feed)))
         };
-        let fed = feed.run(&end, &|fed| said("snapshot complete", fed)).map_err(Failure::feed)?;
-        said("ended", fed);
-        Ok(())
+        configured.into_iter().map(open).collect()
+    }
+}
+
+fn wrong<T>(what: String) -> Result<T, Failure> {
+    Err(Failure::Arguments(what))
+}
+
+type Sources = BTreeMap<String, (Box<dyn System + Send>, FeedConfig)>;
+
+/// Between looks whether a file has grown.
+const BETWEEN_LOOKS_AT_FILES: Duration = Duration::from_millis(20);
+
+fn say(quiet: bool, source: &str, what: &str, fed: Fed) {
+    let Fed { read, refused, written, deleted, kept } = fed;
+    if quiet {
+        return;
+    }
+    tell(&format!(
+        "{source}: {what}: {} documents read ({} refused), {} written, {} deleted",
+        HumanCount(read),
+        HumanCount(refused),
+        HumanCount(written),
+        HumanCount(deleted),
+    ));
+    if kept > 0 {
+        tell(&format!(
+            "{source}: {} documents that are not named are kept, since something was refused that \
+             may have named them: mend that, and start the feed again",
+            HumanCount(kept)
+        ));
     }
 }

@@ -7,6 +7,7 @@
 //! is refused, 4 another start has taken over, 5 the operator's word is awaited; an error is told
 //! with all its causes and a remedy.
 
+mod accept;
 mod check;
 mod dead_letters;
 mod explain;
@@ -27,11 +28,7 @@ use clap::{Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use crate::{
-    config::ConfigError,
-    engine::{EngineError, FeedError},
-    spec::SpecError,
-};
+use crate::{config::ConfigError, engine::EngineError, feed::FeedError, spec::SpecError};
 
 /// Streaming enrichment that corrects history.
 ///
@@ -59,6 +56,7 @@ enum Command {
     Run(run::Run),
     Init(init::Init),
     Feed(feed::Feed),
+    Accept(accept::Accept),
     Status(status::Status),
     DeadLetters(dead_letters::DeadLetters),
     Check(check::Check),
@@ -75,6 +73,7 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Init(init) => init.run(),
             Command::Feed(feed) => feed.run(),
+            Command::Accept(accept) => accept.run(),
             Command::Status(status) => status.run(),
             Command::DeadLetters(letters) => letters.run(),
             Command::Check(check) => check.run(),
@@ -133,7 +132,7 @@ impl Failure {
     fn feed(error: FeedError) -> Failure {
         match error {
             FeedError::Fenced { .. } => Failure::Superseded(Box::new(error)),
-            FeedError::Deletes { .. } => Failure::ForOperator(Box::new(error)),
+            FeedError::Held { .. } => Failure::ForOperator(Box::new(error)),
             error => Failure::failed(error),
         }
     }

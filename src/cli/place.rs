@@ -34,19 +34,25 @@ impl PlaceOptions {
         self.kafka.is_some() || self.config.is_some()
     }
 
-    /// The brokers, and what the inputs of a dataflow are called there.
-    pub(super) fn resolve(&self, spec: &Spec) -> Result<(Kafka, Names), Failure> {
-        let config = match (&self.kafka, &self.config) {
-            (Some(brokers), _) => KafkaConfig {
-                brokers: brokers.split(',').map(|broker| broker.trim().to_owned()).collect(),
-                ..KafkaConfig::default()
-            },
-            (None, Some(path)) => Config::load(path).map_err(Failure::config)?.kafka,
+    /// The configuration of the place.
+    pub(super) fn config(&self) -> Result<Config, Failure> {
+        match (&self.kafka, &self.config) {
+            (Some(brokers), _) => {
+                let brokers = brokers.split(',').map(|broker| broker.trim().to_owned()).collect();
+                let kafka = KafkaConfig { brokers, ..KafkaConfig::default() };
+                Ok(Config { kafka, ..Config::default() })
+            }
+            (None, Some(path)) => Config::load(path).map_err(Failure::config),
             (None, None) => {
                 let what = "name the brokers: --kafka HOST:PORT, or --config FILE".to_owned();
-                return Err(Failure::Arguments(what));
+                Err(Failure::Arguments(what))
             }
-        };
+        }
+    }
+
+    /// The brokers, and what the inputs of a dataflow are called there.
+    pub(super) fn resolve(&self, spec: &Spec) -> Result<(Kafka, Names), Failure> {
+        let config = self.config()?.kafka;
         let properties = config.properties().map_err(Failure::config)?;
         let named = |name: Option<String>, usual: &str| {
             name.unwrap_or_else(|| format!("{}_{usual}", spec.name))

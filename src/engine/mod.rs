@@ -13,7 +13,6 @@
 
 mod capture;
 pub mod cluster;
-mod feed;
 mod flow;
 mod follow;
 mod lead;
@@ -51,7 +50,6 @@ use crate::{
 
 pub use crate::dataflow::Spread;
 pub use cluster::{Cluster, Connecting};
-pub use feed::{Fed, FeedError, FileFeed};
 pub use lead::{Accept, Names, Start, StartError};
 pub use letters::{Filter, Letter, Letters, LettersError, Repaired, Replayed, replayed_topic};
 pub use metrics::Metrics;

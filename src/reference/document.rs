@@ -108,8 +108,7 @@ impl<'a> Fields<'a> {
             _ => {}
         })
         .map_err(|_: Malformed| Refused::Malformed)?;
-        // Half a pair can come from an escape alone: lines without one need no second look.
-        if has_surrogate_escape(line) && json::line_has_lone_surrogates(line) {
+        if has_lone_surrogates(line) {
             return Err(Refused::Malformed);
         }
         Ok(fields)
@@ -132,6 +131,12 @@ impl<'a> Fields<'a> {
         };
         Ok(Raw { id, source })
     }
+}
+
+/// Whether a JSON object says half a surrogate pair anywhere where it counts.
+pub fn has_lone_surrogates(object: &[u8]) -> bool {
+    // Half a pair can come from an escape alone: what has none needs no second look.
+    has_surrogate_escape(object) && json::line_has_lone_surrogates(object)
 }
 
 /// Whether `\ud8` to `\udf` stands anywhere: cheap, and right to say yes too often.

@@ -1,21 +1,27 @@
 //! The reference log: all documents, and what happened to them, in a compacted topic.
 //!
 //! Shape: records in their order in; statements out. A record's key is `<source>:<_id>`; its value
-//! `{"document": {...}}`, with nothing in it but what the spec takes, and none once the document is
-//! gone. The record of key `<source>:` is the mark of its feed, `{"complete": true, "feed": "1f"}`:
-//! whether the first snapshot is complete, and which feed began last.
+//! `{"version": 7, "document": {...}}`, with nothing in it but what the spec takes, and none once
+//! the document is gone. The record of key `<source>:` is the mark of its feed, `{"complete": true,
+//! "feed": "1f"}`: whether the first snapshot is complete, which feed began last, and whether it
+//! is held. The record of key `:<source>` is the operator's word to a feed that is.
 //!
 //! Invariants: what cannot be read changes nothing and is counted; who reads the log from its begin
 //! knows of each document what was said of it last.
 //!
 //! Not here: who writes it (`feed`).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
-use super::{Content, Projector, ReferenceError, Statement, document::DEPTH_MAX, file::Counts};
+use super::{
+    Content, Projector, ReferenceError, Statement,
+    document::DEPTH_MAX,
+    file::Counts,
+    reconcile::{Spent, Version},
+};
 use crate::{
     kafka::PartitionReader,
     row::json,
@@ -27,13 +33,96 @@ use crate::{
 };
 
 /// What a source's feed says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mark {
     /// Whether the source's first snapshot is complete.
     pub complete: bool,
     /// Which feed began last; each has a name of its own.
     #[serde(default)]
     pub feed: String,
+    /// Which collection of the system the log's documents are of, in the system's own terms.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub identity: Value,
+    /// What of its guard against deletions is used up.
+    #[serde(default)]
+    pub spent: Spent,
+    /// Why it waits for the operator's word, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// How it was last.
+    #[serde(default)]
+    pub state: FeedState,
+}
+
+/// Why a feed waits for the operator's word.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Its name: a word is for one hold.
+    pub id: String,
+    /// Why.
+    pub why: Why,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+    /// How many documents would be written, of those that are other or new,
+    pub upserts: u64,
+    /// how many deleted,
+    pub deletions: u64,
+    /// of how many that are held.
+    pub held: u64,
+}
+
+/// Why the operator's word is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The system holds another collection than the one that the log is of.
+    OtherCollection,
+    /// More would be deleted than may be without a word.
+    Deletions,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::OtherCollection => {
+                "another collection stands where the one was that the log is of: it was made again \
+                 or restored, or an alias was switched"
+            }
+            Why::Deletions => "more documents are gone than may be deleted without a word",
+        })
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Hold { why, upserts, deletions, held, .. } = self;
+        write!(f, "{why}; {upserts} documents are new or other, {deletions} of {held} are gone")
+    }
+}
+
+/// How a feed was when it last wrote its mark. Times are in seconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FeedState {
+    /// When the mark was written.
+    pub at: u64,
+    /// When the system last answered as it should.
+    pub answered: u64,
+    /// When all was last compared.
+    pub compared: u64,
+    /// How many documents the log holds.
+    pub documents: u64,
+    /// How many were refused.
+    pub refused: u64,
+    /// Why the system does not answer, where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// The operator's word to a feed that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// The hold that it is for.
+    pub accepts: String,
 }
 
 impl Mark {
@@ -45,6 +134,18 @@ impl Mark {
     /// Reads the record's value; what is none says nothing.
     pub fn parse(value: &[u8]) -> Mark {
         serde_json::from_slice(value).unwrap_or_default()
+    }
+}
+
+impl Word {
+    /// The record's value.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain values have a JSON")
+    }
+
+    /// Reads the record's value; what is none is no word.
+    pub fn parse(value: &[u8]) -> Option<Word> {
+        serde_json::from_slice(value).ok()
     }
 }
 
@@ -60,46 +161,71 @@ pub struct ReferenceLog {
 }
 
 /// What a record of the log says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Said {
     /// What a document now says, or that it is gone.
     Document(Statement),
-    /// What a source's feed says of itself.
-    Mark(Box<str>, Mark),
+    /// Whether a source's first snapshot is complete.
+    Complete(Box<str>, bool),
+    /// What the operator says to a source's feed.
+    Word,
 }
 
 /// Whether a record says that the first snapshot of a source is complete.
 pub fn is_snapshot_complete(key: Option<&[u8]>, value: Option<&[u8]>) -> bool {
     let is_mark = key
         .is_some_and(|key| key.iter().position(|b| *b == SEPARATOR as u8) == Some(key.len() - 1));
-    is_mark && value.is_some_and(|value| Mark::parse(value).complete)
+    is_mark && value.is_some_and(says_complete)
 }
 
-/// The value of a document's record.
-pub fn value(pruned: &[u8]) -> Vec<u8> {
-    [br#"{"document":"#, pruned, b"}"].concat()
+/// Whether a mark says so, whatever else a later feed has it say.
+fn says_complete(mark: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Complete {
+        complete: bool,
+    }
+    serde_json::from_slice(mark).is_ok_and(|Complete { complete }| complete)
+}
+
+/// The value of a document's record; without a version where its system has none.
+pub fn value(version: Version, document: &[u8]) -> Vec<u8> {
+    let head = match version {
+        Version(0) => r#"{"document":"#.to_owned(),
+        Version(version) => format!(r#"{{"version":{version},"document":"#),
+    };
+    [head.as_bytes(), document, b"}"].concat()
+}
+
+/// What the value of a document's record says; `None` where it is none.
+pub fn parts(value: &[u8]) -> Option<(Version, &RawValue)> {
+    let (mut version, mut document) = (Version::default(), None);
+    let fields = |name: &str, token| match name {
+        "version" => version = Version(number(token).unwrap_or_default()),
+        "document" => document = Some(token),
+        _ => {}
+    };
+    json::read_object(value, DEPTH_MAX, fields).ok()?;
+    let document = document.filter(|token: &&RawValue| token.get().starts_with('{'))?;
+    Some((version, document))
+}
+
+fn number(token: &RawValue) -> Option<u64> {
+    token.get().parse().ok()
 }
 
 /// Reads one record; `None` where it is none.
 pub fn read(key: &[u8], value: Option<&[u8]>, projector: &Projector) -> Option<Said> {
     let key = str::from_utf8(key).ok()?;
     let (source, id) = key.split_once(SEPARATOR)?;
+    if source.is_empty() {
+        return Some(Said::Word);
+    }
     if id.is_empty() {
-        return value.map(|value| Said::Mark(source.into(), Mark::parse(value)));
+        return value.map(|value| Said::Complete(source.into(), says_complete(value)));
     }
     let content = match value {
         None => Content::Deleted,
-        Some(value) => {
-            let mut document = None;
-            let fields = |name: &str, token: &'_ RawValue| {
-                if name == "document" {
-                    document = Some(token.to_owned());
-                }
-            };
-            json::read_object(value, DEPTH_MAX, fields).ok()?;
-            let document = document.filter(|token| token.get().starts_with('{'))?;
-            Content::Claims(projector.claims(key, &document)?)
-        }
+        Some(value) => Content::Claims(projector.claims(key, parts(value)?.1)?),
     };
     Some(Said::Document(Statement { id: key.into(), content }))
 }
@@ -135,11 +261,12 @@ impl ReferenceLog {
                 counts.documents += 1;
                 take(offset, statement);
             }
-            Some(Said::Mark(source, mark)) => {
-                if mark.complete {
+            Some(Said::Complete(source, is_complete)) => {
+                if is_complete {
                     complete.insert(source);
                 }
             }
+            Some(Said::Word) => {}
             None => counts.refused += 1,
         });
         Ok(read?)

@@ -13,6 +13,7 @@ pub mod document;
 pub mod file;
 pub mod log;
 pub mod project;
+pub mod reconcile;
 
 use std::collections::HashMap;
 

@@ -7,7 +7,11 @@
 //!
 //! Not here: whether another document claims the same key.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::value::RawValue;
 
@@ -79,8 +83,7 @@ impl Projector {
         self.paths.root.find(source, &mut found);
         let mut claims = Vec::new();
         for (place, (lookup, slots)) in self.spec.lookups.iter().zip(&self.lookups).enumerate() {
-            let taken = slots.all().filter_map(|slot| found[slot]);
-            if taken.map(|token| token.get().len()).sum::<usize>() > PROJECTED_BYTES_MAX {
+            if is_too_long(slots, &found) {
                 return None;
             }
             if !passes(lookup, slots, &found) {
@@ -93,6 +96,21 @@ impl Projector {
         Some(claims)
     }
 
+    /// Whether what a lookup takes of a document is too long, so that it has no claims.
+    pub fn is_too_long(&self, source: &RawValue) -> bool {
+        let mut found = vec![None; self.paths.slots];
+        self.paths.root.find(source, &mut found);
+        self.lookups.iter().any(|slots| is_too_long(slots, &found))
+    }
+
+    /// The fields that a system is to be asked for: each path up to its first position, since
+    /// systems that leave out parts of an array move the rest.
+    pub fn fields(&self) -> BTreeSet<String> {
+        let mut fields = BTreeSet::new();
+        self.paths.root.fields("", &mut fields);
+        fields
+    }
+
     /// The document with nothing in it but what the spec takes: it makes the same claims.
     pub fn pruned(&self, source: &RawValue) -> Vec<u8> {
         let mut found = vec![None; self.paths.slots];
@@ -103,6 +121,11 @@ impl Projector {
         }
         out
     }
+}
+
+fn is_too_long(slots: &LookupSlots, found: &[Option<&RawValue>]) -> bool {
+    let taken = slots.all().filter_map(|slot| found[slot]);
+    taken.map(|token| token.get().len()).sum::<usize>() > PROJECTED_BYTES_MAX
 }
 
 fn passes(lookup: &Lookup, slots: &LookupSlots, found: &[Option<&RawValue>]) -> bool {
@@ -209,6 +232,20 @@ impl PathNode {
         for ((_, child), token) in self.children.iter().zip(inner) {
             if let Some(token) = token {
                 child.find(token, found);
+            }
+        }
+    }
+
+    /// Adds the paths below this one, up to their first position.
+    fn fields(&self, path: &str, fields: &mut BTreeSet<String>) {
+        if self.slot.is_some() {
+            fields.insert(path.to_owned());
+        }
+        for (step, child) in &self.children {
+            match step {
+                Step::Position(_) => drop(fields.insert(path.to_owned())),
+                Step::Name(name) if path.is_empty() => child.fields(name, fields),
+                Step::Name(name) => child.fields(&format!("{path}.{name}"), fields),
             }
         }
     }

@@ -80,7 +80,10 @@ fn snapshot_deletes_what_it_does_not_name_unless_a_line_was_refused() {
     // Half a line, one that is too long, and a last one without an end.
     let long = line(2, &"A".repeat(2 << 20));
     let said = feed(line(1, "B") + &long + "{\"_id\":\"3\",\"_sou\n" + line(5, "A").trim_end());
-    assert!(said.contains("(2 refused)") && said.contains("3 documents that the files"), "{said}");
+    assert!(
+        said.contains("(2 refused)") && said.contains("2 documents that are not named"),
+        "{said}"
+    );
     assert_eq!(known(), "people:1 people:2 people:3 people:4 people:5");
     let said = feed(line(1, "B") + &line(5, "A"));
     assert!(said.contains("3 deleted"), "{said}");
@@ -88,7 +91,9 @@ fn snapshot_deletes_what_it_does_not_name_unless_a_line_was_refused() {
     // A line that has no end yet may be the one that names a document.
     fs::write(&path, line(1, "B") + line(5, "A").trim_end()).expect("a file");
     let follows = small.begin("feed", &["--documents", &path], &[]);
-    wait_for("the snapshot", PATIENCE, || follows.said().contains("1 documents that the files"));
+    wait_for("the snapshot", PATIENCE, || {
+        follows.said().contains("1 documents that are not named")
+    });
     assert_eq!(known(), "people:1 people:5");
 }
 
@@ -101,10 +106,10 @@ fn snapshot_that_would_delete_much_waits_for_the_operators_word() {
     let feed = ["feed", "--once", "--documents", &path];
     let (code, said) = small.tributary(&feed);
     assert_eq!(code, Some(5), "{said}");
-    assert!(said.contains("do not name 21 of the 100") && said.contains("--accept-del"), "{said}");
+    assert!(said.contains("21 of 100 are gone") && said.contains("--accept-diff"), "{said}");
     let gone = || small.read("reference").iter().filter(|record| record.value.is_empty()).count();
     assert_eq!(gone(), 0);
-    let (code, said) = small.tributary(&[&feed[..], &["--accept-deletes"]].concat());
+    let (code, said) = small.tributary(&[&feed[..], &["--accept-difference"]].concat());
     assert!(code == Some(0) && said.contains("21 deleted"), "{said}");
     assert_eq!(gone(), 21);
 }

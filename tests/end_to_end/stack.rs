@@ -1,4 +1,4 @@
-//! A real Kafka for the tests, ended with the process that runs them, however that ends.
+//! A real Kafka and a real Elasticsearch for the tests, ended with the process that runs them, however that ends.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -22,7 +22,7 @@ pub struct Stack {
 }
 
 struct Control {
-    /// Ends the brokers when it is closed.
+    /// Ends what it started when it is closed.
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
     _child: Child,
@@ -43,31 +43,12 @@ impl Stack {
     }
 
     fn start(options: &[&str]) -> Stack {
-        let folder = tempfile::tempdir().expect("a folder for the brokers");
-        let mut child = Command::new("python3")
-            .arg(project("tests/stack/kafka.py"))
-            .arg("run")
-            .arg(folder.keep())
-            .arg("--forget")
-            .args(options)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 is there");
-        let commands = child.stdin.take().expect("it was asked for");
-        let mut answers = BufReader::new(child.stdout.take().expect("it was asked for"));
         let further = options.iter().filter(|option| **option == "--listener").count();
-        let mut said = (0..=further).map(|_| {
-            let mut line = String::new();
-            answers.read_line(&mut line).expect("the brokers say where they are");
-            let (name, address) = line.trim().split_once('=').unwrap_or_default();
-            (name.to_owned(), address.to_owned())
-        });
-        let (name, brokers) = said.next().expect("one more than none");
+        let (mut said, control) = Control::of("kafka.py", options, 1 + further);
+        let listeners = said.split_off(1);
+        let (name, brokers) = said.remove(0);
         assert_eq!(name, "BOOTSTRAP", "the brokers start; what they said stands above");
-        let listeners = said.collect();
-        let control = Mutex::new(Control { commands, answers, _child: child });
-        Stack { brokers, listeners, control }
+        Stack { brokers, listeners, control: Mutex::new(control) }
     }
 
     /// Where a further listener is.
@@ -78,10 +59,71 @@ impl Stack {
 
     /// Has something done to a broker: `kill 1`, `start 1`.
     pub fn command(&self, command: &str) {
-        let mut control = self.control.lock().expect("no test panics in here");
-        writeln!(control.commands, "{command}").expect("the brokers listen");
+        self.control.lock().expect("no test panics in here").command(command);
+    }
+}
+
+impl Control {
+    /// Starts a part of the stack, which says so many names and addresses.
+    fn of(script: &str, options: &[&str], lines: usize) -> (Vec<(String, String)>, Control) {
+        let folder = tempfile::tempdir().expect("a folder for the part");
+        let mut child = Command::new("python3")
+            .arg(project("tests/stack").join(script))
+            .arg("run")
+            .arg(folder.keep())
+            .arg("--forget")
+            .args(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 is there");
+        let commands = child.stdin.take().expect("it was asked for");
+        let mut answers = BufReader::new(child.stdout.take().expect("it was asked for"));
+        let said = (0..lines).map(|_| {
+            let mut line = String::new();
+            answers.read_line(&mut line).expect("it says where it is");
+            let (name, address) = line.trim().split_once('=').unwrap_or_default();
+            (name.to_owned(), address.to_owned())
+        });
+        (said.collect(), Control { commands, answers, _child: child })
+    }
+
+    fn command(&mut self, command: &str) {
+        writeln!(self.commands, "{command}").expect("it listens");
         let mut answer = String::new();
-        control.answers.read_line(&mut answer).expect("the brokers answer");
+        self.answers.read_line(&mut answer).expect("it answers");
         assert_eq!(answer.trim(), "ok", "{command}");
+    }
+}
+
+/// A node of Elasticsearch.
+pub struct Node {
+    /// Where it is.
+    pub url: String,
+    control: Mutex<Control>,
+}
+
+impl Node {
+    /// The node that tests share; started by who asks first.
+    pub fn get() -> &'static Node {
+        static NODE: OnceLock<Node> = OnceLock::new();
+        NODE.get_or_init(Node::start)
+    }
+
+    /// A node of one test, to do with as it likes.
+    pub fn alone() -> &'static Node {
+        Box::leak(Box::new(Node::start()))
+    }
+
+    fn start() -> Node {
+        let (mut said, control) = Control::of("elasticsearch.py", &[], 1);
+        let (name, url) = said.remove(0);
+        assert_eq!(name, "URL", "the node starts; what it said stands above");
+        Node { url, control: Mutex::new(control) }
+    }
+
+    /// Has something done to the node: `kill`, `start`.
+    pub fn command(&self, command: &str) {
+        self.control.lock().expect("no test panics in here").command(command);
     }
 }

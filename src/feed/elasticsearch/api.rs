@@ -1,0 +1,555 @@
+//! How Elasticsearch is asked: the few calls that the poll is made of.
+//!
+//! Shape: plain values in; plain values out, or why there are none, with what to do.
+//!
+//! Invariants: an answer in part (`timed_out`, failed shards) is an error; of what a server says
+//! nothing is told but statuses and kinds of errors.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json, value::RawValue};
+use ureq::http::StatusCode;
+
+use crate::feed::{
+    SystemError,
+    http::{Answer, Client, Question},
+};
+
+/// How long an answer may take, and how long a page of documents.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAGE_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many bytes an answer may have, and a page of documents.
+const BYTES_MAX: u64 = 16 << 20;
+const PAGE_BYTES_MAX: u64 = 256 << 20;
+
+/// How long a point in time is kept between two questions.
+const KEEP_ALIVE: &str = "2m";
+
+/// A shard of an index.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shard {
+    /// The index.
+    pub index: String,
+    /// Its number.
+    pub number: u32,
+}
+
+/// How far a shard is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The history that its numbers are of.
+    pub history: String,
+    /// The highest number that was given out.
+    pub highest: i64,
+    /// Up to which all copies have everything.
+    pub checkpoint: i64,
+}
+
+/// How far all shards are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// By index, which one of that name it is.
+    pub uuids: BTreeMap<String, String>,
+    /// By shard, how far it is.
+    pub shards: BTreeMap<Shard, Progress>,
+}
+
+impl Probe {
+    /// Which collection it is.
+    pub fn identity(&self) -> Value {
+        let mut histories = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for (shard, progress) in &self.shards {
+            let of_index = histories.entry(&shard.index).or_default();
+            of_index.insert(shard.number.to_string(), &progress.history);
+        }
+        self.uuids
+            .iter()
+            .map(|(name, uuid)| {
+                (name.clone(), json!({ "uuid": uuid, "histories": histories.get(name) }))
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
+    /// Whether it is that collection, but for shards that are missing.
+    pub fn is_part_of(&self, identity: &Value) -> bool {
+        let same_index = |(name, uuid): (&String, &String)| identity[name]["uuid"] == **uuid;
+        let same_shard = |(shard, progress): (&Shard, &Progress)| {
+            let Shard { index, number } = shard;
+            identity[index]["histories"][number.to_string()] == *progress.history
+        };
+        let names = identity.as_object().map_or(0, serde_json::Map::len);
+        self.uuids.len() == names
+            && self.uuids.iter().all(same_index)
+            && self.shards.iter().all(same_shard)
+    }
+}
+
+/// A document that was found.
+#[derive(Debug, Deserialize)]
+pub struct Hit<'a> {
+    /// Its id.
+    #[serde(rename = "_id")]
+    pub id: String,
+    /// The number of the operation that made it so.
+    #[serde(rename = "_seq_no")]
+    pub number: i64,
+    /// What it says, where that was asked for and the index keeps it.
+    #[serde(rename = "_source", borrow, default)]
+    pub source: Option<&'a RawValue>,
+}
+
+/// A shard as it was at a moment.
+#[derive(Debug)]
+pub struct PointInTime {
+    id: String,
+}
+
+/// How many documents a shard holds, and the highest number among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// How many.
+    pub documents: u64,
+    /// The highest number; -1 where there is none.
+    pub highest: i64,
+}
+
+/// The calls.
+pub struct Api {
+    client: Client,
+    /// Indices and aliases, with commas between.
+    index: String,
+    /// What is asked for of a document.
+    fields: Vec<String>,
+    /// Documents a page.
+    page: u16,
+}
+
+impl Api {
+    /// Calls of an index.
+    pub fn new(client: Client, index: String, fields: Vec<String>, page: u16) -> Api {
+        Api { client, index, fields, page }
+    }
+
+    /// How many documents a page has at most.
+    pub fn page(&self) -> usize {
+        usize::from(self.page)
+    }
+
+    /// Asks how far all shards are. Reads no document and refreshes nothing.
+    pub fn probe(&mut self) -> Result<Probe, SystemError> {
+        const FILTER: &str = "_shards.failed,indices.*.uuid,indices.*.shards.*.seq_no,\
+                              indices.*.shards.*.routing.primary,\
+                              indices.*.shards.*.commit.user_data.history_uuid";
+        let path = format!("/{}/_stats/docs?level=shards&filter_path={FILTER}", self.index);
+        let tried = format!("ask how far index \"{}\" is", self.index);
+        let needs = "it needs the privilege `monitor` on the index";
+        let stats: Stats = self.get(&tried, needs, "GET", &path, None, PATIENCE)?;
+        if stats.shards.failed > 0 {
+            return Err(in_part(tried));
+        }
+        let mut probe = Probe { uuids: BTreeMap::new(), shards: BTreeMap::new() };
+        for (index, found) in stats.indices {
+            for (number, copies) in found.shards {
+                let primary = copies.into_iter().find(|copy| copy.routing.primary);
+                // A shard whose primary is being brought back says nothing of itself.
+                let (Some(number), Some(Copy { seq_no: Some(at), commit: Some(commit), .. })) =
+                    (number.parse().ok(), primary)
+                else {
+                    continue;
+                };
+                let shard = Shard { index: index.clone(), number };
+                let progress = Progress {
+                    history: commit.user_data.history_uuid,
+                    highest: at.max_seq_no,
+                    checkpoint: at.global_checkpoint,
+                };
+                probe.shards.insert(shard, progress);
+            }
+            probe.uuids.insert(index, found.uuid);
+        }
+        if probe.uuids.is_empty() {
+            let said = "there is none".to_owned();
+            let remedy = "is `index` its name, or that of an alias?";
+            return Err(SystemError::new(tried, said, remedy));
+        }
+        Ok(probe)
+    }
+
+    /// Asks how many shards each index has.
+    pub fn shards(&mut self) -> Result<BTreeMap<String, u32>, SystemError> {
+        let filter = "*.settings.index.number_of_shards";
+        let path = format!("/{}/_settings?filter_path={filter}", self.index);
+        let tried = format!("ask how many shards index \"{}\" has", self.index);
+        let needs = "it needs the privilege `view_index_metadata` on the index";
+        let settings: BTreeMap<String, Settings> =
+            self.get(&tried, needs, "GET", &path, None, PATIENCE)?;
+        let shards = |(index, found): (String, Settings)| {
+            Some((index, found.settings.index.number_of_shards.parse().ok()?))
+        };
+        Ok(settings.into_iter().filter_map(shards).collect())
+    }
+
+    /// Makes all that was done visible to searches.
+    pub fn refresh(&mut self) -> Result<(), SystemError> {
+        let tried = format!("refresh index \"{}\"", self.index);
+        let needs = "it needs the privilege `maintenance` on the index";
+        let path = format!("/{}/_refresh", self.index);
+        let done: Broadcast = self.get(&tried, needs, "POST", &path, None, PATIENCE)?;
+        match done.shards.failed {
+            0 => Ok(()),
+            _ => Err(in_part(tried)),
+        }
+    }
+
+    /// Opens a point in time of one shard.
+    pub fn open(&mut self, shard: &Shard) -> Result<PointInTime, SystemError> {
+        let Shard { index, number } = shard;
+        let tried = format!("read shard {number} of index \"{index}\"");
+        let path = format!(
+            "/{index}/_pit?keep_alive={KEEP_ALIVE}&preference=_shards:{number}\
+             &allow_partial_search_results=false"
+        );
+        let opened: Opened = self.get(&tried, NEEDS_READ, "POST", &path, None, PATIENCE)?;
+        match opened.shards.failed {
+            0 => Ok(PointInTime { id: opened.id }),
+            _ => Err(in_part(tried)),
+        }
+    }
+
+    /// Closes a point in time; one that is not closed is forgotten in a while.
+    pub fn close(&mut self, point: PointInTime) {
+        let body = json!({ "id": point.id }).to_string();
+        let _ = self.ask("close a point in time", "DELETE", "/_pit", Some(&body), PATIENCE);
+    }
+
+    /// Counts what a point in time holds.
+    pub fn extent(&mut self, point: &mut PointInTime) -> Result<Extent, SystemError> {
+        let search = json!({
+            "size": 0,
+            "track_total_hits": true,
+            "aggs": { "highest": { "max": { "field": "_seq_no" } } },
+        });
+        let answer = self.search(point, search, PATIENCE)?;
+        let found: Found<'_> = parse("count the documents of a shard", &answer)?;
+        let highest = found.aggregations.and_then(|found| found.highest.value);
+        Ok(Extent {
+            documents: found.hits.total.map_or(0, |total| total.value),
+            highest: highest.map_or(-1, |highest| highest as i64),
+        })
+    }
+
+    /// Counts a point in time's documents by ranges of numbers: from one bound to before the next.
+    pub fn count(
+        &mut self,
+        point: &mut PointInTime,
+        bounds: &[(i64, i64)],
+    ) -> Result<Vec<u64>, SystemError> {
+        let range = |(from, to): &(i64, i64)| json!({ "from": from, "to": to });
+        let ranges: Vec<Value> = bounds.iter().map(range).collect();
+        let search = json!({
+            "size": 0,
+            "track_total_hits": false,
+            "aggs": { "ranges": { "range": { "field": "_seq_no", "ranges": ranges } } },
+        });
+        let tried = "count the documents of a shard";
+        let answer = self.search(point, search, PAGE_PATIENCE)?;
+        let found: Found<'_> = parse(tried, &answer)?;
+        let buckets = found.aggregations.map(|found| found.ranges.buckets).unwrap_or_default();
+        // Buckets come sorted by their bounds, as they are asked for.
+        match buckets.len() == bounds.len() {
+            true => Ok(buckets.into_iter().map(|bucket| bucket.doc_count).collect()),
+            false => Err(in_part(tried.to_owned())),
+        }
+    }
+
+    /// Hands out the documents of a point in time whose numbers are beyond one, in their order, a
+    /// page at a time; with what they say, if that is asked for.
+    pub fn each_page<E: From<SystemError>>(
+        &mut self,
+        point: &mut PointInTime,
+        beyond: i64,
+        with_source: bool,
+        take: &mut dyn FnMut(&[Hit<'_>]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut beyond = beyond;
+        let source = if with_source { json!(self.fields) } else { json!(false) };
+        loop {
+            let page = self.page();
+            let search = json!({
+                "size": page,
+                "query": { "range": { "_seq_no": { "gt": beyond } } },
+                "sort": [{ "_seq_no": "asc" }],
+                "seq_no_primary_term": true,
+                "track_total_hits": false,
+                "_source": source,
+            });
+            let answer = self.search(point, search, PAGE_PATIENCE)?;
+            let found: Found<'_> = parse("read a page of documents", &answer)?;
+            let hits = found.hits.hits;
+            take(&hits)?;
+            match hits.last() {
+                Some(last) if hits.len() == page => beyond = last.number,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Hands out documents of a point in time by their ids.
+    pub fn by_ids<E: From<SystemError>>(
+        &mut self,
+        point: &mut PointInTime,
+        ids: &[String],
+        take: &mut dyn FnMut(&[Hit<'_>]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for ids in ids.chunks(self.page()) {
+            let search = json!({
+                "size": ids.len(),
+                "query": { "ids": { "values": ids } },
+                "seq_no_primary_term": true,
+                "track_total_hits": false,
+                "_source": self.fields,
+            });
+            let answer = self.search(point, search, PAGE_PATIENCE)?;
+            let found: Found<'_> = parse("read documents by their ids", &answer)?;
+            take(&found.hits.hits)?;
+        }
+        Ok(())
+    }
+
+    /// Searches a point in time; what comes back is whole.
+    fn search(
+        &mut self,
+        point: &mut PointInTime,
+        mut search: Value,
+        patience: Duration,
+    ) -> Result<Vec<u8>, SystemError> {
+        search["pit"] = json!({ "id": point.id, "keep_alive": KEEP_ALIVE });
+        let body = search.to_string();
+        let tried = "search a shard";
+        let path = "/_search?allow_partial_search_results=false";
+        let answer = self.ask(tried, "POST", path, Some(&body), patience)?;
+        let answer = good(tried, NEEDS_READ, answer)?;
+        let head: Head = parse(tried, &answer)?;
+        if head.timed_out || head.shards.failed > 0 {
+            return Err(in_part(tried.to_owned()));
+        }
+        if let Some(id) = head.pit_id {
+            point.id = id;
+        }
+        Ok(answer)
+    }
+
+    fn get<T: DeserializeOwned>(
+        &mut self,
+        tried: &str,
+        needs: &'static str,
+        method: &'static str,
+        path: &str,
+        body: Option<&str>,
+        patience: Duration,
+    ) -> Result<T, SystemError> {
+        let answer = self.ask(tried, method, path, body, patience)?;
+        parse(tried, &good(tried, needs, answer)?)
+    }
+
+    fn ask(
+        &mut self,
+        tried: &str,
+        method: &'static str,
+        path: &str,
+        body: Option<&str>,
+        patience: Duration,
+    ) -> Result<Answer, SystemError> {
+        let bytes_max = if patience == PAGE_PATIENCE { PAGE_BYTES_MAX } else { BYTES_MAX };
+        self.client.ask(tried, Question { method, path, body, patience, bytes_max })
+    }
+}
+
+const NEEDS_READ: &str = "it needs the privilege `read` on the index";
+
+/// The body of a good answer.
+fn good(tried: &str, needs: &'static str, answer: Answer) -> Result<Vec<u8>, SystemError> {
+    let Answer { status, after, body } = answer;
+    if status.is_success() {
+        return Ok(body);
+    }
+    let refused: Refused = serde_json::from_slice(&body).unwrap_or_default();
+    let kind = refused.error.kind;
+    let said = match kind.is_empty() {
+        true => format!("the answer is {}", status.as_u16()),
+        false => format!("the answer is {} {kind}", status.as_u16()),
+    };
+    let remedy = match status {
+        StatusCode::UNAUTHORIZED => {
+            "was the key revoked, or the password changed? put the new one where it is read from; \
+             it is read again"
+        }
+        StatusCode::FORBIDDEN => needs,
+        StatusCode::NOT_FOUND if kind == "index_not_found_exception" => {
+            "is `index` its name, or that of an alias? what was known of it stands"
+        }
+        StatusCode::TOO_MANY_REQUESTS => "it has too much to do; it is asked less often",
+        StatusCode::PAYLOAD_TOO_LARGE => "ask for smaller pages: `page`",
+        _ => "it is asked again",
+    };
+    let is_forbidden = status == StatusCode::FORBIDDEN;
+    Err(SystemError { tried: tried.to_owned(), said, remedy, after, is_forbidden })
+}
+
+fn parse<'a, T: Deserialize<'a>>(tried: &str, body: &'a [u8]) -> Result<T, SystemError> {
+    serde_json::from_slice(body).map_err(|_| {
+        let said = "the answer is not what Elasticsearch answers".to_owned();
+        let remedy = "is this its address, or that of something before it? it is asked again";
+        SystemError::new(tried.to_owned(), said, remedy)
+    })
+}
+
+/// Some shards did not answer.
+pub fn in_part(tried: String) -> SystemError {
+    let said = "the answer is not whole: shards are missing, or took too long".to_owned();
+    SystemError::new(tried, said, "look at the cluster's health; it is asked again")
+}
+
+#[derive(Deserialize)]
+struct Stats {
+    #[serde(rename = "_shards")]
+    shards: Shards,
+    #[serde(default)]
+    indices: BTreeMap<String, IndexStats>,
+}
+
+#[derive(Default, Deserialize)]
+struct Shards {
+    #[serde(default)]
+    failed: u64,
+}
+
+#[derive(Deserialize)]
+struct IndexStats {
+    uuid: String,
+    #[serde(default)]
+    shards: BTreeMap<String, Vec<Copy>>,
+}
+
+#[derive(Deserialize)]
+struct Copy {
+    routing: Routing,
+    seq_no: Option<SeqNo>,
+    commit: Option<Commit>,
+}
+
+#[derive(Deserialize)]
+struct Routing {
+    primary: bool,
+}
+
+#[derive(Deserialize)]
+struct SeqNo {
+    max_seq_no: i64,
+    global_checkpoint: i64,
+}
+
+#[derive(Deserialize)]
+struct Commit {
+    user_data: UserData,
+}
+
+#[derive(Deserialize)]
+struct UserData {
+    history_uuid: String,
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    settings: IndexSettings,
+}
+
+#[derive(Deserialize)]
+struct IndexSettings {
+    index: OfIndex,
+}
+
+#[derive(Deserialize)]
+struct OfIndex {
+    number_of_shards: String,
+}
+
+#[derive(Deserialize)]
+struct Broadcast {
+    #[serde(rename = "_shards")]
+    shards: Shards,
+}
+
+#[derive(Deserialize)]
+struct Opened {
+    id: String,
+    #[serde(rename = "_shards", default)]
+    shards: Shards,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    pit_id: Option<String>,
+    #[serde(default)]
+    timed_out: bool,
+    #[serde(rename = "_shards", default)]
+    shards: Shards,
+}
+
+#[derive(Deserialize)]
+struct Found<'a> {
+    #[serde(borrow)]
+    hits: Hits<'a>,
+    aggregations: Option<Aggregations>,
+}
+
+#[derive(Deserialize)]
+struct Hits<'a> {
+    total: Option<Total>,
+    #[serde(borrow, default)]
+    hits: Vec<Hit<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Total {
+    value: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Aggregations {
+    highest: Highest,
+    ranges: Ranges,
+}
+
+#[derive(Default, Deserialize)]
+struct Highest {
+    value: Option<f64>,
+}
+
+#[derive(Default, Deserialize)]
+struct Ranges {
+    buckets: Vec<Bucket>,
+}
+
+#[derive(Deserialize)]
+struct Bucket {
+    doc_count: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Refused {
+    error: Kind,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Kind {
+    #[serde(rename = "type")]
+    kind: String,
+}

@@ -1,0 +1,320 @@
+//! Elasticsearch as a system of record: the checkpoint poll.
+//!
+//! Shape: an index, an alias or several in; what their documents say, and which are gone, out.
+//!
+//! Each operation on a shard has a number. A look asks for each shard up to which number all copies
+//! have everything (its global checkpoint), refreshes, opens a point in time, and takes what has a
+//! number beyond that of the look before; then it counts: if fewer documents are there than are
+//! held, it finds those that are gone by counting ranges of numbers.
+//!
+//! Invariants: what is taken as known moves to the checkpoint that was asked before the refresh,
+//! never to the highest number seen, which may be visible before a lower one is; nothing is said
+//! that a copy could still lose; an answer in part is none. Each shard is read by itself, since
+//! numbers are of a shard and hits do not say theirs. An index that is another one than was asked
+//! for ends the look.
+//!
+//! Not here: how it is asked (`api`), and how those that are gone are found (`gone`).
+
+mod api;
+mod gone;
+
+use std::{
+    collections::BTreeMap,
+    mem::replace,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tracing::warn;
+
+use super::{Desk, System, SystemError, Trouble, http::Client};
+use crate::{
+    config::{ConfigError, ElasticsearchConfig},
+    reference::{Projector, reconcile::Version},
+    spec::Spec,
+};
+use api::{Api, Extent, Hit, PointInTime, Probe, Shard};
+use gone::gone;
+
+/// How long copies may take to have what a search has shown already.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between questions for that.
+const BETWEEN_PROBES: Duration = Duration::from_millis(20);
+
+/// Where an index may not be refreshed, what was done so long ago is taken as visible.
+const UNREFRESHED: Duration = Duration::from_secs(10);
+
+/// Bits of a version that are the number of an operation; those above name the shard.
+const NUMBER_BITS: u32 = 50;
+
+/// An index of Elasticsearch, or several.
+pub struct Elasticsearch {
+    api: Api,
+    /// By shard, what is known of it since the last comparison.
+    shards: BTreeMap<Shard, Known>,
+    /// What the comparison was of.
+    identity: Value,
+    /// Whether the index may be refreshed.
+    refreshes: bool,
+}
+
+/// What is known of a shard.
+#[derive(Clone, Debug)]
+struct Known {
+    /// Its place among the shards.
+    place: u64,
+    /// Operations up to this number were taken.
+    taken: i64,
+    /// Checkpoints, and when they were asked for, that are not sure to be visible yet.
+    waiting: Vec<(Instant, i64)>,
+}
+
+impl Known {
+    /// The version of a document that an operation of this shard made.
+    fn version(&self, number: i64) -> Version {
+        Version(self.place << NUMBER_BITS | number.unsigned_abs())
+    }
+
+    /// The number of the operation that made a version, where it is of this shard.
+    fn number(&self, version: Version) -> Option<i64> {
+        let is_of_this = version.0 >> NUMBER_BITS == self.place;
+        is_of_this.then_some((version.0 & ((1 << NUMBER_BITS) - 1)) as i64)
+    }
+
+    /// Takes everything up to a checkpoint as taken; where nothing was refreshed, up to one that
+    /// was asked for long enough ago.
+    fn take(&mut self, checkpoint: i64, refreshed: bool) {
+        if refreshed {
+            self.waiting.clear();
+            self.taken = checkpoint;
+            return;
+        }
+        self.waiting.push((Instant::now(), checkpoint));
+        let visible = self.waiting.partition_point(|(asked, _)| asked.elapsed() >= UNREFRESHED);
+        if let Some((_, checkpoint)) = self.waiting.drain(..visible).next_back() {
+            self.taken = checkpoint;
+        }
+    }
+}
+
+impl Elasticsearch {
+    /// The index of a configuration, of which what the spec uses is asked for.
+    ///
+    /// # Errors
+    /// When the configuration is not sound.
+    pub fn new(
+        spec: Arc<Spec>,
+        config: &ElasticsearchConfig,
+    ) -> Result<Elasticsearch, ConfigError> {
+        let client = Client::new(config.http())?;
+        let fields = Projector::new(spec).fields().into_iter().collect();
+        let api = Api::new(client, config.index.clone(), fields, config.page);
+        Ok(Elasticsearch { api, shards: BTreeMap::new(), identity: Value::Null, refreshes: true })
+    }
+
+    /// Asks how far all shards are; another collection than was compared ends the look.
+    fn probe(&mut self, identity: &Value) -> Result<Probe, Trouble> {
+        let probe = self.api.probe()?;
+        if probe.identity() != *identity {
+            // A shard that is being brought back is missing for a while.
+            return match probe.is_part_of(identity) {
+                true => Err(api::in_part("ask how far the index is".to_owned()).into()),
+                false => Err(Trouble::Other),
+            };
+        }
+        Ok(probe)
+    }
+
+    /// Makes what was done visible, where that is allowed; returns whether it was.
+    fn refresh(&mut self) -> Result<bool, SystemError> {
+        match self.api.refresh() {
+            Ok(()) => {
+                self.refreshes = true;
+                Ok(true)
+            }
+            Err(error) if error.is_forbidden => {
+                if replace(&mut self.refreshes, false) {
+                    warn!("{error}; until then changes are seen some 10 s later");
+                }
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a shard, once all that a search of it shows is with all copies.
+    fn open(&mut self, shard: &Shard, identity: &Value) -> Result<(PointInTime, Extent), Trouble> {
+        let mut point = self.api.open(shard)?;
+        let extent = self.api.extent(&mut point)?;
+        let asked = Instant::now();
+        loop {
+            let probe = self.probe(identity)?;
+            if probe.shards[shard].checkpoint >= extent.highest {
+                return Ok((point, extent));
+            }
+            if asked.elapsed() > CHECKPOINT_PATIENCE {
+                return Err(api::in_part("wait for the copies of a shard".to_owned()).into());
+            }
+            thread::sleep(BETWEEN_PROBES);
+        }
+    }
+
+    /// Reads what a shard has beyond a number, and says it.
+    fn read(
+        &mut self,
+        point: &mut PointInTime,
+        known: &Known,
+        beyond: i64,
+        desk: &mut Desk<'_>,
+    ) -> Result<u64, Trouble> {
+        let mut read = 0;
+        self.api.each_page(point, beyond, true, &mut |hits: &[Hit<'_>]| {
+            for hit in hits {
+                say(hit, known, desk)?;
+            }
+            read += hits.len() as u64;
+            Ok::<_, Trouble>(desk.flush()?)
+        })?;
+        Ok(read)
+    }
+
+    /// Reads which documents a shard has, and says those that are held in another version.
+    fn read_others(
+        &mut self,
+        point: &mut PointInTime,
+        known: &Known,
+        desk: &mut Desk<'_>,
+    ) -> Result<(), Trouble> {
+        let mut others = Vec::new();
+        self.api.each_page(point, -1, false, &mut |hits: &[Hit<'_>]| {
+            for Hit { id, number, .. } in hits {
+                let version = known.version(*number);
+                match desk.held().version(id) == Some(version) {
+                    true => desk.reconcile().saw(id, version),
+                    false => others.push(id.clone()),
+                }
+            }
+            Ok::<_, Trouble>(())
+        })?;
+        self.api.by_ids(point, &others, &mut |hits: &[Hit<'_>]| {
+            hits.iter().try_for_each(|hit| say(hit, known, desk))?;
+            Ok::<_, Trouble>(desk.flush()?)
+        })
+    }
+
+    /// Finds which documents of a shard are gone.
+    fn miss(
+        &mut self,
+        point: &mut PointInTime,
+        known: &Known,
+        extent: Extent,
+        desk: &mut Desk<'_>,
+    ) -> Result<(), Trouble> {
+        let held = desk.held().versions();
+        let held = held.filter_map(|(version, id)| Some((known.number(version)?, id)));
+        let mut held: Vec<(i64, Box<str>)> = match held.clone().count() as u64 {
+            count if count == extent.documents => return Ok(()),
+            _ => held.map(|(number, id)| (number, id.into())).collect(),
+        };
+        held.sort_unstable();
+        let numbers: Vec<i64> = held.iter().map(|(number, _)| *number).collect();
+        let now = Instant::now();
+        for number in gone(&numbers, &mut |ranges| self.api.count(point, ranges))? {
+            let place = numbers.binary_search(&number).expect("it is one of these");
+            desk.reconcile().miss(&held[place].1, now);
+        }
+        Ok(())
+    }
+}
+
+/// Says a document that was found.
+fn say(hit: &Hit<'_>, known: &Known, desk: &mut Desk<'_>) -> Result<(), Trouble> {
+    let Some(source) = hit.source else {
+        let tried = "read what documents say".to_owned();
+        let said = "the index does not keep it (`_source` is not enabled)".to_owned();
+        let remedy = "name an index that keeps it";
+        return Err(SystemError::new(tried, said, remedy).into());
+    };
+    desk.say(&hit.id, known.version(hit.number), source);
+    Ok(())
+}
+
+impl System for Elasticsearch {
+    fn identity(&mut self) -> Result<Value, SystemError> {
+        let probe = self.api.probe()?;
+        let counts = self.api.shards()?;
+        let is_whole = probe.uuids.keys().all(|index| {
+            let found = probe.shards.keys().filter(|shard| shard.index == *index).count();
+            counts.get(index).is_some_and(|count| *count as usize == found)
+        });
+        match is_whole {
+            true => Ok(probe.identity()),
+            false => Err(api::in_part("ask which index it is".to_owned())),
+        }
+    }
+
+    fn compare(&mut self, identity: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
+        let probe = self.probe(identity)?;
+        let refreshed = self.refresh()?;
+        desk.reconcile().begin_comparison();
+        // What is held of versions is worth something while it is the same collection.
+        let all_is_new = self.shards.is_empty() || self.identity != *identity;
+        if all_is_new {
+            self.shards.clear();
+            self.identity = identity.clone();
+            desk.reconcile().forget_versions();
+        }
+        for (place, (shard, progress)) in (1..).zip(&probe.shards) {
+            let mut known = Known { place, taken: -1, waiting: Vec::new() };
+            let (mut point, _) = self.open(shard, identity)?;
+            let read = match all_is_new {
+                true => self.read(&mut point, &known, -1, desk).map(drop),
+                false => self.read_others(&mut point, &known, desk),
+            };
+            self.api.close(point);
+            read?;
+            known.take(progress.checkpoint, refreshed);
+            self.shards.insert(shard.clone(), known);
+        }
+        desk.end_comparison(true);
+        Ok(())
+    }
+
+    fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
+        let identity = self.identity.clone();
+        let probe = self.probe(&identity)?;
+        let is_new = |known: &Known, shard| {
+            let progress = &probe.shards[shard];
+            progress.highest != known.taken || progress.checkpoint != known.taken
+        };
+        let changed: Vec<Shard> = self
+            .shards
+            .iter()
+            .filter(|(shard, known)| is_new(known, *shard))
+            .map(|(shard, _)| shard.clone())
+            .collect();
+        if changed.is_empty() {
+            return Ok(false);
+        }
+        let refreshed = self.refresh()?;
+        let mut is_more = false;
+        for shard in changed {
+            let mut known = self.shards[&shard].clone();
+            let (mut point, extent) = self.open(&shard, &identity)?;
+            let read = self.read(&mut point, &known, known.taken, desk);
+            let missed = match &read {
+                Ok(_) => self.miss(&mut point, &known, extent, desk),
+                Err(_) => Ok(()),
+            };
+            self.api.close(point);
+            missed?;
+            is_more |= read? >= self.api.page() as u64;
+            known.take(probe.shards[&shard].checkpoint, refreshed);
+            self.shards.insert(shard, known);
+        }
+        Ok(is_more)
+    }
+}

@@ -1,0 +1,279 @@
+//! What a feed does: compares all, looks what is new, and waits for a word where it must.
+//!
+//! Shape: a system in; what it says, written to the log, out.
+//!
+//! Invariants: of a collection that is another one than the log is of, and of a difference that
+//! deletes more than the guard lets, nothing is written until the operator has given the word for
+//! just that; a system that fails is asked again, less and less often.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tracing::{info, warn};
+
+use super::{Desk, Fed, Feed, FeedError, Health, System, SystemError, Tally, Trouble, health::now};
+use crate::reference::{
+    log::{Hold, Why},
+    reconcile::TooMany,
+};
+
+/// Between tries of a system that fails: the first, and the longest.
+const BETWEEN_TRIES_MIN: Duration = Duration::from_millis(500);
+const BETWEEN_TRIES_MAX: Duration = Duration::from_secs(30);
+
+/// How often a system may fail one time after the other where the feed is to end by itself.
+const FAILURES_MAX: u32 = 5;
+
+/// Between words that a system still fails.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
+
+/// While it is held: between looks whether the word was given, and counts of what would be written.
+const BETWEEN_LOOKS_HELD: Duration = Duration::from_secs(1);
+const BETWEEN_COUNTS: Duration = Duration::from_secs(60);
+
+/// Between marks in the log while nothing but time has passed.
+const BETWEEN_MARKS: Duration = Duration::from_secs(60);
+
+/// The longest that it sleeps in one piece.
+const NAP: Duration = Duration::from_millis(50);
+
+/// A feed at its work.
+pub(super) struct Following<'f> {
+    feed: &'f Feed,
+    end: &'f AtomicBool,
+    health: &'f Health,
+    told: &'f dyn Fn(Fed),
+    /// What the operator has given the word for: so many deletions, and whatever else it is.
+    accepted: Option<u64>,
+    /// How often the system failed one time after the other.
+    failures: u32,
+    warned: Option<(Instant, SystemError)>,
+    marked: Instant,
+}
+
+impl<'f> Following<'f> {
+    pub(super) fn new(
+        feed: &'f Feed,
+        end: &'f AtomicBool,
+        health: &'f Health,
+        told: &'f dyn Fn(Fed),
+    ) -> Following<'f> {
+        let accepted = feed.accepted.then_some(u64::MAX);
+        let marked = Instant::now();
+        Following { feed, end, health, told, accepted, failures: 0, warned: None, marked }
+    }
+
+    pub(super) fn run(mut self, system: &mut dyn System) -> Result<Fed, FeedError> {
+        let mut desk = Desk::take_over(&self.feed.spec, &self.feed.log, self.end)?;
+        while !self.is_to_end() {
+            match self.follow(system, &mut desk) {
+                Ok(()) => break,
+                // Which collection it is now is asked again.
+                Err(Trouble::Other) => {}
+                Err(Trouble::System(error)) => self.bear(error, &mut desk)?,
+                Err(Trouble::Feed(error)) => return Err(error),
+            }
+        }
+        Ok(desk.fed())
+    }
+
+    /// Compares all, then looks what is new, until it is to end.
+    fn follow(&mut self, system: &mut dyn System, desk: &mut Desk<'_>) -> Result<(), Trouble> {
+        let identity = system.identity()?;
+        let known = &desk.mark().identity;
+        if !known.is_null() && *known != identity && self.accepted.is_none() {
+            self.hold(Why::OtherCollection, &identity, system, desk)?;
+        }
+        self.compare(&identity, system, desk)?;
+        let mark = desk.mark();
+        mark.complete = true;
+        mark.hold = None;
+        mark.identity = identity.clone();
+        self.accepted = None;
+        self.write_mark(desk)?;
+        (self.told)(desk.fed());
+        let mut compared = Instant::now();
+        while !self.is_to_end() {
+            let is_new = system.look(desk)?;
+            desk.flush()?;
+            self.delete_missed(&identity, system, desk)?;
+            self.answered(desk);
+            if self.feed.once && !is_new {
+                break;
+            }
+            let is_due = |every: Duration| compared.elapsed() >= every;
+            if self.feed.between_comparisons.is_some_and(is_due) {
+                self.compare(&identity, system, desk)?;
+                compared = Instant::now();
+            }
+            if self.marked.elapsed() >= BETWEEN_MARKS {
+                self.write_mark(desk)?;
+            }
+            if !is_new {
+                self.sleep(self.feed.between_looks, desk);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares all, and writes what is other.
+    fn compare(
+        &mut self,
+        identity: &Value,
+        system: &mut dyn System,
+        desk: &mut Desk<'_>,
+    ) -> Result<(), Trouble> {
+        system.compare(identity, desk)?;
+        desk.flush()?;
+        self.delete_missed(identity, system, desk)?;
+        desk.mark().state.compared = now();
+        self.answered(desk);
+        Ok(())
+    }
+
+    /// Deletes what was missed for long enough; waits for the operator's word where that is much.
+    fn delete_missed(
+        &mut self,
+        identity: &Value,
+        system: &mut dyn System,
+        desk: &mut Desk<'_>,
+    ) -> Result<(), Trouble> {
+        // A feed that ends has no later look, and what was accepted is what was counted.
+        let is_at_once = self.feed.once || self.accepted.is_some();
+        let grace = if is_at_once { Duration::ZERO } else { self.feed.grace };
+        let accepted = self.accepted.unwrap_or(0);
+        match desk.delete_missed(grace, self.feed.guard, accepted, now()) {
+            Ok(()) => Ok(desk.flush()?),
+            Err(TooMany) => {
+                self.accepted = None;
+                self.hold(Why::Deletions, identity, system, desk)?;
+                // What was missed is to be found again.
+                Err(Trouble::Other)
+            }
+        }
+    }
+
+    /// Waits until the operator has given the word, or it is another collection again.
+    fn hold(
+        &mut self,
+        why: Why,
+        identity: &Value,
+        system: &mut dyn System,
+        desk: &mut Desk<'_>,
+    ) -> Result<(), Trouble> {
+        loop {
+            let Tally { upserts, deletions, held } =
+                desk.count(|desk| system.compare(identity, desk))?;
+            self.answered(desk);
+            let before = desk.mark().hold.take().filter(|hold| hold.why == why);
+            let (id, since) = match before {
+                Some(hold) => (hold.id, hold.since),
+                None => (format!("{:08x}", RandomState::new().hash_one(now()) as u32), now()),
+            };
+            let hold = Hold { id: id.clone(), why, since, upserts, deletions, held };
+            desk.mark().hold = Some(hold.clone());
+            self.write_mark(desk)?;
+            let source_name = self.feed.log.source.clone();
+            if self.feed.once {
+                return Err(FeedError::Held { source_name, hold }.into());
+            }
+            warn!(
+                source = source_name,
+                hold = id,
+                "is held, and nothing is written until `tributary accept` gives the word: {hold}"
+            );
+            let counted = Instant::now();
+            while counted.elapsed() < BETWEEN_COUNTS {
+                if desk.word()? == Some(&*id) {
+                    info!(source = source_name, hold = id, "the word was given");
+                    desk.mark().hold = None;
+                    self.accepted = Some(deletions);
+                    return Ok(());
+                }
+                self.sleep(BETWEEN_LOOKS_HELD, desk);
+                if self.is_to_end() {
+                    return Err(Trouble::Other);
+                }
+            }
+            if system.identity()? != *identity {
+                return Err(Trouble::Other);
+            }
+        }
+    }
+
+    /// Bears that the system fails: waits, longer each time.
+    fn bear(&mut self, error: SystemError, desk: &mut Desk<'_>) -> Result<(), FeedError> {
+        self.failures += 1;
+        if self.feed.once && self.failures >= FAILURES_MAX {
+            return Err(FeedError::System(error));
+        }
+        let is_new = |(at, last): &(Instant, SystemError)| {
+            *last != error || at.elapsed() >= BETWEEN_WARNINGS
+        };
+        if self.warned.as_ref().is_none_or(is_new) {
+            warn!(
+                source = self.feed.log.source,
+                "what was known stands, and it is tried again: {error}"
+            );
+            self.warned = Some((Instant::now(), error.clone()));
+        }
+        let doubled = BETWEEN_TRIES_MIN * 2_u32.pow(self.failures.min(10) - 1);
+        let pause = error.after.unwrap_or(doubled).min(BETWEEN_TRIES_MAX);
+        desk.mark().state.trouble = Some(error.to_string());
+        self.say(desk);
+        if self.marked.elapsed() >= BETWEEN_MARKS {
+            self.write_mark(desk)?;
+        }
+        self.sleep(pause, desk);
+        Ok(())
+    }
+
+    /// Takes that the system answered as it should.
+    fn answered(&mut self, desk: &mut Desk<'_>) {
+        if self.failures > 0 {
+            info!(source = self.feed.log.source, "answers again");
+        }
+        (self.failures, self.warned) = (0, None);
+        let state = &mut desk.mark().state;
+        state.answered = now();
+        state.trouble = None;
+        self.say(desk);
+    }
+
+    /// Says how it is.
+    fn say(&self, desk: &mut Desk<'_>) {
+        let (documents, refused) = (desk.held().held(), desk.fed().refused);
+        let mark = desk.mark();
+        mark.state.documents = documents;
+        mark.state.refused = refused;
+        self.health.set(&mark.state, mark.hold.as_ref());
+    }
+
+    fn write_mark(&mut self, desk: &mut Desk<'_>) -> Result<(), FeedError> {
+        self.marked = Instant::now();
+        desk.mark().state.at = now();
+        self.say(desk);
+        desk.write_mark()
+    }
+
+    fn is_to_end(&self) -> bool {
+        self.end.load(Ordering::Relaxed)
+    }
+
+    fn sleep(&self, time: Duration, desk: &Desk<'_>) {
+        let until = Instant::now() + time;
+        loop {
+            desk.hear();
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.is_to_end() {
+                return;
+            }
+            thread::sleep(left.min(NAP));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! HTTP as feeds speak it: one request at a time, answers of bounded size.
+//!
+//! Shape: a request in; the answer, whatever its status, or why there is none, out.
+//!
+//! Invariants: a request that names several servers is asked of the next where one does not answer;
+//! nothing of what a server says is told but its status and the kind of its error; a secret is read
+//! anew once it is refused, and never told.
+//!
+//! Not here: which answers are good ones.
+
+use std::{
+    fs,
+    io::{self, Read},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use ureq::{
+    Agent, Body,
+    http::{self, Request, StatusCode, header},
+    tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem},
+};
+
+use super::SystemError;
+use crate::config::{ConfigError, HttpConfig};
+
+/// How long a server may take to take a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Servers that say the same, and how one is let in.
+pub struct Client {
+    agent: Agent,
+    config: HttpConfig,
+    authorization: Option<String>,
+    /// The server that answered last.
+    at: usize,
+}
+
+/// What a server answered.
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// When it wants to be asked again, where it says so.
+    pub after: Option<Duration>,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'q> {
+    /// GET, POST, DELETE.
+    pub method: &'static str,
+    /// Path and query.
+    pub path: &'q str,
+    /// JSON, where it has one.
+    pub body: Option<&'q str>,
+    /// How long the whole of it may take.
+    pub patience: Duration,
+    /// How many bytes the answer may have.
+    pub bytes_max: u64,
+}
+
+impl Client {
+    /// A client of these servers.
+    ///
+    /// # Errors
+    /// When a secret or a certificate is not to be found.
+    pub fn new(config: HttpConfig) -> Result<Client, ConfigError> {
+        let roots = match &config.ca {
+            None => RootCerts::PlatformVerifier,
+            Some(path) => {
+                let unsound = |cause: String| ConfigError::Unsound {
+                    option: "ca".to_owned(),
+                    cause: format!("\"{}\": {cause}", path.display()),
+                };
+                let pem = fs::read(path).map_err(|error| unsound(error.to_string()))?;
+                let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
+                    .filter_map(|item| match item {
+                        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                        _ => None,
+                    })
+                    .collect();
+                if certificates.is_empty() {
+                    return Err(unsound("holds no certificate in PEM form".to_owned()));
+                }
+                RootCerts::from(certificates)
+            }
+        };
+        let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots).build();
+        let agent = Agent::config_builder()
+            .tls_config(tls)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(CONNECT_PATIENCE))
+            .user_agent(concat!("tributary/", env!("CARGO_PKG_VERSION")))
+            .proxy(None)
+            .build()
+            .new_agent();
+        let mut client = Client { agent, config, authorization: None, at: 0 };
+        client.read_secret()?;
+        Ok(client)
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// When no server answers, or the answer is too long.
+    pub fn ask(&mut self, tried: &str, question: Question<'_>) -> Result<Answer, SystemError> {
+        let mut answer = self.ask_all(tried, question)?;
+        // A secret may have been replaced since it was read.
+        if answer.status == StatusCode::UNAUTHORIZED && self.read_secret().is_ok_and(|new| new) {
+            answer = self.ask_all(tried, question)?;
+        }
+        Ok(answer)
+    }
+
+    fn ask_all(&mut self, tried: &str, question: Question<'_>) -> Result<Answer, SystemError> {
+        let servers = self.config.urls.len();
+        let mut failed = None;
+        for next in 0..servers {
+            let at = (self.at + next) % servers;
+            match self.ask_one(at, question) {
+                Ok(answer) => {
+                    self.at = at;
+                    return Ok(answer);
+                }
+                Err(error) => {
+                    failed =
+                        Some(unanswered(format!("{tried} at {}", self.config.urls[at]), &error));
+                }
+            }
+        }
+        Err(failed.expect("there is a server"))
+    }
+
+    fn ask_one(&self, at: usize, question: Question<'_>) -> Result<Answer, ureq::Error> {
+        let Question { method, path, body, patience, bytes_max } = question;
+        let url = format!("{}{path}", self.config.urls[at].trim_end_matches('/'));
+        let mut request = Request::builder().method(method).uri(url);
+        request = request.header(header::ACCEPT, "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let configured = |request: Request<Vec<u8>>| {
+            let request = self.agent.configure_request(request);
+            request.timeout_global(Some(patience)).build()
+        };
+        let response = match body {
+            None => self.agent.run(configured(request.body(Vec::new())?))?,
+            Some(body) => {
+                let request = request.header(header::CONTENT_TYPE, "application/json");
+                self.agent.run(configured(request.body(body.as_bytes().to_vec())?))?
+            }
+        };
+        read(response, bytes_max)
+    }
+
+    /// Reads the secret; returns whether it is another one than before.
+    fn read_secret(&mut self) -> Result<bool, ConfigError> {
+        let HttpConfig { api_key, username, password, .. } = &self.config;
+        let authorization = match (api_key, username, password) {
+            (Some(key), None, None) => Some(format!("ApiKey {}", key.read("api_key")?)),
+            (None, Some(name), Some(password)) => {
+                let pair = format!("{name}:{}", password.read("password")?);
+                Some(format!("Basic {}", BASE64.encode(pair)))
+            }
+            _ => None,
+        };
+        let is_new = authorization != self.authorization;
+        self.authorization = authorization;
+        Ok(is_new)
+    }
+}
+
+fn read(mut response: http::Response<Body>, bytes_max: u64) -> Result<Answer, ureq::Error> {
+    let status = response.status();
+    let after = response.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
+    let after = after.and_then(|after| after.parse().ok()).map(Duration::from_secs);
+    let mut body = Vec::new();
+    response.body_mut().as_reader().take(bytes_max + 1).read_to_end(&mut body)?;
+    if body.len() as u64 > bytes_max {
+        return Err(ureq::Error::BodyExceedsLimit(bytes_max));
+    }
+    Ok(Answer { status, after, body })
+}
+
+/// No server answered.
+fn unanswered(tried: String, error: &ureq::Error) -> SystemError {
+    use ureq::Error::{
+        BodyExceedsLimit, ConnectionFailed, HostNotFound, Io, NativeTls, Timeout, Tls,
+    };
+    let reach = "is it up, and is this its address? it is asked again";
+    let trust = "does `ca` name the authority that its certificate is of?";
+    let (said, remedy) = match error {
+        HostNotFound => ("no such host".to_owned(), reach),
+        ConnectionFailed => ("nobody answers".to_owned(), reach),
+        Timeout(_) => ("no answer in time".to_owned(), "it is asked again"),
+        BodyExceedsLimit(most) => {
+            (format!("the answer is longer than {most} bytes"), "ask for smaller pages: `page`")
+        }
+        NativeTls(error) => (error.to_string(), trust),
+        Tls(said) => ((*said).to_owned(), trust),
+        Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+            ("no answer in time".to_owned(), "it is asked again")
+        }
+        Io(error) => (error.kind().to_string(), reach),
+        error => (error.to_string(), reach),
+    };
+    SystemError::new(tried, said, remedy)
+}

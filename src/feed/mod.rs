@@ -1,0 +1,217 @@
+//! Feeds: each keeps the reference log equal to what a system of record says.
+//!
+//! Shape: a system that can be compared as a whole and asked what is new in; records of the
+//! reference log out.
+//!
+//! Invariants: a comparison is the truth, what is new is a hint; nothing is written of a system
+//! that is another one than was known, nor more deleted than the guard lets, until the operator
+//! gives the word; a system that does not answer changes nothing, and is asked again.
+//!
+//! Not here: what is other than the log says (`reference::reconcile`), and the systems themselves.
+//!
+//! In reading order: `follow` (what a feed does), `desk` (where both are held against each other),
+//! `files`, `elasticsearch`.
+
+mod desk;
+mod elasticsearch;
+mod files;
+mod follow;
+mod health;
+mod http;
+mod word;
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    kafka::{Kafka, KafkaError},
+    reference::log::{Hold, SEPARATOR},
+    source::FileError,
+    spec::Spec,
+};
+
+use follow::Following;
+
+pub use desk::{Desk, Fed, Tally};
+pub use elasticsearch::Elasticsearch;
+pub use files::Files;
+pub use health::Health;
+pub use word::{give_word, held};
+
+pub use crate::reference::reconcile::Guard;
+
+/// The reference log, and one source's part of it.
+#[derive(Clone)]
+pub struct Log {
+    /// The brokers.
+    pub kafka: Kafka,
+    /// The log's topic.
+    pub topic: String,
+    /// What the source is called: keys begin with it.
+    pub source: String,
+}
+
+impl Log {
+    /// The key of a document's record; that of the mark where there is no id.
+    fn key(&self, id: &str) -> String {
+        format!("{}{SEPARATOR}{id}", self.source)
+    }
+
+    /// The key of the operator's word.
+    fn word_key(&self) -> String {
+        format!("{SEPARATOR}{}", self.source)
+    }
+}
+
+/// A system of record, as a feed reads it.
+pub trait System {
+    /// Which collection it is that stands in its place now. Another value means another
+    /// collection: re-created, restored, or under an alias that was switched.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    fn identity(&mut self) -> Result<Value, SystemError>;
+
+    /// Says all documents to the desk, and ends the comparison there.
+    ///
+    /// # Errors
+    /// When it could not be brought to its end; what was said stands all the same.
+    fn compare(&mut self, identity: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble>;
+
+    /// Says to the desk what is new since the last comparison or look; returns whether there may
+    /// be more already.
+    ///
+    /// # Errors
+    /// As `compare`.
+    fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble>;
+}
+
+/// Why a look did not come to its end.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The system did not answer as it should.
+    System(SystemError),
+    /// It is not the collection any more that was asked for.
+    Other,
+    /// The feed cannot go on.
+    Feed(FeedError),
+}
+
+/// A system did not answer as it should; it is asked again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot {tried}: {said}; {remedy}")]
+pub struct SystemError {
+    /// What was asked of whom.
+    pub tried: String,
+    /// What came of it; nothing that a document says.
+    pub said: String,
+    /// What to do.
+    pub remedy: &'static str,
+    /// When it wants to be asked again, where it says so.
+    pub after: Option<Duration>,
+    /// Whether that is not allowed.
+    pub is_forbidden: bool,
+}
+
+impl SystemError {
+    fn new(tried: String, said: String, remedy: &'static str) -> SystemError {
+        SystemError { tried, said, remedy, after: None, is_forbidden: false }
+    }
+}
+
+impl From<SystemError> for Trouble {
+    fn from(error: SystemError) -> Trouble {
+        Trouble::System(error)
+    }
+}
+
+impl From<FeedError> for Trouble {
+    fn from(error: FeedError) -> Trouble {
+        Trouble::Feed(error)
+    }
+}
+
+/// Why a feed cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// A file failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The brokers failed.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// A system did not answer, and is not asked again.
+    #[error(transparent)]
+    System(SystemError),
+    /// What it wrote is not there.
+    #[error(
+        "topic \"{topic}\" does not hold what this feed wrote: it was deleted and made again; \
+         start the feed again, which writes all anew"
+    )]
+    OtherLog {
+        /// The topic.
+        topic: String,
+    },
+    /// The operator's word is awaited.
+    #[error(
+        "source \"{source_name}\" is held, and nothing of it was written: {hold}; look whether \
+         that is as it should be, and give --accept-difference to write it"
+    )]
+    Held {
+        /// The source.
+        source_name: String,
+        /// Why, and what would be written.
+        hold: Hold,
+    },
+    /// Another feed of this source has begun.
+    #[error(
+        "another feed of source \"{source_name}\" has begun; this one writes nothing more, and \
+         must not be started again beside it"
+    )]
+    Fenced {
+        /// The source.
+        source_name: String,
+    },
+}
+
+/// What a feed is to do.
+pub struct Feed {
+    /// The dataflow whose lookups say what is kept of a document.
+    pub spec: Arc<Spec>,
+    /// Where it writes.
+    pub log: Log,
+    /// Whether it ends once all is compared.
+    pub once: bool,
+    /// Whether the operator has given the word for whatever the first comparison finds.
+    pub accepted: bool,
+    /// How often it looks.
+    pub between_looks: Duration,
+    /// How often it compares all; never again where it is not said.
+    pub between_comparisons: Option<Duration>,
+    /// How long a document must have been missed before it is deleted.
+    pub grace: Duration,
+    /// How much may be deleted without a word.
+    pub guard: Guard,
+}
+
+impl Feed {
+    /// Feeds until `end` is set, or all is compared; `told` is called whenever all is compared for
+    /// the first time or anew.
+    ///
+    /// # Errors
+    /// When brokers fail, or another feed has begun; of a feed that is to end by itself also when
+    /// the system does not answer or the operator's word is needed.
+    pub fn run(
+        &self,
+        system: &mut dyn System,
+        end: &AtomicBool,
+        health: &Health,
+        told: &dyn Fn(Fed),
+    ) -> Result<Fed, FeedError> {
+        Following::new(self, end, health, told).run(system)
+    }
+}

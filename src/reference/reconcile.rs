@@ -1,0 +1,304 @@
+//! What a log says of a source's documents, held against what the system of record says.
+//!
+//! Shape: upserts and tombstones of a system in; of those, the ones that the log says otherwise
+//! out, in batches.
+//!
+//! Invariants: only true differences go out, and of each document only what was said last; a
+//! deletion that was found by comparison goes out only if it is still found once its grace has
+//! passed, and only while the guard lets it. What is said again of a document takes back its
+//! deletion. A batch changes what is held once it is known to be written, not before.
+//!
+//! Not here: reading systems (`feed`), and writing the log (`feed::desk`).
+
+use std::{
+    collections::HashMap,
+    mem,
+    time::{Duration, Instant},
+};
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// A version of a document, in its system's own count; greater is later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub u64);
+
+/// What is held of a document that the log knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    /// Of what the log says.
+    hash: u64,
+    /// The newest one that was seen.
+    version: Version,
+    /// The comparison in which it was last seen.
+    seen: u32,
+}
+
+/// What is to be written of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// It says this, as JSON.
+    Upsert(Version, Vec<u8>),
+    /// It is no more.
+    Tombstone,
+}
+
+/// Documents and what is to be written of them.
+pub type Batch = Vec<(Box<str>, Content)>;
+
+/// How much may be deleted without the operator's word: within a day one document in so many, and
+/// so many in any case. What was deleted is forgotten evenly over the day.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guard {
+    /// The share of the documents that may go, 0 to 1.
+    pub share: f64,
+    /// How many may go whatever the share is.
+    pub least: u64,
+}
+
+impl Default for Guard {
+    fn default() -> Guard {
+        Guard { share: 0.05, least: 20 }
+    }
+}
+
+/// How much of what the guard lets is used up, at a moment in seconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Deletions that are not forgotten yet.
+    pub deletions: f64,
+    /// The moment.
+    pub at: u64,
+}
+
+/// More would be deleted than the guard lets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
+
+const DAY_SECONDS: f64 = 86_400.0;
+
+impl Guard {
+    /// Whether so many of so many documents may be deleted now; takes them as deleted where so.
+    ///
+    /// # Errors
+    /// Where they may not.
+    pub fn pass(&self, gone: u64, held: u64, spent: &mut Spent, now: u64) -> Result<(), TooMany> {
+        let most = (held as f64 * self.share).max(self.least as f64);
+        let forgotten = most * now.saturating_sub(spent.at) as f64 / DAY_SECONDS;
+        let before = (spent.deletions - forgotten).max(0.0);
+        if before + gone as f64 > most {
+            return Err(TooMany);
+        }
+        *spent = Spent { deletions: before + gone as f64, at: now };
+        Ok(())
+    }
+}
+
+/// The documents of a source, as its log says, and what is to be written.
+#[derive(Debug, Default)]
+pub struct Reconcile {
+    held: HashMap<Box<str>, Held>,
+    /// In the order in which it was said; of a document what was said last.
+    pending: IndexMap<Box<str>, Content>,
+    /// Documents that were missed, and since when.
+    missed: HashMap<Box<str>, Instant>,
+    comparison: u32,
+}
+
+impl Reconcile {
+    /// Takes what the log says of a document.
+    pub fn learn(&mut self, id: &str, version: Version, document: &[u8]) {
+        let held = Held { hash: xxh3_64(document), version, seen: self.comparison };
+        self.held.insert(id.into(), held);
+    }
+
+    /// Takes that the log says that a document is no more.
+    pub fn unlearn(&mut self, id: &str) {
+        self.held.remove(id);
+    }
+
+    /// How many documents the log holds.
+    pub fn held(&self) -> u64 {
+        self.held.len() as u64
+    }
+
+    /// How many of them were missed, and not deleted yet.
+    pub fn missed(&self) -> u64 {
+        self.missed.len() as u64
+    }
+
+    /// How many were not said since the comparison began.
+    pub fn unseen(&self) -> u64 {
+        let comparison = self.comparison;
+        self.held.values().filter(|held| held.seen != comparison).count() as u64
+    }
+
+    /// Forgets what is to be written.
+    pub fn forget_pending(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Forgets what was missed; returns how many that were.
+    pub fn forget_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed).len() as u64
+    }
+
+    /// How many documents are to be written.
+    pub fn pending(&self) -> u64 {
+        self.pending.len() as u64
+    }
+
+    /// The version of a document that was seen last.
+    pub fn version(&self, id: &str) -> Option<Version> {
+        self.held.get(id).map(|held| held.version)
+    }
+
+    /// Versions and ids of the documents that are held and not missed, in no order.
+    pub fn versions(&self) -> impl Iterator<Item = (Version, &str)> + Clone {
+        let is_there = |id: &str| self.missed.is_empty() || !self.missed.contains_key(id);
+        let held = self.held.iter().filter(move |(id, _)| is_there(id));
+        held.map(|(id, held)| (held.version, &**id))
+    }
+
+    /// Takes what a document says now; what an earlier version says changes nothing.
+    pub fn upsert(&mut self, id: &str, version: Version, document: &[u8]) {
+        if !self.missed.is_empty() {
+            self.missed.remove(id);
+        }
+        if let Some(held) = self.held.get_mut(id) {
+            if version < held.version {
+                return;
+            }
+            held.seen = self.comparison;
+            if held.hash == xxh3_64(document) {
+                held.version = version;
+                self.pending.swap_remove(id);
+                return;
+            }
+        }
+        self.pending.insert(id.into(), Content::Upsert(version, document.to_vec()));
+    }
+
+    /// Takes that a document is no more, from a source that says so itself.
+    pub fn delete(&mut self, id: &str) {
+        self.missed.remove(id);
+        match self.held.contains_key(id) {
+            true => drop(self.pending.insert(id.into(), Content::Tombstone)),
+            false => drop(self.pending.swap_remove(id)),
+        }
+    }
+
+    /// Begins a comparison: whatever is not said from now on is missed at its end.
+    pub fn begin_comparison(&mut self) {
+        self.comparison += 1;
+    }
+
+    /// Forgets which versions were seen: those of an earlier time of the source say nothing of this
+    /// one.
+    pub fn forget_versions(&mut self) {
+        self.held.values_mut().for_each(|held| held.version = Version::default());
+    }
+
+    /// Says that a document is there in that version, which says nothing that counts.
+    pub fn saw(&mut self, id: &str, version: Version) {
+        if let Some(held) = self.held.get_mut(id) {
+            held.seen = self.comparison;
+            held.version = version;
+            self.missed.remove(id);
+        }
+    }
+
+    /// Ends a comparison: what was not said since its begin is missed from now on.
+    pub fn end_comparison(&mut self, now: Instant) {
+        let (comparison, missed) = (self.comparison, &mut self.missed);
+        for (id, _) in self.held.iter().filter(|(_, held)| held.seen != comparison) {
+            missed.entry(id.clone()).or_insert(now);
+        }
+    }
+
+    /// Says that a document was missed.
+    pub fn miss(&mut self, id: &str, now: Instant) {
+        if self.held.contains_key(id) {
+            self.missed.entry(id.into()).or_insert(now);
+        }
+    }
+
+    /// Deletes what was missed for so long, if the guard lets it; returns how many.
+    ///
+    /// # Errors
+    /// Where it does not: nothing is deleted then.
+    pub fn delete_missed(
+        &mut self,
+        grace: Duration,
+        now: Instant,
+        pass: impl FnOnce(u64, u64) -> Result<(), TooMany>,
+    ) -> Result<u64, TooMany> {
+        let is_due = |since: &Instant| now.saturating_duration_since(*since) >= grace;
+        let due = self.missed.values().filter(|since| is_due(since)).count() as u64;
+        if due == 0 {
+            return Ok(0);
+        }
+        pass(due, self.held())?;
+        for (id, _) in self.missed.extract_if(|_, since| is_due(since)) {
+            self.pending.insert(id, Content::Tombstone);
+        }
+        Ok(due)
+    }
+
+    /// The next of what is to be written, within limits; empty once there is no more.
+    pub fn take_batch(&mut self, records_max: usize, bytes_max: usize) -> Batch {
+        let mut batch = Batch::new();
+        let mut bytes = 0;
+        let mut taken = 0;
+        for (id, content) in &self.pending {
+            if batch.len() >= records_max || bytes >= bytes_max {
+                break;
+            }
+            taken += 1;
+            if self.is_other(id, content) {
+                if let Content::Upsert(_, document) = content {
+                    bytes += document.len();
+                }
+                batch.push((id.clone(), content.clone()));
+            }
+        }
+        drop(self.pending.drain(..taken));
+        batch
+    }
+
+    /// Whether the log says otherwise.
+    pub fn is_other(&self, id: &str, content: &Content) -> bool {
+        match (self.held.get(id), content) {
+            (Some(held), Content::Upsert(_, document)) => held.hash != xxh3_64(document),
+            (None, Content::Upsert(..)) => true,
+            (held, Content::Tombstone) => held.is_some(),
+        }
+    }
+
+    /// Takes that a batch is written.
+    pub fn wrote(&mut self, batch: Batch) {
+        for (id, content) in batch {
+            match content {
+                Content::Upsert(version, document) => {
+                    let hash = xxh3_64(&document);
+                    self.held.insert(id, Held { hash, version, seen: self.comparison });
+                }
+                Content::Tombstone => drop(self.held.remove(&id)),
+            }
+        }
+    }
+
+    /// Takes what the log says as it is read anew, after it became unclear what was written.
+    pub fn relearn(&mut self, log: Reconcile) {
+        let before = mem::replace(&mut self.held, log.held);
+        for (id, held) in &mut self.held {
+            // Nothing but what was under way can be other; what the source says is known already.
+            let known = before.get(id);
+            held.seen = known.map_or(self.comparison, |known| known.seen);
+            held.version = known.map_or(held.version, |known| known.version);
+        }
+        let held = &self.held;
+        self.missed.retain(|id, _| held.contains_key(id));
+    }
+}

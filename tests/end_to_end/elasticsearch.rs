@@ -1,0 +1,280 @@
+//! The feed over Elasticsearch, against a real node.
+
+use std::{collections::BTreeMap, fs};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use ureq::Agent;
+
+use crate::{
+    game::wait_for,
+    small::{Engine, PATIENCE, Small},
+    stack::{Node, Stack, project},
+};
+
+/// An index of the node.
+pub struct Index {
+    agent: Agent,
+    node: &'static Node,
+    name: String,
+}
+
+impl Index {
+    fn new(node: &'static Node, name: &str) -> Index {
+        let agent = Agent::config_builder().http_status_as_error(false).build().new_agent();
+        Index { agent, node, name: name.to_owned() }
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Value {
+        let url = format!("{}/{path}", self.node.url);
+        let request = ureq::http::Request::builder().method(method).uri(url);
+        let request = request.header("content-type", "application/json").body(body.to_owned());
+        let answer = self.agent.run(request.expect("a request")).expect("the node answers");
+        let text = answer.into_body().into_with_config().limit(1 << 30).read_to_string();
+        serde_json::from_str(&text.expect("it is text")).expect("it is JSON")
+    }
+
+    pub fn make(&self, shards: u32) {
+        let settings = json!({
+            "settings": { "number_of_shards": shards, "number_of_replicas": 0 },
+            "mappings": { "dynamic": false },
+        });
+        let made = self.ask("PUT", &self.name, &settings.to_string());
+        assert_eq!(made["acknowledged"], true, "{made}");
+    }
+
+    pub fn unmake(&self) {
+        let gone = self.ask("DELETE", &self.name, "");
+        assert_eq!(gone["acknowledged"], true, "{gone}");
+    }
+
+    /// Writes documents, and deletes those that say nothing; they are acknowledged once it is back.
+    pub fn write<'d>(&self, documents: impl IntoIterator<Item = (&'d str, Option<Value>)>) {
+        let mut lines = String::new();
+        for (id, source) in documents {
+            match source {
+                Some(source) => {
+                    lines += &format!("{{\"index\":{{\"_id\":\"{id}\"}}}}\n{source}\n");
+                }
+                None => lines += &format!("{{\"delete\":{{\"_id\":\"{id}\"}}}}\n"),
+            }
+        }
+        if !lines.is_empty() {
+            let answer = self.ask("POST", &format!("{}/_bulk", self.name), &lines);
+            let items = answer["items"].as_array().expect("an answer to each");
+            let is_done = |item: &Value| {
+                let status =
+                    &item.as_object().expect("one").values().next().expect("one")["status"];
+                matches!(status.as_u64(), Some(200 | 201 | 404))
+            };
+            assert!(items.iter().all(is_done), "{answer}");
+        }
+    }
+}
+
+/// A dataflow whose people come from an index.
+pub fn of_index(name: &str, more: &str) -> (Small, Index) {
+    of_index_at(Node::get(), name, more)
+}
+
+fn of_index_at(node: &'static Node, name: &str, more: &str) -> (Small, Index) {
+    let mut small = Small::with_people(name);
+    let config = format!(
+        "[kafka]\nbrokers = [\"{}\"]\n[sources.people]\nkind = \"elasticsearch\"\n\
+         urls = [\"{}\"]\nindex = \"{name}\"\npage = 100\n{more}",
+        Stack::get().brokers,
+        node.url,
+    );
+    let path = small.folder.path().join("config.toml");
+    fs::write(&path, config).expect("a configuration");
+    small.at = ["--config".to_owned(), path.display().to_string()];
+    (small, Index::new(node, name))
+}
+
+pub fn person(number: u32, name: &str) -> Value {
+    json!({ "N": number, "NAME": name, "SECRET": "nobody asked" })
+}
+
+/// What the log says of documents, by id.
+fn known(small: &Small) -> BTreeMap<String, String> {
+    let mut known = BTreeMap::new();
+    for record in small.read("reference") {
+        let key = String::from_utf8(record.key).expect("keys are text");
+        let Some(id) = key.strip_prefix("people:").filter(|id| !id.is_empty()) else { continue };
+        match record.value.is_empty() {
+            true => drop(known.remove(id)),
+            false => {
+                let value: Value = serde_json::from_slice(&record.value).expect("JSON");
+                known.insert(id.to_owned(), value["document"].to_string());
+            }
+        }
+    }
+    known
+}
+
+pub fn says(number: u32, name: &str) -> String {
+    json!({ "N": number, "NAME": name }).to_string()
+}
+
+fn goes_on(feed: &mut Engine) {
+    assert_eq!(feed.code(), None, "{}", feed.said());
+}
+
+#[test]
+fn log_follows_an_index() {
+    let (small, index) =
+        of_index("followed", "feed = { look = \"50ms\", delete_after = \"1s\" }\n");
+    index.make(3);
+    let ids: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    let people = || (0..).zip(&ids);
+    index.write(people().map(|(n, id)| (&**id, Some(person(n, "A")))));
+    let mut feed = small.begin("feed", &[], &[]);
+    let mut wanted: BTreeMap<String, String> =
+        people().map(|(n, id)| (id.clone(), says(n, "A"))).collect();
+    wait_for("the snapshot", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small) == wanted
+    });
+    // Documents that change, go, come, and go and come again.
+    index.write([("7", Some(person(7, "B"))), ("8", None), ("new", Some(person(500, "C")))]);
+    index.write([("9", None), ("9", Some(person(9, "D")))]);
+    index.write([("10", Some(json!({ "N": 10, "NAME": "A", "SECRET": "other" })))]);
+    wanted.insert("7".to_owned(), says(7, "B"));
+    wanted.insert("new".to_owned(), says(500, "C"));
+    wanted.insert("9".to_owned(), says(9, "D"));
+    wait_for("what changed", PATIENCE, || {
+        goes_on(&mut feed);
+        let known = known(&small);
+        ["7", "new", "9"].iter().all(|id| known.get(*id) == wanted.get(*id))
+    });
+    wanted.remove("8");
+    wait_for("what is gone", PATIENCE, || known(&small) == wanted);
+    // What says nothing that counts, and what came back in time, is written of nothing.
+    let records = small.read("reference");
+    let of = |key: &str| records.iter().filter(|record| record.key == key.as_bytes()).count();
+    assert_eq!((of("people:10"), of("people:7"), of("people:8")), (1, 2, 2));
+    assert!(
+        records
+            .iter()
+            .all(|record| { !String::from_utf8_lossy(&record.value).contains("nobody asked") })
+    );
+}
+
+#[test]
+fn feed_of_another_index_waits_for_the_operators_word() {
+    let (small, index) = of_index("remade", "feed = { look = \"50ms\", delete_after = \"1s\" }\n");
+    index.make(1);
+    let ids: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let write = |range: std::ops::Range<u32>, name: &str| {
+        index.write(range.map(|n| (&*ids[n as usize], Some(person(n, name)))));
+    };
+    write(0..100, "A");
+    let mut feed = small.begin("feed", &[], &[]);
+    wait_for("the snapshot", PATIENCE, || known(&small).len() == 100);
+    let before = known(&small);
+    index.unmake();
+    wait_for("the feed to say that it is gone", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("404 index_not_found_exception")
+    });
+    index.make(1);
+    write(0..40, "B");
+    wait_for("the feed to be held", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("is held")
+    });
+    assert_eq!(known(&small), before);
+    let (code, said) = small.tributary(&["accept", "people", "--dry-run"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("another collection stands"), "{said}");
+    // One that comes new is held too, and so is one that is to end.
+    drop(feed);
+    let (code, said) = small.tributary(&["feed", "--once"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("40 documents are new or other, 60 of 100 are gone"), "{said}");
+    assert_eq!(known(&small), before);
+    let mut feed = small.begin("feed", &[], &[]);
+    wait_for("the heir to be held", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("60 of 100 are gone")
+    });
+    let (code, said) = small.tributary(&["accept", "people"]);
+    assert_eq!(code, Some(0), "{said}");
+    let wanted: BTreeMap<_, _> = (0..40).map(|n| (n.to_string(), says(n, "B"))).collect();
+    wait_for("the difference", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small) == wanted
+    });
+    // The word was for that alone: what goes now is more than may.
+    index.write(ids[..30].iter().map(|id| (&**id, None)));
+    wait_for("the feed to be held again", PATIENCE, || {
+        feed.said().contains("more documents are gone than may be deleted without a word")
+    });
+    assert_eq!(known(&small), wanted);
+}
+
+#[test]
+fn node_that_dies_and_comes_back_changes_nothing() {
+    let node = Node::alone();
+    let (small, index) = of_index_at(node, "reborn", "feed = { look = \"50ms\" }\n");
+    index.make(2);
+    index.write([("1", Some(person(1, "A"))), ("2", Some(person(2, "A")))]);
+    let mut feed = small.begin("feed", &[], &[]);
+    wait_for("the snapshot", PATIENCE, || known(&small).len() == 2);
+    node.command("kill");
+    wait_for("the feed to say so", PATIENCE, || feed.said().contains("what was known stands"));
+    node.command("start");
+    index.write([("2", Some(person(2, "B")))]);
+    wait_for("what came since", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small).get("2") == Some(&says(2, "B"))
+    });
+    assert_eq!(known(&small).get("1"), Some(&says(1, "A")));
+    assert!(!feed.said().contains("is held"), "{}", feed.said());
+}
+
+#[test]
+fn configuration_and_commands_of_the_page_on_feeds_work() {
+    let page = fs::read_to_string(project("docs/feeds.md")).expect("the page");
+    let blocks = |kind: &str| {
+        let begin = format!("```{kind}\n");
+        let block = |rest: &str| rest.split("```").next().expect("its end").to_owned();
+        page.split(&begin).skip(1).map(block).collect::<Vec<_>>()
+    };
+    let (small, index) = of_index("paged", "");
+    index.make(1);
+    index.write([("1", Some(person(1, "A")))]);
+    // The node of the tests lets in everybody, and has no certificate.
+    let source = blocks("toml").remove(0).lines().fold(String::new(), |kept, line| match line {
+        line if line.starts_with("urls") => kept + &format!("urls = [\"{}\"]\n", Node::get().url),
+        line if line.starts_with("index") => kept + "index = \"paged\"\n",
+        line if line.starts_with("api_key") || line.starts_with("ca ") => kept,
+        line => kept + line + "\n",
+    });
+    let config = format!("[kafka]\nbrokers = [\"{}\"]\n{source}", Stack::get().brokers);
+    fs::write(&small.at[1], config).expect("a configuration");
+    let mut ran = Vec::new();
+    for line in blocks("sh").iter().flat_map(|block| block.lines()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!((words[0], words[2]), ("tributary", "dataflows/attendance.toml"), "{line}");
+        // Spec and configuration are those of the test.
+        let rest: Vec<&str> = words[3..]
+            .iter()
+            .copied()
+            .filter(|word| !["--config", "place.toml"].contains(word))
+            .collect();
+        if words[1] == "feed" {
+            let mut feed = small.begin("feed", &rest, &[]);
+            wait_for("the snapshot", PATIENCE, || feed.said().contains("snapshot complete"));
+            feed.signal(Signal::SIGTERM);
+            wait_for("its end", PATIENCE, || feed.code().is_some());
+            assert_eq!(feed.code(), Some(0), "{}", feed.said());
+        } else {
+            let (code, said) = small.tributary(&[&[words[1]], &rest[..]].concat());
+            assert_eq!(code, Some(0), "{line}: {said}");
+            assert!(said.contains("is not held"), "{said}");
+        }
+        ran.push(words[1].to_owned());
+    }
+    assert_eq!(ran, ["feed", "accept", "accept"]);
+}
