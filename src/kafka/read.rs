@@ -191,15 +191,19 @@ impl Kafka {
             let offset = Offset::Offset(*offset as i64);
             wanted.add_partition_offset(topic, *partition as i32, offset).map_err(failed)?;
         }
-        consumer.assign(&wanted).map_err(failed)?;
+        // Each partition has a queue of its own before anything is fetched: what came to the common
+        // one would be missed.
         let mut readers = Vec::with_capacity(from.len());
         for (topic, partition, _) in from {
             let queue = consumer.split_partition_queue(topic, *partition as i32);
-            let mut queue = queue.expect("a partition that was assigned has a queue");
+            let mut queue = queue.expect("each partition has a queue");
             queue.set_nonempty_callback(wake.clone());
             let (topic, partition) = (topic.clone(), *partition);
             readers.push(PartitionReader { topic, partition, queue, ended: None });
         }
+        failpoint!("read-assign");
+        consumer.assign(&wanted).map_err(failed)?;
+        failpoint!("read-assigned");
         Ok((Readers { consumer, refused: Cell::new(None) }, readers))
     }
 
@@ -511,7 +515,15 @@ impl Readers {
                     let tried = "read partitions of Kafka".to_owned();
                     return Err(KafkaError::failed(tried, &error, Some(self.consumer.context())));
                 }
-                Ok(_) | Err(_) => {}
+                Err(_) => {}
+                // Nothing that is handed out here would be missed by anybody.
+                Ok(_) => {
+                    return Err(KafkaError::failed(
+                        "hand out a record: it came by the queue that no partition has".to_owned(),
+                        &ClientError::MessageConsumption(Code::Unknown),
+                        None,
+                    ));
+                }
             }
         }
         Ok(())

@@ -361,3 +361,17 @@ fn ended(engine: &mut Engine, code: i32) -> String {
     assert_eq!(engine.code(), Some(code), "{said}");
     said
 }
+
+#[test]
+fn what_is_fetched_before_it_is_asked_for_is_read() {
+    let small = Small::new("early");
+    small.produce(0, 0..10);
+    small.produce(1, 10..20);
+    // Whoever is slow between these steps finds that records and ends have come meanwhile.
+    let slow = ("FAILPOINTS", "read-assign=sleep(1000);read-assigned=sleep(1000)");
+    let mut engine = small.begin("run", &[], &[slow]);
+    wait_for("the records", PATIENCE, || {
+        assert_eq!(engine.code(), None, "{}", engine.said());
+        small.read("all").len() == 20
+    });
+}
