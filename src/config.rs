@@ -70,14 +70,46 @@ impl ElasticsearchConfig {
     }
 
     /// How its nodes are asked.
-    pub fn http(&self) -> HttpConfig {
-        HttpConfig {
+    ///
+    /// # Errors
+    /// With the first option that is not sound.
+    pub fn http(&self) -> Result<HttpConfig, ConfigError> {
+        let unsound = |option: &str, cause: &str| {
+            let (option, cause) = (option.to_owned(), cause.to_owned());
+            Err(ConfigError::Unsound { option, cause })
+        };
+        let is_url = |url: &String| {
+            let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            host.is_some_and(|host| !host.is_empty() && !host.contains('@'))
+        };
+        if self.urls.is_empty() || !self.urls.iter().all(is_url) {
+            let cause = "name at least one node as https://host:9200; a name and a password do not \
+                         stand there";
+            return unsound("urls", cause);
+        }
+        let is_name = |c: char| !c.is_whitespace() && !"/\\?\"<>|#".contains(c);
+        if self.index.is_empty() || !self.index.chars().all(is_name) {
+            return unsound("index", "name an index or an alias, or several with commas between");
+        }
+        if !(1..=10_000).contains(&self.page) {
+            return unsound("page", "a page has 1 to 10,000 documents");
+        }
+        match (&self.api_key, &self.username, &self.password) {
+            (None, None, None) | (Some(_), None, None) | (None, Some(_), Some(_)) => {}
+            _ => {
+                return unsound("api_key", "give a key, or a name and a password, or none of them");
+            }
+        }
+        if !(0.0..=1.0).contains(&self.feed.max_deletes) {
+            return unsound("feed.max_deletes", "a share is 0 to 1: 0.05 is one in twenty");
+        }
+        Ok(HttpConfig {
             urls: self.urls.clone(),
             api_key: self.api_key.clone(),
             username: self.username.clone(),
             password: self.password.clone(),
             ca: self.ca.clone(),
-        }
+        })
     }
 }
 
@@ -95,7 +127,7 @@ pub struct FeedConfig {
     #[serde(deserialize_with = "duration")]
     pub delete_after: Duration,
     /// The share of a source's documents that may be deleted within a day without a word, 0 to 1;
-    /// 20 in any case.
+    /// 20 in any case, and with 1 all.
     pub max_deletes: f64,
 }
 
@@ -363,6 +395,38 @@ mod tests {
         assert!(missing.expect_err("no file").to_string().contains("/nowhere"));
         let unset = config("\"sasl.password\" = { env = \"NOT_SET_ANYWHERE\" }").properties();
         assert!(unset.expect_err("not set").to_string().contains("NOT_SET_ANYWHERE"));
+    }
+
+    #[test]
+    fn sources_are_checked_before_anything_is_asked() {
+        let source = |more: &str| {
+            let text = format!("urls = [\"https://a:1\"]\nindex = \"people\"\n{more}");
+            let found: ElasticsearchConfig = toml::from_str(&text).expect("the test is written so");
+            found.http().map_err(|error| error.to_string())
+        };
+        let secret = "{ env = \"KEY\" }";
+        assert!(source(&format!("api_key = {secret}")).is_ok());
+        assert!(source(&format!("username = \"a\"\npassword = {secret}")).is_ok());
+        for (wrong, option) in [
+            ("page = 0", "page"),
+            ("page = 10001", "page"),
+            ("username = \"a\"", "api_key"),
+            ("feed = { max_deletes = 5.0 }", "feed.max_deletes"),
+            ("feed = { max_deletes = nan }", "feed.max_deletes"),
+        ] {
+            assert!(source(wrong).expect_err(wrong).starts_with(option), "{wrong}");
+        }
+        let url = |url: &str| {
+            let text = format!("urls = [{url}]\nindex = \"people\"");
+            let found: ElasticsearchConfig = toml::from_str(&text).expect("the test is written so");
+            found.http().expect_err(url).to_string()
+        };
+        for wrong in ["", "\"es:9200\"", "\"https://a:hush@es:9200\""] {
+            let said = url(wrong);
+            assert!(said.starts_with("urls") && !said.contains("hush"), "{said}");
+        }
+        assert!(toml::from_str::<FeedConfig>("look = \"0s\"").is_err());
+        assert!(toml::from_str::<FeedConfig>("look = \"often\"").is_err());
     }
 
     #[test]

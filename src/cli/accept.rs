@@ -15,7 +15,8 @@ use crate::{
 /// A feed writes nothing where another collection stands than the log is of (an index that was made
 /// again or restored, an alias that was switched), and where more documents are gone than may be
 /// deleted without a word. What it would write stands in `tributary status`, and is said here. The
-/// word is for just that: where more is gone once it comes to write, it waits for another one.
+/// word is for just that: what is gone beyond it by then must be as little as may be deleted
+/// without one.
 #[derive(Debug, Args)]
 pub(super) struct Accept {
     /// The dataflow's TOML file.

@@ -1,14 +1,25 @@
 //! `tributary feed`: keeps the reference log equal to what systems of record say.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
 
 use clap::Args;
 use indicatif::HumanCount;
 
-use super::{Failure, place::PlaceOptions, tell, watch};
+use super::{
+    Failure,
+    place::PlaceOptions,
+    sources::{self, Sources},
+    tell, watch,
+};
 use crate::{
-    config::{FeedConfig, SourceConfig},
-    feed::{Elasticsearch, Fed, Feed as Task, FeedError, Files, Guard, Health, Log, System},
+    config::FeedConfig,
+    feed::{Fed, Feed as Task, FeedError, Files, Health, Log, System},
     spec::Spec,
 };
 
@@ -86,8 +97,12 @@ impl Feed {
                     let (end, quiet) = (&end, self.quiet);
                     scope.spawn(move || {
                         let told = |fed| say(quiet, &name, "snapshot complete", fed);
-                        let fed = feed.run(&mut *system, end, &Health::default(), &told)?;
-                        say(quiet, &name, "ended", fed);
+                        let fed = feed.run(&mut *system, end, &Health::default(), &told);
+                        if fed.is_err() {
+                            // A feed that is missed is worse than all that begin anew.
+                            end.store(true, Ordering::Relaxed);
+                        }
+                        say(quiet, &name, "ended", fed?);
                         Ok::<_, FeedError>(())
                     })
                 })
@@ -99,27 +114,16 @@ impl Feed {
     }
 
     fn task(&self, spec: &Arc<Spec>, log: Log, config: &FeedConfig) -> Task {
-        Task {
-            spec: Arc::clone(spec),
-            log,
-            once: self.once,
-            accepted: self.accept_difference,
-            between_looks: config.look,
-            between_comparisons: self.documents.is_none().then_some(config.compare),
-            grace: config.delete_after,
-            guard: Guard { share: config.max_deletes, ..Guard::default() },
-        }
+        let task = sources::feed(spec, log, config);
+        let between_comparisons = task.between_comparisons.filter(|_| self.documents.is_none());
+        Task { once: self.once, accepted: self.accept_difference, between_comparisons, ..task }
     }
 
     /// The systems that are to be fed from, by name.
     fn sources(&self, spec: &Arc<Spec>) -> Result<Sources, Failure> {
-        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        let sound = |name: &str| !name.is_empty() && name.chars().all(is_name);
         if let Some(documents) = &self.documents {
             let name = self.source.clone().unwrap_or_else(|| FILES.to_owned());
-            if !sound(&name) {
-                return wrong(format!("--source {name}: a name is of a-z, 0-9 and _"));
-            }
+            sources::check_name(&name)?;
             let mut files = Files::new(documents.clone(), self.changes.clone(), self.once);
             files.reopen().map_err(Failure::failed)?;
             let (look, delete_after) = (BETWEEN_LOOKS_AT_FILES, Duration::ZERO);
@@ -140,24 +144,13 @@ impl Feed {
             let what = "there is no source: give --documents, or a --config with [sources.NAME]";
             return wrong(what.to_owned());
         }
-        let open = |(name, source): (String, SourceConfig)| {
-            if !sound(&name) {
-                return wrong(format!("[sources.{name}]: a name is of a-z, 0-9 and _"));
-            }
-            let SourceConfig::Elasticsearch(config) = source;
-            let system = Elasticsearch::new(Arc::clone(spec), &config).map_err(Failure::config)?;
-            let system: Box<dyn System + Send> = Box::new(system);
-            Ok((name, (system, config.feed)))
-        };
-        configured.into_iter().map(open).collect()
+        sources::open(spec, configured)
     }
 }
 
 fn wrong<T>(what: String) -> Result<T, Failure> {
     Err(Failure::Arguments(what))
 }
-
-type Sources = BTreeMap<String, (Box<dyn System + Send>, FeedConfig)>;
 
 /// Between looks whether a file has grown.
 const BETWEEN_LOOKS_AT_FILES: Duration = Duration::from_millis(20);

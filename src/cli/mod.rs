@@ -18,6 +18,7 @@ mod place;
 mod run;
 mod schema;
 mod show;
+mod sources;
 mod status;
 mod supervise;
 mod watch;
@@ -53,7 +54,7 @@ A first run, on the sample in data/:
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Run),
+    Run(Box<run::Run>),
     Init(init::Init),
     Feed(feed::Feed),
     Accept(accept::Accept),

@@ -1,7 +1,7 @@
 //! `tributary run`: runs a dataflow.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fmt::Write,
     net::SocketAddr,
     os::unix::fs::MetadataExt,
@@ -16,7 +16,7 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyl
 use super::{
     Failure,
     place::PlaceOptions,
-    print, show,
+    print, show, sources,
     supervise::supervise,
     tell,
     watch::{Watch, tell_connecting},
@@ -103,6 +103,11 @@ pub(super) struct Run {
     /// with one key meet in their shard too. A supervisor gives it to its first start alone.
     #[arg(long, conflicts_with = "events")]
     accept_partitions: bool,
+
+    /// Over Kafka: leave the feeds of the configuration ([sources.NAME], see docs/feeds.md) to
+    /// `tributary feed`; else the first process runs them inside.
+    #[arg(long, conflicts_with = "events")]
+    no_feeds: bool,
 
     /// Worker threads of each process; the results are the same for any number.
     #[arg(long, default_value_t = 1, value_name = "N",
@@ -246,7 +251,7 @@ impl Run {
         };
         let log = Arc::new(log.map_err(Failure::failed)?);
         let place = Place::Files(Arc::clone(&log));
-        self.keep_up(spec, cluster, place, log.name())
+        self.keep_up(spec, cluster, place, log.name(), |_| {})
     }
 
     /// Runs over Kafka.
@@ -255,17 +260,28 @@ impl Run {
         kafka.connect().map_err(Failure::failed)?;
         let accept = Accept { loss: self.accept_loss, partitions: self.accept_partitions };
         let commit_interval = Duration::from_millis(self.commit_interval);
+        // One process of a cluster feeds.
+        let is_first = cluster.as_ref().is_none_or(|cluster| cluster.process == 0);
+        let configured = match is_first && !self.no_feeds {
+            true => self.place.config()?.sources,
+            false => BTreeMap::new(),
+        };
+        let sources = sources::open(spec, configured)?;
+        let (feeds, topic) = (kafka.clone(), names.reference.clone());
         let run = KafkaRun { kafka, names, accept, commit_interval };
-        self.keep_up(spec, cluster, Place::Kafka(Arc::new(run)), "Kafka")
+        self.keep_up(spec, cluster, Place::Kafka(Arc::new(run)), "Kafka", |watch| {
+            sources::feed_beside(spec, &feeds, &topic, sources, &watch.end(), &watch.metrics());
+        })
     }
 
-    /// Runs until it is asked to end.
+    /// Runs until it is asked to end; `beside` begins what runs beside it.
     fn keep_up(
         &self,
         spec: &Arc<Spec>,
         cluster: Option<Cluster>,
         place: Place,
         to: &str,
+        beside: impl FnOnce(&Watch),
     ) -> Result<(), Failure> {
         let workers = usize::from(self.workers);
         let atomic_max = match place {
@@ -277,6 +293,7 @@ impl Run {
             let served = http::serve(address, self.http_token(address)?, watch.metrics());
             info!(address = %served.map_err(Failure::failed)?, "serves HTTP");
         }
+        beside(&watch);
         let work = Work::Follow(Following {
             place,
             tick: Duration::from_millis(self.tick),

@@ -1,21 +1,24 @@
 //! `tributary status`: how far a dataflow over Kafka is.
 
-use std::{fmt::Write, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, path::PathBuf, time::Duration};
 
 use clap::Args;
 use comfy_table::{Table, presets::NOTHING};
 use indicatif::{HumanBytes, HumanCount};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::{Failure, place::PlaceOptions, print};
 use crate::{
     engine::{self, Status as Found},
+    feed::{self, Mark},
     spec::Spec,
 };
 
 /// Say how far a dataflow over Kafka is: which start is in force; up to which epoch each of its
 /// writers has committed, how many records wait for corrections and what memory its process held
-/// then; how far each input is held; and how fast events come and are taken.
+/// then; how far each input is held; how each feed was when it last said so; and how fast events
+/// come and are taken.
 ///
 /// It asks the brokers alone, so it works from any machine, whether or not the dataflow runs.
 #[derive(Debug, Args)]
@@ -42,14 +45,60 @@ impl Status {
         kafka.connect().map_err(Failure::failed)?;
         let over = Duration::from_secs(self.seconds.into());
         let found = engine::status(&kafka, &spec, &names, over).map_err(Failure::failed)?;
+        let feeds = match spec.lookups.is_empty() {
+            true => BTreeMap::new(),
+            false => feed::marks(&kafka, &names.reference).map_err(Failure::failed)?,
+        };
         match self.json {
             true => {
-                let text = serde_json::to_string(&found).expect("plain values have a JSON");
+                let all = Whole { found: &found, feeds: &feeds };
+                let text = serde_json::to_string(&all).expect("plain values have a JSON");
                 print(&format!("{text}\n"))
             }
-            false => print(&shown(&spec.name, &found)),
+            false => print(&(shown(&spec.name, &found) + &shown_feeds(&feeds))),
         }
     }
+}
+
+/// All of it.
+#[derive(Serialize)]
+struct Whole<'f> {
+    #[serde(flatten)]
+    found: &'f Found,
+    /// What feeds say of themselves, by source.
+    feeds: &'f BTreeMap<String, Mark>,
+}
+
+fn shown_feeds(feeds: &BTreeMap<String, Mark>) -> String {
+    if feeds.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    let head = ["feed", "documents", "refused", "answered", "compared", "state"];
+    table.load_style(NOTHING).set_header(head);
+    for (source, Mark { complete, state, hold, .. }) in feeds {
+        let moment = |seconds: u64| match Timestamp::from_second(seconds as i64) {
+            Ok(moment) if seconds > 0 => moment.to_string(),
+            _ => "-".to_owned(),
+        };
+        let how = match (hold, &state.trouble) {
+            (Some(hold), _) => format!("waits for `tributary accept`: {hold}"),
+            (None, Some(trouble)) => trouble.clone(),
+            (None, None) if *complete => "first snapshot complete".to_owned(),
+            (None, None) => "first snapshot not complete".to_owned(),
+        };
+        table.add_row([
+            source.clone(),
+            HumanCount(state.documents).to_string(),
+            HumanCount(state.refused).to_string(),
+            moment(state.answered),
+            moment(state.compared),
+            how,
+        ]);
+    }
+    let lines = table.to_string();
+    let lines: Vec<&str> = lines.lines().map(str::trim_end).collect();
+    lines.join("\n") + "\n(feeds say so when something changes, and once a minute)\n"
 }
 
 fn shown(name: &str, found: &Found) -> String {

@@ -49,6 +49,7 @@ pub struct Metrics {
     lag: Family<ByInput, Gauge<u64, AtomicU64>>,
     generation: Gauge<u64, AtomicU64>,
     resident: Gauge<u64, AtomicU64>,
+    feeds: Feeds,
     /// When this process began to count, and how long after that each worker was seen last, in ms.
     begun: Instant,
     seen: Vec<AtomicU64>,
@@ -86,6 +87,84 @@ struct ByKind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByWorker {
     worker: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFeed {
+    feed: String,
+}
+
+/// The numbers of the feeds that run inside.
+#[derive(Debug, Default)]
+struct Feeds {
+    answered: Family<ByFeed, Gauge<u64, AtomicU64>>,
+    compared: Family<ByFeed, Gauge<u64, AtomicU64>>,
+    documents: Family<ByFeed, Gauge<u64, AtomicU64>>,
+    pending: Family<ByFeed, Gauge<u64, AtomicU64>>,
+    refused: Family<ByFeed, Gauge<u64, AtomicU64>>,
+    fails: Family<ByFeed, Gauge>,
+    waits: Family<ByFeed, Gauge>,
+}
+
+impl Feeds {
+    fn register(registry: &mut Registry) -> Feeds {
+        let feeds = Feeds::default();
+        registry.register(
+            "feed_answered_seconds",
+            "When the system last answered as it should, in seconds since 1970",
+            feeds.answered.clone(),
+        );
+        registry.register(
+            "feed_compared_seconds",
+            "When all was last compared, in seconds since 1970",
+            feeds.compared.clone(),
+        );
+        registry.register(
+            "feed_documents",
+            "Documents that the log holds of the source",
+            feeds.documents.clone(),
+        );
+        registry.register(
+            "feed_pending",
+            "Documents that are gone and not deleted yet, or wait for the operator's word",
+            feeds.pending.clone(),
+        );
+        registry.register(
+            "feed_refused",
+            "Documents that were refused since the feed began",
+            feeds.refused.clone(),
+        );
+        registry.register(
+            "feed_fails",
+            "Whether the system does not answer as it should, 0 or 1",
+            feeds.fails.clone(),
+        );
+        registry.register(
+            "feed_waits",
+            "Whether the feed waits for the operator's word, 0 or 1",
+            feeds.waits.clone(),
+        );
+        feeds
+    }
+}
+
+/// How a feed is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeedNumbers {
+    /// When its system last answered as it should, in seconds since 1970.
+    pub answered: u64,
+    /// When all was last compared.
+    pub compared: u64,
+    /// Documents that the log holds of it.
+    pub documents: u64,
+    /// Documents that are to be written or deleted, and are not yet.
+    pub pending: u64,
+    /// Documents that were refused.
+    pub refused: u64,
+    /// Whether its system does not answer as it should.
+    pub fails: bool,
+    /// Whether it waits for the operator's word.
+    pub waits: bool,
 }
 
 /// The numbers of one worker.
@@ -194,6 +273,7 @@ impl Default for Metrics {
         let (generation, resident) = (Gauge::default(), Gauge::default());
         registry.register("generation", "Which start of the dataflow this is", generation.clone());
         registry.register("resident_bytes", "Memory that this process holds", resident.clone());
+        let feeds = Feeds::register(&mut registry);
         Metrics {
             registry,
             lines,
@@ -215,6 +295,7 @@ impl Default for Metrics {
             lag,
             generation,
             resident,
+            feeds,
             begun: Instant::now(),
             seen: (0..super::WORKERS_MAX).map(|_| AtomicU64::new(0)).collect(),
             workers: OnceLock::new(),
@@ -256,6 +337,18 @@ impl Metrics {
     /// A run over Kafka was led.
     pub(super) fn led(&self, generation: u64) {
         self.generation.set(generation);
+    }
+
+    /// How a feed is that runs inside.
+    pub fn feed(&self, source: &str, numbers: FeedNumbers) {
+        let (feeds, by) = (&self.feeds, ByFeed { feed: source.to_owned() });
+        feeds.answered.get_or_create(&by).set(numbers.answered);
+        feeds.compared.get_or_create(&by).set(numbers.compared);
+        feeds.documents.get_or_create(&by).set(numbers.documents);
+        feeds.pending.get_or_create(&by).set(numbers.pending);
+        feeds.refused.get_or_create(&by).set(numbers.refused);
+        feeds.fails.get_or_create(&by).set(numbers.fails.into());
+        feeds.waits.get_or_create(&by).set(numbers.waits.into());
     }
 
     /// Where an input ends.
@@ -350,6 +443,7 @@ mod tests {
         worker.met(Met { equal: 1, other: 1 });
         worker.holds(Input::Reference, 1);
         metrics.ends(Input::Reference, 2);
+        metrics.feed("people", FeedNumbers::default());
         let text = metrics.text();
         let name = |line: &str| {
             let rest = line.strip_prefix("# HELP tributary_")?;

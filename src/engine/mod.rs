@@ -52,7 +52,7 @@ pub use crate::dataflow::Spread;
 pub use cluster::{Cluster, Connecting};
 pub use lead::{Accept, Names, Start, StartError};
 pub use letters::{Filter, Letter, Letters, LettersError, Repaired, Replayed, replayed_topic};
-pub use metrics::Metrics;
+pub use metrics::{FeedNumbers, Metrics};
 pub use status::{InputStatus, Rates, Status, Writer as WriterStatus, status};
 pub use topics::{TopicPlan, UnfitTopics, make_topics};
 

@@ -170,7 +170,7 @@ impl<'f> Desk<'f> {
         }
     }
 
-    /// Deletes what was missed for so long.
+    /// Deletes what was missed for so long; returns how many that are.
     ///
     /// # Errors
     /// Where the guard does not let it.
@@ -180,31 +180,34 @@ impl<'f> Desk<'f> {
         guard: Guard,
         accepted: u64,
         now: u64,
-    ) -> Result<(), TooMany> {
+    ) -> Result<u64, TooMany> {
         let spent = &mut self.mark.spent;
         let pass = |gone: u64, held| match gone.saturating_sub(accepted) {
             0 => Ok(()),
             more => guard.pass(more, held, spent, now),
         };
-        self.reconcile.delete_missed(grace, Instant::now(), pass).map(|_| ())
+        self.reconcile.delete_missed(grace, Instant::now(), pass)
     }
 
     /// Counts what a comparison would write, and writes nothing.
     ///
     /// # Errors
     /// When the comparison fails.
-    pub fn count<E>(
+    pub fn count<E: From<FeedError>>(
         &mut self,
         compare: impl FnOnce(&mut Desk<'f>) -> Result<(), E>,
     ) -> Result<Tally, E> {
         self.counted = Some(Tally::default());
         let fed = self.fed;
         let compared = compare(self);
+        // Nothing is written of what is still to be.
+        let flushed = self.flush();
         let mut tally = self.counted.take().unwrap_or_default();
         self.reconcile.forget_pending();
         tally.held = self.reconcile.held();
         tally.deletions = self.reconcile.forget_missed();
         self.fed = fed;
+        flushed?;
         compared.map(|()| tally)
     }
 
@@ -242,11 +245,11 @@ impl<'f> Desk<'f> {
         Ok(())
     }
 
-    /// The hold that the operator gave the word for last, where he did.
+    /// The word that the operator gave last, where he did.
     ///
     /// # Errors
     /// When the log cannot be read for good.
-    pub fn word(&mut self) -> Result<Option<&str>, FeedError> {
+    pub fn word(&mut self) -> Result<Option<&Word>, FeedError> {
         let Log { kafka, topic, .. } = self.log;
         let (key, word) = (self.log.word_key(), &mut self.word);
         let read = kafka.scan(topic, 0, self.read_to, &mut |taken| {
@@ -260,7 +263,7 @@ impl<'f> Desk<'f> {
             Err(error) if error.may_pass() => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(self.word.as_ref().map(|word| &*word.accepts))
+        Ok(self.word.as_ref())
     }
 
     /// Hears what the client has to say, while nothing is written.
@@ -285,7 +288,7 @@ impl<'f> Desk<'f> {
                 return Ok(batch);
             }
             // What was written all the same is in the log now.
-            batch.retain(|(id, content)| self.reconcile.is_other(id, content));
+            self.reconcile.retain_others(&mut batch);
         }
     }
 

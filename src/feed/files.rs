@@ -74,6 +74,7 @@ impl System for Files {
         let refused = desk.fed().refused;
         self.reopen().map_err(FeedError::from)?;
         desk.reconcile().begin_comparison();
+        desk.reconcile().forget_versions();
         self.read(desk)?;
         let is_whole = desk.fed().refused == refused && !self.open[0].has_part();
         desk.end_comparison(is_whole);

@@ -48,12 +48,25 @@ pub(super) struct Following<'f> {
     end: &'f AtomicBool,
     health: &'f Health,
     told: &'f dyn Fn(Fed),
-    /// What the operator has given the word for: so many deletions, and whatever else it is.
-    accepted: Option<u64>,
+    /// What the operator has given the word for.
+    accepted: Option<Accepted>,
     /// How often the system failed one time after the other.
     failures: u32,
     warned: Option<(Instant, SystemError)>,
     marked: Instant,
+}
+
+/// What the operator has given the word for: so many deletions, and whatever else it is.
+struct Accepted {
+    /// Of this collection; of any, where it was given beforehand.
+    identity: Option<Value>,
+    deletions: u64,
+}
+
+impl Accepted {
+    fn is_of(&self, identity: &Value) -> bool {
+        self.identity.as_ref().is_none_or(|accepted| accepted == identity)
+    }
 }
 
 impl<'f> Following<'f> {
@@ -63,7 +76,8 @@ impl<'f> Following<'f> {
         health: &'f Health,
         told: &'f dyn Fn(Fed),
     ) -> Following<'f> {
-        let accepted = feed.accepted.then_some(u64::MAX);
+        let any = Accepted { identity: None, deletions: u64::MAX };
+        let accepted = feed.accepted.then_some(any);
         let marked = Instant::now();
         Following { feed, end, health, told, accepted, failures: 0, warned: None, marked }
     }
@@ -85,21 +99,40 @@ impl<'f> Following<'f> {
     /// Compares all, then looks what is new, until it is to end.
     fn follow(&mut self, system: &mut dyn System, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         let identity = system.identity()?;
+        // The word is for one collection, and this may be the next.
+        self.accepted = self.accepted.take().filter(|accepted| accepted.is_of(&identity));
         let known = &desk.mark().identity;
         if !known.is_null() && *known != identity && self.accepted.is_none() {
             self.hold(Why::OtherCollection, &identity, system, desk)?;
+        } else if let Some(hold) = desk.mark().hold.clone()
+            && hold.identity == identity
+            && self.accepted.is_none()
+        {
+            // Held when it ended: the word may have been given meanwhile.
+            self.was_accepted(&hold.id, &identity, desk)?;
         }
         self.compare(&identity, system, desk)?;
+        let nothing_is_missed = desk.held().missed() == 0;
         let mark = desk.mark();
         mark.complete = true;
-        mark.hold = None;
+        if nothing_is_missed {
+            mark.hold = None;
+        }
         mark.identity = identity.clone();
         self.accepted = None;
         self.write_mark(desk)?;
         (self.told)(desk.fed());
         let mut compared = Instant::now();
         while !self.is_to_end() {
-            let is_new = system.look(desk)?;
+            let is_new = match system.look(desk) {
+                Ok(is_new) => is_new,
+                // What was taken of it is known, so nothing is to be compared anew.
+                Err(Trouble::System(error)) => {
+                    self.bear(error, desk)?;
+                    continue;
+                }
+                Err(trouble) => return Err(trouble),
+            };
             desk.flush()?;
             self.delete_missed(&identity, system, desk)?;
             self.answered(desk);
@@ -146,9 +179,14 @@ impl<'f> Following<'f> {
         // A feed that ends has no later look, and what was accepted is what was counted.
         let is_at_once = self.feed.once || self.accepted.is_some();
         let grace = if is_at_once { Duration::ZERO } else { self.feed.grace };
-        let accepted = self.accepted.unwrap_or(0);
+        let accepted = self.accepted.as_ref().map_or(0, |accepted| accepted.deletions);
         match desk.delete_missed(grace, self.feed.guard, accepted, now()) {
-            Ok(()) => Ok(desk.flush()?),
+            Ok(0) => Ok(()),
+            Ok(_) => {
+                // What is used up of the guard is known before it is used.
+                self.write_mark(desk)?;
+                Ok(desk.flush()?)
+            }
             Err(TooMany) => {
                 self.accepted = None;
                 self.hold(Why::Deletions, identity, system, desk)?;
@@ -170,17 +208,34 @@ impl<'f> Following<'f> {
             let Tally { upserts, deletions, held } =
                 desk.count(|desk| system.compare(identity, desk))?;
             self.answered(desk);
-            let before = desk.mark().hold.take().filter(|hold| hold.why == why);
+            let mut spent = desk.mark().spent;
+            let lets = self.feed.guard.pass(deletions, held, &mut spent, now());
+            if why == Why::Deletions && lets.is_ok() {
+                return Ok(());
+            }
+            let is_same = |hold: &Hold| hold.why == why && hold.identity == *identity;
+            let before = desk.mark().hold.take().filter(is_same);
             let (id, since) = match before {
                 Some(hold) => (hold.id, hold.since),
                 None => (format!("{:08x}", RandomState::new().hash_one(now()) as u32), now()),
             };
-            let hold = Hold { id: id.clone(), why, since, upserts, deletions, held };
+            let hold = Hold {
+                id: id.clone(),
+                why,
+                identity: identity.clone(),
+                since,
+                upserts,
+                deletions,
+                held,
+            };
             desk.mark().hold = Some(hold.clone());
             self.write_mark(desk)?;
+            if self.was_accepted(&id, identity, desk)? {
+                return Ok(());
+            }
             let source_name = self.feed.log.source.clone();
             if self.feed.once {
-                return Err(FeedError::Held { source_name, hold }.into());
+                return Err(FeedError::Held { source_name, hold: Box::new(hold) }.into());
             }
             warn!(
                 source = source_name,
@@ -189,10 +244,7 @@ impl<'f> Following<'f> {
             );
             let counted = Instant::now();
             while counted.elapsed() < BETWEEN_COUNTS {
-                if desk.word()? == Some(&*id) {
-                    info!(source = source_name, hold = id, "the word was given");
-                    desk.mark().hold = None;
-                    self.accepted = Some(deletions);
+                if self.was_accepted(&id, identity, desk)? {
                     return Ok(());
                 }
                 self.sleep(BETWEEN_LOOKS_HELD, desk);
@@ -204,6 +256,22 @@ impl<'f> Following<'f> {
                 return Err(Trouble::Other);
             }
         }
+    }
+
+    /// Whether the operator has given the word for a hold; takes it then.
+    fn was_accepted(
+        &mut self,
+        hold: &str,
+        identity: &Value,
+        desk: &mut Desk<'_>,
+    ) -> Result<bool, FeedError> {
+        let Some(word) = desk.word()?.filter(|word| word.accepts == hold) else {
+            return Ok(false);
+        };
+        let (identity, deletions) = (Some(identity.clone()), word.deletions);
+        info!(source = self.feed.log.source, hold, "the word was given");
+        self.accepted = Some(Accepted { identity, deletions });
+        Ok(true)
     }
 
     /// Bears that the system fails: waits, longer each time.
@@ -223,7 +291,7 @@ impl<'f> Following<'f> {
             self.warned = Some((Instant::now(), error.clone()));
         }
         let doubled = BETWEEN_TRIES_MIN * 2_u32.pow(self.failures.min(10) - 1);
-        let pause = error.after.unwrap_or(doubled).min(BETWEEN_TRIES_MAX);
+        let pause = error.after.unwrap_or(doubled).clamp(BETWEEN_TRIES_MIN, BETWEEN_TRIES_MAX);
         desk.mark().state.trouble = Some(error.to_string());
         self.say(desk);
         if self.marked.elapsed() >= BETWEEN_MARKS {
@@ -247,9 +315,11 @@ impl<'f> Following<'f> {
 
     /// Says how it is.
     fn say(&self, desk: &mut Desk<'_>) {
-        let (documents, refused) = (desk.held().held(), desk.fed().refused);
+        let (documents, pending) = (desk.held().held(), desk.held().missed());
+        let refused = desk.fed().refused;
         let mark = desk.mark();
         mark.state.documents = documents;
+        mark.state.pending = pending;
         mark.state.refused = refused;
         self.health.set(&mark.state, mark.hold.as_ref());
     }

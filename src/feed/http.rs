@@ -24,6 +24,10 @@ use ureq::{
 use super::SystemError;
 use crate::config::{ConfigError, HttpConfig};
 
+/// Said by a server that is not well, or of one that is not there.
+const UNWELL: [StatusCode; 3] =
+    [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+
 /// How long a server may take to take a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -123,7 +127,9 @@ impl Client {
             let at = (self.at + next) % servers;
             match self.ask_one(at, question) {
                 Ok(answer) => {
-                    self.at = at;
+                    // One that is not well is not asked first the next time.
+                    let is_well = !UNWELL.contains(&answer.status);
+                    self.at = if is_well { at } else { (at + 1) % servers };
                     return Ok(answer);
                 }
                 Err(error) => {

@@ -40,9 +40,9 @@ pub use desk::{Desk, Fed, Tally};
 pub use elasticsearch::Elasticsearch;
 pub use files::Files;
 pub use health::Health;
-pub use word::{give_word, held};
+pub use word::{give_word, held, marks};
 
-pub use crate::reference::reconcile::Guard;
+pub use crate::reference::{log::Mark, reconcile::Guard};
 
 /// The reference log, and one source's part of it.
 #[derive(Clone)]
@@ -165,7 +165,7 @@ pub enum FeedError {
         /// The source.
         source_name: String,
         /// Why, and what would be written.
-        hold: Hold,
+        hold: Box<Hold>,
     },
     /// Another feed of this source has begun.
     #[error(

@@ -1,26 +1,40 @@
-//! The operator's word to a feed that is held.
+//! What feeds say of themselves in the log, and the operator's word to one that is held.
 //!
-//! Shape: a source's part of the log in; why its feed is held out, and a word back.
+//! Shape: the log in; how each feed is out, and a word back.
+
+use std::collections::BTreeMap;
 
 use super::{FeedError, Log};
 use crate::{
-    kafka::{KafkaError, Outgoing, WriteError},
-    reference::log::{Hold, Mark, Word},
+    kafka::{Kafka, KafkaError, Outgoing, WriteError},
+    reference::log::{Hold, Mark, SEPARATOR, Word},
 };
+
+/// What the feeds of a log say of themselves, by source.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn marks(kafka: &Kafka, topic: &str) -> Result<BTreeMap<String, Mark>, KafkaError> {
+    let mut marks = BTreeMap::new();
+    kafka.scan(topic, 0, 0, &mut |taken| {
+        let key = taken.key().and_then(|key| str::from_utf8(key).ok());
+        let source = key.and_then(|key| key.strip_suffix(SEPARATOR));
+        if let (Some(source), Some(value)) = (source, taken.value())
+            && !source.contains(SEPARATOR)
+        {
+            marks.insert(source.to_owned(), Mark::parse(value));
+        }
+        true
+    })?;
+    Ok(marks)
+}
 
 /// Why a source's feed is held, where it is.
 ///
 /// # Errors
 /// When the log cannot be read.
 pub fn held(log: &Log) -> Result<Option<Hold>, KafkaError> {
-    let (key, mut mark) = (log.key(""), Mark::default());
-    log.kafka.scan(&log.topic, 0, 0, &mut |taken| {
-        if taken.key() == Some(key.as_bytes()) {
-            mark = taken.value().map(Mark::parse).unwrap_or_default();
-        }
-        true
-    })?;
-    Ok(mark.hold)
+    Ok(marks(&log.kafka, &log.topic)?.remove(&log.source).and_then(|mark| mark.hold))
 }
 
 /// Gives the word for a hold. Given twice it is no other.
@@ -28,7 +42,8 @@ pub fn held(log: &Log) -> Result<Option<Hold>, KafkaError> {
 /// # Errors
 /// When brokers do not take it.
 pub fn give_word(log: &Log, hold: &Hold) -> Result<(), FeedError> {
-    let (key, value) = (log.word_key(), Word { accepts: hold.id.clone() }.to_json());
+    let word = Word { accepts: hold.id.clone(), deletions: hold.deletions };
+    let (key, value) = (log.word_key(), word.to_json());
     let record = Outgoing {
         topic: &log.topic,
         partition: 0,

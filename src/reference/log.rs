@@ -61,6 +61,8 @@ pub struct Hold {
     pub id: String,
     /// Why.
     pub why: Why,
+    /// Which collection stands there.
+    pub identity: Value,
     /// Since when, in seconds since 1970.
     pub since: u64,
     /// How many documents would be written, of those that are other or new,
@@ -111,7 +113,10 @@ pub struct FeedState {
     pub compared: u64,
     /// How many documents the log holds.
     pub documents: u64,
-    /// How many were refused.
+    /// How many are gone and not deleted yet.
+    #[serde(default)]
+    pub pending: u64,
+    /// How many were refused since the feed began.
     pub refused: u64,
     /// Why the system does not answer, where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,6 +128,8 @@ pub struct FeedState {
 pub struct Word {
     /// The hold that it is for.
     pub accepts: String,
+    /// How many deletions it lets through.
+    pub deletions: u64,
 }
 
 impl Mark {

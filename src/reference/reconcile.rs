@@ -51,7 +51,7 @@ pub type Batch = Vec<(Box<str>, Content)>;
 /// so many in any case. What was deleted is forgotten evenly over the day.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guard {
-    /// The share of the documents that may go, 0 to 1.
+    /// The share of the documents that may go, 0 to 1; 1 guards nothing.
     pub share: f64,
     /// How many may go whatever the share is.
     pub least: u64,
@@ -84,6 +84,9 @@ impl Guard {
     /// # Errors
     /// Where they may not.
     pub fn pass(&self, gone: u64, held: u64, spent: &mut Spent, now: u64) -> Result<(), TooMany> {
+        if self.share >= 1.0 {
+            return Ok(());
+        }
         let most = (held as f64 * self.share).max(self.least as f64);
         let forgotten = most * now.saturating_sub(spent.at) as f64 / DAY_SECONDS;
         let before = (spent.deletions - forgotten).max(0.0);
@@ -161,15 +164,12 @@ impl Reconcile {
         held.map(|(id, held)| (held.version, &**id))
     }
 
-    /// Takes what a document says now; what an earlier version says changes nothing.
+    /// Takes what a document says now.
     pub fn upsert(&mut self, id: &str, version: Version, document: &[u8]) {
         if !self.missed.is_empty() {
             self.missed.remove(id);
         }
         if let Some(held) = self.held.get_mut(id) {
-            if version < held.version {
-                return;
-            }
             held.seen = self.comparison;
             if held.hash == xxh3_64(document) {
                 held.version = version;
@@ -289,6 +289,18 @@ impl Reconcile {
         }
     }
 
+    /// Takes those of a batch as written that the log says already; leaves the others.
+    pub fn retain_others(&mut self, batch: &mut Batch) {
+        for (id, content) in batch.iter() {
+            if let Content::Upsert(version, _) = content
+                && !self.is_other(id, content)
+            {
+                self.saw(id, *version);
+            }
+        }
+        batch.retain(|(id, content)| self.is_other(id, content));
+    }
+
     /// Takes what the log says as it is read anew, after it became unclear what was written.
     pub fn relearn(&mut self, log: Reconcile) {
         let before = mem::replace(&mut self.held, log.held);
@@ -300,5 +312,100 @@ impl Reconcile {
         }
         let held = &self.held;
         self.missed.retain(|id, _| held.contains_key(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400;
+
+    #[test]
+    fn guard_counts_what_went_within_a_day() {
+        let (guard, mut spent) = (Guard::default(), Spent::default());
+        assert_eq!(guard.pass(30, 1_000, &mut spent, DAY), Ok(()));
+        assert_eq!(guard.pass(21, 1_000, &mut spent, DAY), Err(TooMany));
+        assert_eq!(guard.pass(20, 1_000, &mut spent, DAY), Ok(()));
+        assert_eq!(guard.pass(1, 1_000, &mut spent, DAY), Err(TooMany));
+        // Half a day later half of it is forgotten.
+        assert_eq!(guard.pass(26, 1_000, &mut spent, DAY + DAY / 2), Err(TooMany));
+        assert_eq!(guard.pass(25, 1_000, &mut spent, DAY + DAY / 2), Ok(()));
+        let none = Guard { share: 1.0, least: 0 };
+        assert_eq!(none.pass(u64::MAX, 1, &mut Spent::default(), 0), Ok(()));
+    }
+
+    fn batch(reconcile: &mut Reconcile) -> Vec<String> {
+        let batch = reconcile.take_batch(100, 1_000);
+        let said = |(id, content): &(Box<str>, Content)| match content {
+            Content::Upsert(_, document) => {
+                format!("{id}={}", str::from_utf8(document).expect("text"))
+            }
+            Content::Tombstone => format!("-{id}"),
+        };
+        let said = batch.iter().map(said).collect();
+        reconcile.wrote(batch);
+        said
+    }
+
+    #[test]
+    fn only_what_is_other_is_written_and_of_each_document_what_was_said_last() {
+        let mut reconcile = Reconcile::default();
+        reconcile.learn("a", Version(1), b"A");
+        reconcile.learn("b", Version(2), b"B");
+        reconcile.upsert("a", Version(3), b"A");
+        reconcile.upsert("b", Version(4), b"C");
+        reconcile.upsert("b", Version(5), b"D");
+        reconcile.upsert("c", Version(6), b"E");
+        reconcile.delete("c");
+        assert_eq!(batch(&mut reconcile), ["b=D"]);
+        assert_eq!(reconcile.version("a"), Some(Version(3)));
+        assert_eq!(reconcile.version("b"), Some(Version(5)));
+        // There and back again within a batch is nothing.
+        reconcile.upsert("a", Version(7), b"Z");
+        reconcile.upsert("a", Version(8), b"A");
+        reconcile.delete("nobody");
+        assert!(batch(&mut reconcile).is_empty());
+    }
+
+    #[test]
+    fn what_is_missed_goes_after_its_grace_unless_it_comes_back() {
+        let (mut reconcile, now) = (Reconcile::default(), Instant::now());
+        for id in ["a", "b", "c"] {
+            reconcile.learn(id, Version(1), b"A");
+        }
+        reconcile.begin_comparison();
+        reconcile.upsert("a", Version(1), b"A");
+        reconcile.end_comparison(now);
+        assert_eq!((reconcile.held(), reconcile.missed()), (3, 2));
+        let grace = Duration::from_secs(5);
+        let go = |reconcile: &mut Reconcile, at| {
+            reconcile.delete_missed(grace, now + Duration::from_secs(at), |_, _| Ok(()))
+        };
+        assert_eq!(go(&mut reconcile, 4), Ok(0));
+        reconcile.upsert("b", Version(2), b"A");
+        assert_eq!(go(&mut reconcile, 5), Ok(1));
+        assert_eq!(batch(&mut reconcile), ["-c"]);
+        assert_eq!(reconcile.versions().count(), 2);
+    }
+
+    #[test]
+    fn a_batch_that_was_in_doubt_is_known_by_what_the_log_says() {
+        let mut reconcile = Reconcile::default();
+        reconcile.learn("a", Version(1), b"A");
+        reconcile.learn("b", Version(1), b"A");
+        reconcile.upsert("a", Version(2), b"B");
+        reconcile.upsert("b", Version(3), b"B");
+        let mut batch = reconcile.take_batch(100, 1_000);
+        // Of two records one is there after all.
+        let mut log = Reconcile::default();
+        log.learn("a", Version(2), b"B");
+        log.learn("b", Version(1), b"A");
+        reconcile.relearn(log);
+        reconcile.retain_others(&mut batch);
+        assert_eq!(batch.iter().map(|(id, _)| &**id).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(reconcile.version("a"), Some(Version(2)));
+        reconcile.wrote(batch);
+        assert_eq!(reconcile.version("b"), Some(Version(3)));
     }
 }

@@ -8,6 +8,8 @@ use ureq::Agent;
 
 use crate::{
     game::wait_for,
+    gateway::{Fault, Gateway},
+    secure::{authority, certificate},
     small::{Engine, PATIENCE, Small},
     stack::{Node, Stack, project},
 };
@@ -153,6 +155,7 @@ fn log_follows_an_index() {
     let records = small.read("reference");
     let of = |key: &str| records.iter().filter(|record| record.key == key.as_bytes()).count();
     assert_eq!((of("people:10"), of("people:7"), of("people:8")), (1, 2, 2));
+    assert_eq!(of("people:9"), 2);
     assert!(
         records
             .iter()
@@ -187,6 +190,8 @@ fn feed_of_another_index_waits_for_the_operators_word() {
     let (code, said) = small.tributary(&["accept", "people", "--dry-run"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("another collection stands"), "{said}");
+    let (_, status) = small.tributary(&["status"]);
+    assert!(status.contains("waits for `tributary accept`: another collection"), "{status}");
     // One that comes new is held too, and so is one that is to end.
     drop(feed);
     let (code, said) = small.tributary(&["feed", "--once"]);
@@ -211,26 +216,13 @@ fn feed_of_another_index_waits_for_the_operators_word() {
         feed.said().contains("more documents are gone than may be deleted without a word")
     });
     assert_eq!(known(&small), wanted);
-}
-
-#[test]
-fn node_that_dies_and_comes_back_changes_nothing() {
-    let node = Node::alone();
-    let (small, index) = of_index_at(node, "reborn", "feed = { look = \"50ms\" }\n");
-    index.make(2);
-    index.write([("1", Some(person(1, "A"))), ("2", Some(person(2, "A")))]);
-    let mut feed = small.begin("feed", &[], &[]);
-    wait_for("the snapshot", PATIENCE, || known(&small).len() == 2);
-    node.command("kill");
-    wait_for("the feed to say so", PATIENCE, || feed.said().contains("what was known stands"));
-    node.command("start");
-    index.write([("2", Some(person(2, "B")))]);
-    wait_for("what came since", PATIENCE, || {
-        goes_on(&mut feed);
-        known(&small).get("2") == Some(&says(2, "B"))
-    });
-    assert_eq!(known(&small).get("1"), Some(&says(1, "A")));
-    assert!(!feed.said().contains("is held"), "{}", feed.said());
+    // The word is heard by one that comes later, too.
+    drop(feed);
+    let (code, said) = small.tributary(&["accept", "people"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = small.tributary(&["feed", "--once"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(known(&small).len(), 10);
 }
 
 #[test]
@@ -277,4 +269,167 @@ fn configuration_and_commands_of_the_page_on_feeds_work() {
         ran.push(words[1].to_owned());
     }
     assert_eq!(ran, ["feed", "accept", "accept"]);
+}
+
+#[test]
+fn records_keep_their_people_while_the_node_is_gone() {
+    let node = Node::alone();
+    let (small, index) = of_index_at(node, "inside", "feed = { look = \"50ms\" }\n");
+    index.make(1);
+    index.write([("1", Some(person(1, "A"))), ("2", Some(person(2, "A")))]);
+    let file = small.folder.path().join("metrics").display().to_string();
+    let mut engine = small.start(&["--metrics", &file]);
+    let metric = |name: &str| {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+    };
+    let newest = |id: &str| {
+        let records = small.read("all").into_iter().rev();
+        let mut of_id = records.filter(|record| record.key == id.as_bytes());
+        of_id.next().map_or(Value::Null, |record| {
+            let value: Value = serde_json::from_slice(&record.value).expect("JSON");
+            value["NAME"].clone()
+        })
+    };
+    small.produce(0, 1..2);
+    wait_for("the first record", PATIENCE, || {
+        goes_on(&mut engine);
+        newest("1") == "A"
+    });
+    assert_eq!(metric("tributary_feed_fails"), Some(0.0));
+    node.command("kill");
+    wait_for("the feed to fail", PATIENCE, || metric("tributary_feed_fails") == Some(1.0));
+    // What was known stands, also for what comes now.
+    small.produce(0, 2..3);
+    wait_for("the second record", PATIENCE, || {
+        goes_on(&mut engine);
+        newest("2") == "A"
+    });
+    node.command("start");
+    index.write([("1", Some(person(1, "B")))]);
+    wait_for("the correction", PATIENCE, || {
+        goes_on(&mut engine);
+        newest("1") == "B"
+    });
+    wait_for("the feed to go on", PATIENCE, || metric("tributary_feed_fails") == Some(0.0));
+    assert_eq!(metric("tributary_feed_documents"), Some(2.0));
+    let (code, said) = small.tributary(&["status"]);
+    assert_eq!(code, Some(0), "{said}");
+    let line = said.lines().find(|line| line.trim_start().starts_with("people")).expect("its feed");
+    assert!(line.contains("first snapshot complete"), "{said}");
+    // Another feed of the source takes over; the engine goes on.
+    let (code, fed) = small.tributary(&["feed", "--once"]);
+    assert_eq!(code, Some(0), "{fed}");
+    index.write([("1", Some(person(1, "C")))]);
+    wait_for("the feed inside to know", PATIENCE, || {
+        goes_on(&mut engine);
+        engine.said().contains("another feed of it has begun")
+    });
+}
+
+#[test]
+fn what_the_system_does_wrong_changes_nothing_and_is_said() {
+    let ours = authority("tests");
+    let (certificate, private) = certificate(&ours, "localhost", 2100);
+    let gateway = Gateway::start(Node::get(), &certificate, &private);
+    let (small, index) = of_index("faulty", "");
+    let path = |name: &str| small.folder.path().join(name).display().to_string();
+    fs::write(path("ca.pem"), ours.pem()).expect("a file");
+    fs::write(path("other.pem"), authority("others").pem()).expect("a file");
+    fs::write(path("key"), "first key\n").expect("a file");
+    let configure = |ca: &str| {
+        let config = format!(
+            "[kafka]\nbrokers = [\"{}\"]\n[sources.people]\nkind = \"elasticsearch\"\n\
+             urls = [\"{}\"]\nindex = \"faulty\"\npage = 3\nca = \"{}\"\n\
+             api_key = {{ file = \"{}\" }}\n\
+             feed = {{ look = \"50ms\", delete_after = \"1ms\", compare = \"1h\" }}\n",
+            Stack::get().brokers,
+            gateway.url,
+            path(ca),
+            path("key"),
+        );
+        fs::write(&small.at[1], config).expect("a configuration");
+    };
+    index.make(2);
+    index.write([("1", Some(person(1, "A")))]);
+    // An authority that it does not know.
+    configure("other.pem");
+    let (code, said) = small.tributary(&["feed", "--once"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("does `ca` name the authority"), "{said}");
+    configure("ca.pem");
+    let mut feed = small.begin("feed", &[], &[]);
+    let mut wanted = BTreeMap::from([("1".to_owned(), says(1, "A"))]);
+    wait_for("the snapshot", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small) == wanted
+    });
+    let failed = json!(1);
+    let faults = [
+        ("/_search", Fault::Refused(429, "circuit_breaking_exception"), "429 circuit_breaking"),
+        ("/_stats", Fault::Refused(503, "cluster_block_exception"), "503 cluster_block"),
+        ("/_search", Fault::Refused(404, "search_context_missing_exception"), "404 search_context"),
+        (
+            "/_search",
+            Fault::Says("/timed_out", json!(true)),
+            "shards are missing, or took too long",
+        ),
+        ("/_search", Fault::Says("/_shards/failed", failed.clone()), "shards are missing"),
+        ("/_pit", Fault::Says("/_shards/failed", failed.clone()), "shards are missing"),
+        ("/_refresh", Fault::Says("/_shards/failed", failed.clone()), "shards are missing"),
+        ("/_stats", Fault::Says("/_shards/failed", failed), "shards are missing"),
+        ("/_stats", Fault::Refused(403, "security_exception"), "privilege `monitor`"),
+        ("/_search", Fault::Refused(403, "security_exception"), "privilege `read`"),
+        ("/_search", Fault::Cut, "is it up, and is this its address"),
+    ];
+    for (number, (place, fault, word)) in (2..).zip(faults) {
+        let before = feed.said().len();
+        gateway.set(Some((place, fault.clone())));
+        let id = number.to_string();
+        index.write([(&*id, Some(person(number, "A")))]);
+        if number > 3 {
+            let gone = (number - 2).to_string();
+            index.write([(&*gone, None)]);
+        }
+        wait_for(word, PATIENCE, || {
+            goes_on(&mut feed);
+            gateway.met() > 1 && feed.said()[before..].contains(word)
+        });
+        assert_eq!(known(&small), wanted, "{fault:?}");
+        gateway.set(None);
+        wanted.insert(id, says(number, "A"));
+        if number > 3 {
+            wanted.remove(&(number - 2).to_string());
+        }
+        wait_for("what is behind the fault", PATIENCE, || {
+            goes_on(&mut feed);
+            known(&small) == wanted
+        });
+    }
+    // A key that is revoked, and a new one.
+    gateway.set_key("second key");
+    wait_for("the key to be refused", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("was the key revoked")
+    });
+    index.write([("20", Some(person(20, "A")))]);
+    assert_eq!(known(&small), wanted);
+    fs::write(path("key"), "second key\n").expect("a file");
+    wanted.insert("20".to_owned(), says(20, "A"));
+    wait_for("the new key to be taken", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small) == wanted
+    });
+    // An index that may not be refreshed is seen some time later.
+    gateway.set(Some(("/_refresh", Fault::Refused(403, "security_exception"))));
+    index.write([("21", Some(person(21, "A")))]);
+    wanted.insert("21".to_owned(), says(21, "A"));
+    wait_for("what nobody refreshed", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small) == wanted
+    });
+    let said = feed.said();
+    assert!(said.contains("privilege `maintenance`"), "{said}");
+    assert!(!said.contains("first key") && !said.contains("second key"), "{said}");
 }

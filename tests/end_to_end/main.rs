@@ -13,6 +13,7 @@ mod doubt;
 mod elasticsearch;
 mod feeds;
 mod game;
+mod gateway;
 mod history;
 mod horizon;
 mod judge;

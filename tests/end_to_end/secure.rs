@@ -17,7 +17,7 @@ use crate::{
 const RIGHT: &str = "correct-horse-battery";
 const WRONG: &str = "wrong-horse-battery";
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub type Authority = CertifiedIssuer<'static, KeyPair>;
 
 fn named(name: &str) -> DistinguishedName {
     let mut named = DistinguishedName::new();
@@ -25,12 +25,23 @@ fn named(name: &str) -> DistinguishedName {
     named
 }
 
-fn authority(name: &str) -> Authority {
+pub fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name = named(name);
     let key = KeyPair::generate().expect("a key");
     CertifiedIssuer::self_signed(params, key).expect("a certificate")
+}
+
+/// A certificate of an address, and its key, in PEM form.
+pub fn certificate(authority: &Authority, address: &str, until: i32) -> (String, String) {
+    let mut params = CertificateParams::new(vec![address.to_owned()]).expect("an address");
+    params.distinguished_name = named("a broker");
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(until, 1, 1);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, authority).expect("a certificate");
+    (certificate.pem(), key.serialize_pem())
 }
 
 /// A broker's key and certificate in one file, as it takes them.
@@ -40,14 +51,9 @@ fn keystore(
     authority: &Authority,
     (address, until): (&str, i32),
 ) -> String {
-    let mut params = CertificateParams::new(vec![address.to_owned()]).expect("an address");
-    params.distinguished_name = named("a broker");
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = date_time_ymd(until, 1, 1);
-    let key = KeyPair::generate().expect("a key");
-    let certificate = params.signed_by(&key, authority).expect("a certificate");
+    let (certificate, key) = certificate(authority, address, until);
     let path = folder.join(name);
-    fs::write(&path, key.serialize_pem() + &certificate.pem()).expect("a file");
+    fs::write(&path, key + &certificate).expect("a file");
     path.display().to_string()
 }
 

@@ -144,6 +144,9 @@ fn log_equals_the_index_through_writes_kills_and_re_creations() {
     // One batch at a time: what is acknowledged is what the model says.
     let write = |index: &Index, ids: Vec<u32>, is_to_delete: &dyn Fn(u32) -> bool| {
         let mut model = model.lock().expect("nobody panics in here");
+        if pause.load(Ordering::Relaxed) {
+            return;
+        }
         let mut batch = Vec::new();
         for id in ids {
             model.next += 1;
@@ -177,11 +180,9 @@ fn log_equals_the_index_through_writes_kills_and_re_creations() {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(5));
-                if !pause.load(Ordering::Relaxed) {
-                    let ids = (0..1 + draw(40)).map(|_| draw(count.into()) as u32).collect();
-                    let chance = draw(3);
-                    write(&index, ids, &|id| id >= KEPT && chance == 0);
-                }
+                let ids = (0..1 + draw(40)).map(|_| draw(count.into()) as u32).collect();
+                let chance = draw(3);
+                write(&index, ids, &|id| id >= KEPT && chance == 0);
             }
         });
         // A document of its own each time, which nobody touches again.
@@ -191,10 +192,10 @@ fn log_equals_the_index_through_writes_kills_and_re_creations() {
                 if is_over.load(Ordering::Relaxed) {
                     break;
                 }
+                let mut model = model.lock().expect("nobody panics in here");
                 if pause.load(Ordering::Relaxed) {
                     continue;
                 }
-                let mut model = model.lock().expect("nobody panics in here");
                 let (key, number, name) = (format!("w{n}"), count + n, format!("watched {n}"));
                 index.write([(&*key, Some(person(number, &name)))]);
                 model.watched.push((key.clone(), Instant::now()));
@@ -214,8 +215,12 @@ fn log_equals_the_index_through_writes_kills_and_re_creations() {
             pause.store(true, Ordering::Relaxed);
             let gone = Instant::now();
             // Nothing is on its way any more once the model can be had.
+            let mut wanted_before = BTreeMap::new();
             let kept: Vec<(String, (u32, String))> = {
                 let mut model = model.lock().expect("nobody panics in here");
+                for (id, (number, name)) in &model.documents {
+                    wanted_before.insert(id.clone(), says(*number, name));
+                }
                 // Some come back otherwise, and some not at all.
                 let kept = |(id, number): &(&String, &mut (u32, String))| {
                     number.0 < KEPT || id.starts_with('w') || draw(10) > 0
@@ -229,6 +234,11 @@ fn log_equals_the_index_through_writes_kills_and_re_creations() {
                 model.documents.clone().into_iter().collect()
             };
             let said = feed.running.said().matches("is held").count();
+            // Whatever was written before is in the log by now.
+            wait_for("the log to equal the index", Duration::from_secs(120), || {
+                log.lock().expect("nobody panics in here").documents == wanted_before
+            });
+            let before = log.lock().expect("nobody panics in here").records;
             index.unmake();
             index.make(2);
             for documents in kept.chunks(2_000) {
@@ -241,7 +251,6 @@ fn log_equals_the_index_through_writes_kills_and_re_creations() {
             wait_for("the feed to be held", Duration::from_secs(180), || {
                 feed.running.said().matches("is held").count() > said
             });
-            let before = log.lock().expect("nobody panics in here").records;
             thread::sleep(Duration::from_secs(2));
             assert_eq!(log.lock().expect("nobody panics in here").records, before, "it is held");
             let (code, said) = small.tributary(&["accept", "people"]);

@@ -109,7 +109,7 @@ impl Elasticsearch {
         spec: Arc<Spec>,
         config: &ElasticsearchConfig,
     ) -> Result<Elasticsearch, ConfigError> {
-        let client = Client::new(config.http())?;
+        let client = Client::new(config.http()?)?;
         let fields = Projector::new(spec).fields().into_iter().collect();
         let api = Api::new(client, config.index.clone(), fields, config.page);
         Ok(Elasticsearch { api, shards: BTreeMap::new(), identity: Value::Null, refreshes: true })

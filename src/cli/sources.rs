@@ -1,0 +1,127 @@
+//! The systems of record of a configuration: opened, fed from, and watched.
+//!
+//! Shape: a configuration in; feeds that run out.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tracing::{error, info, warn};
+
+use super::Failure;
+use crate::{
+    config::{FeedConfig, SourceConfig},
+    engine::{FeedNumbers, Metrics},
+    feed::{Elasticsearch, Feed, FeedError, Guard, Health, Log, System},
+    kafka::Kafka,
+    spec::Spec,
+};
+
+/// Systems that are to be fed from, by name, and how.
+pub(super) type Sources = BTreeMap<String, (Box<dyn System + Send>, FeedConfig)>;
+
+/// Between starts of a feed that the brokers have failed.
+const BETWEEN_STARTS: Duration = Duration::from_secs(5);
+
+/// Between looks how feeds are.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+/// Opens the systems of a configuration.
+pub(super) fn open(
+    spec: &Arc<Spec>,
+    configured: BTreeMap<String, SourceConfig>,
+) -> Result<Sources, Failure> {
+    let open = |(name, source): (String, SourceConfig)| {
+        check_name(&name)?;
+        let SourceConfig::Elasticsearch(config) = source;
+        let system = Elasticsearch::new(Arc::clone(spec), &config).map_err(Failure::config)?;
+        let system: Box<dyn System + Send> = Box::new(system);
+        Ok((name, (system, config.feed)))
+    };
+    configured.into_iter().map(open).collect()
+}
+
+/// Whether keys of the log can begin with a source's name.
+pub(super) fn check_name(name: &str) -> Result<(), Failure> {
+    let is_of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.is_empty() || !name.chars().all(is_of_name) {
+        let what = format!("source \"{name}\": a name is of a-z, 0-9 and _");
+        return Err(Failure::Arguments(what));
+    }
+    Ok(())
+}
+
+/// A feed of a source.
+pub(super) fn feed(spec: &Arc<Spec>, log: Log, config: &FeedConfig) -> Feed {
+    Feed {
+        spec: Arc::clone(spec),
+        log,
+        once: false,
+        accepted: false,
+        between_looks: config.look,
+        between_comparisons: Some(config.compare),
+        grace: config.delete_after,
+        guard: Guard { share: config.max_deletes, ..Guard::default() },
+    }
+}
+
+/// Feeds beside an engine, each in a thread of its own, until it is asked to end. What fails them
+/// fails nothing else.
+pub(super) fn feed_beside(
+    spec: &Arc<Spec>,
+    kafka: &Kafka,
+    topic: &str,
+    sources: Sources,
+    end: &Arc<AtomicBool>,
+    metrics: &Arc<Metrics>,
+) {
+    for (source, (mut system, config)) in sources {
+        let health = Arc::new(Health::default());
+        watch(source.clone(), Arc::clone(&health), Arc::clone(end), Arc::clone(metrics));
+        let log = Log { kafka: kafka.clone(), topic: topic.to_owned(), source: source.clone() };
+        let (feed, end) = (feed(spec, log, &config), Arc::clone(end));
+        thread::spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                let told = |_| info!(source, "snapshot complete");
+                match feed.run(&mut *system, &end, &health, &told) {
+                    Ok(_) => {}
+                    Err(FeedError::Fenced { .. }) => {
+                        warn!(source, "another feed of it has begun; the engine goes on");
+                        return;
+                    }
+                    Err(failed) => {
+                        error!(source, "the feed is started again, the engine goes on: {failed}");
+                        thread::sleep(BETWEEN_STARTS);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Tells the metrics how a feed is.
+fn watch(source: String, health: Arc<Health>, end: Arc<AtomicBool>, metrics: Arc<Metrics>) {
+    thread::spawn(move || {
+        while !end.load(Ordering::Relaxed) {
+            let (state, hold) = health.now();
+            let held = hold.as_ref().map_or(0, |hold| hold.upserts + hold.deletions);
+            let numbers = FeedNumbers {
+                answered: state.answered,
+                compared: state.compared,
+                documents: state.documents,
+                pending: state.pending + held,
+                refused: state.refused,
+                fails: state.trouble.is_some(),
+                waits: hold.is_some(),
+            };
+            metrics.feed(&source, numbers);
+            thread::sleep(BETWEEN_LOOKS);
+        }
+    });
+}
