@@ -9,6 +9,7 @@ use crate::world::{
 /// The rules of the protocol; the model without one of them must fail.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
+    pub lead_is_guarded: bool,
     pub owed_is_sent_again: bool,
     pub sends_without_comparing: bool,
     pub held_before_counts: bool,
@@ -22,6 +23,7 @@ pub struct Rules {
 
 impl Rules {
     pub const ALL: Rules = Rules {
+        lead_is_guarded: true,
         owed_is_sent_again: true,
         sends_without_comparing: true,
         held_before_counts: true,
@@ -47,8 +49,9 @@ pub struct Limits {
     pub epochs: u8,
     /// Whether there are starts of one worker too.
     pub narrow_starts: bool,
-    /// Whether records may be marked later than their transaction is committed.
-    pub late_marks: bool,
+    /// Whether records may be marked later than their transaction is committed, and transactions
+    /// time out whose writer is there.
+    pub is_slow: bool,
 }
 
 pub struct Protocol {
@@ -61,6 +64,10 @@ pub struct Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     Begun,
+    /// It has taken the lead's id.
+    TookLead,
+    /// It has read of which generation the lead record is, and how many workers it names.
+    ReadLead(u8, u8),
     /// Fences this writer next.
     Fencing(u8),
     Fenced,
@@ -80,6 +87,10 @@ enum Step {
     },
     /// It has taken both, and has not looked at anything yet.
     Unsure {
+        in_doubt: bool,
+    },
+    /// It has seen that its start leads.
+    Leads {
         in_doubt: bool,
     },
     Ready,
@@ -109,7 +120,11 @@ struct Worker {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Start {
     phase: Phase,
+    /// Whether nobody has taken the lead's id since this start did.
+    has_lead: bool,
     generation: u8,
+    /// How many workers its lead record names.
+    named: u8,
     workers: u8,
     /// What it found to be written.
     found: [Progress; SHARDS],
@@ -156,20 +171,23 @@ pub enum Action {
         workers: u8,
     },
     Kill(usize),
-    /// Takes the lead's id, reads the lead record and writes the next.
-    Lead(usize),
+    TakeLead(usize),
+    ReadLead(usize),
+    /// Writes the next lead record; whether it is told that it did.
+    WriteLead(usize, bool),
     Fence(usize),
     ReadProgress(usize),
     /// Cuts an epoch that holds the inputs up to a vector.
     Cut(usize, u8),
     TakeId(usize, usize),
-    Look(usize, usize),
+    LookWhoLeads(usize, usize),
+    LookWhatIsThere(usize, usize),
     Send(usize, usize, Turn),
     SendProgress(usize, usize),
     End(usize, usize, End),
     /// What is late comes.
     Deliver,
-    /// The transaction of a writer that is gone times out.
+    /// The transaction of a writer times out.
     TimeOut(u8),
     /// The records of what a writer committed are marked.
     Mark(u8),
@@ -179,12 +197,15 @@ impl Action {
     /// Which start goes on by it.
     pub fn start(self) -> Option<usize> {
         match self {
-            Action::Lead(start)
+            Action::TakeLead(start)
+            | Action::ReadLead(start)
+            | Action::WriteLead(start, _)
             | Action::Fence(start)
             | Action::ReadProgress(start)
             | Action::Cut(start, _)
             | Action::TakeId(start, _)
-            | Action::Look(start, _)
+            | Action::LookWhoLeads(start, _)
+            | Action::LookWhatIsThere(start, _)
             | Action::Send(start, ..)
             | Action::SendProgress(start, _)
             | Action::End(start, ..) => Some(start),
@@ -287,9 +308,10 @@ impl Protocol {
             Step::NoWriters { .. } | Step::OneWriter { .. } => {
                 actions.push(Action::TakeId(of, number));
             }
-            Step::Unsure { .. } => {
+            Step::Unsure { .. } => actions.push(Action::LookWhoLeads(of, number)),
+            Step::Leads { .. } => {
                 if state.brokers.hidden.is_empty() || !self.rules.reads_to_the_end {
-                    actions.push(Action::Look(of, number));
+                    actions.push(Action::LookWhatIsThere(of, number));
                 }
             }
             Step::Ready => {
@@ -383,11 +405,12 @@ impl Model for Protocol {
             actions.push(Action::Deliver);
         }
         for writer in 0..WRITERS as u8 {
-            // One that is there ends it by itself, or is fenced.
+            // Also that of one which is there and sleeps for long; elsewhere that alone makes many
+            // times the states.
             let is_of =
                 |start: &Start| start.each[usize::from(writer / 2)].has_id[usize::from(writer % 2)];
             let is_open = state.brokers.open[usize::from(writer)].is_some();
-            if is_open && !state.starts.iter().any(is_of) {
+            if is_open && (self.limits.is_slow || !state.starts.iter().any(is_of)) {
                 actions.push(Action::TimeOut(writer));
             }
             if state.brokers.unmarked[usize::from(writer)] {
@@ -399,7 +422,14 @@ impl Model for Protocol {
                 actions.push(Action::Kill(of));
             }
             match start.phase {
-                Phase::Begun => actions.push(Action::Lead(of)),
+                Phase::Begun => actions.push(Action::TakeLead(of)),
+                Phase::TookLead => actions.push(Action::ReadLead(of)),
+                Phase::ReadLead(..) => {
+                    actions.push(Action::WriteLead(of, true));
+                    if start.has_lead && state.disturbed < self.limits.disturbed {
+                        actions.push(Action::WriteLead(of, false));
+                    }
+                }
                 Phase::Fencing(_) => actions.push(Action::Fence(of)),
                 Phase::Fenced => {
                     if state.brokers.hidden.is_empty() || !self.rules.reads_to_the_end {
@@ -433,7 +463,9 @@ impl Model for Protocol {
                 *begun += 1;
                 starts.push(Start {
                     phase: Phase::Begun,
+                    has_lead: false,
                     generation: 0,
+                    named: 0,
                     workers,
                     found: Default::default(),
                     epochs: Vec::new(),
@@ -445,11 +477,32 @@ impl Model for Protocol {
                 *killed += 1;
                 starts.remove(of);
             }
-            Action::Lead(of) => {
-                brokers.generation += 1;
-                brokers.workers = brokers.workers.max(starts[of].workers);
-                starts[of].generation = brokers.generation;
-                starts[of].phase = Phase::Fencing(0);
+            Action::TakeLead(of) => {
+                starts.iter_mut().for_each(|start| start.has_lead = false);
+                starts[of].has_lead = true;
+                starts[of].phase = Phase::TookLead;
+            }
+            Action::ReadLead(of) => {
+                starts[of].phase = Phase::ReadLead(brokers.generation, brokers.workers);
+            }
+            Action::WriteLead(of, is_told) => {
+                let start = &mut starts[of];
+                let Phase::ReadLead(generation, workers) = start.phase else {
+                    unreachable!("it has read it")
+                };
+                let is_taken = start.has_lead || !self.rules.lead_is_guarded;
+                let (generation, named) = (generation + 1, workers.max(start.workers));
+                if is_taken {
+                    (brokers.generation, brokers.workers) = (generation, named);
+                }
+                if is_taken && is_told {
+                    (start.generation, start.named) = (generation, named);
+                    start.phase = Phase::Fencing(0);
+                } else {
+                    // It begins again; the engine ends where another start has led meanwhile.
+                    start.phase = Phase::Begun;
+                }
+                *disturbed += u8::from(!is_told);
             }
             Action::Fence(of) => {
                 let Phase::Fencing(writer) = starts[of].phase else { unreachable!("it fences") };
@@ -458,7 +511,7 @@ impl Model for Protocol {
                 if is_named && (self.rules.both_are_fenced || writer % 2 == 0) {
                     take(brokers, starts, writer);
                 }
-                let is_last = writer + 1 == 2 * brokers.workers;
+                let is_last = writer + 1 == 2 * starts[of].named;
                 starts[of].phase = if is_last { Phase::Fenced } else { Phase::Fencing(writer + 1) };
             }
             Action::ReadProgress(of) => {
@@ -483,14 +536,23 @@ impl Model for Protocol {
                 worker.has_id[usize::from(turn)] = true;
                 worker.step = step;
             }
-            Action::Look(of, number) => {
+            Action::LookWhoLeads(of, number) => {
                 let start = &mut starts[of];
-                let Step::Unsure { in_doubt } = start.each[number].step else {
-                    unreachable!("it is unsure")
-                };
-                let looks = match start.each[number].is_again {
+                let worker = &mut start.each[number];
+                let Step::Unsure { in_doubt } = worker.step else { unreachable!("it is unsure") };
+                let looks = match worker.is_again {
                     true => self.rules.looks_again_who_leads,
                     false => self.rules.looks_at_first_who_leads,
+                };
+                worker.step = Step::Leads { in_doubt };
+                if looks && brokers.generation > start.generation {
+                    starts.remove(of);
+                }
+            }
+            Action::LookWhatIsThere(of, number) => {
+                let start = &mut starts[of];
+                let Step::Leads { in_doubt } = start.each[number].step else {
+                    unreachable!("it has seen that its start leads")
                 };
                 let doubtful = start.epochs.get(usize::from(start.each[number].next));
                 let doubtful = doubtful.filter(|_| in_doubt).map_or(0, |(epoch, _)| *epoch);
@@ -501,7 +563,7 @@ impl Model for Protocol {
                     is_there &= held == doubtful.max(known);
                     is_foreign |= held != known && held != doubtful.max(known);
                 }
-                if looks && brokers.generation > start.generation || is_foreign {
+                if is_foreign {
                     starts.remove(of);
                 } else {
                     let worker = &mut start.each[number];
@@ -572,14 +634,15 @@ impl Model for Protocol {
             }
             Action::Mark(writer) => brokers.mark(writer),
         }
-        if !self.limits.late_marks {
+        if !self.limits.is_slow {
             (0..WRITERS as u8).for_each(|writer| state.brokers.mark(writer));
         }
         for worker in state.starts.iter_mut().flat_map(|start| &mut start.each) {
             let is_under_way = match worker.step {
                 Step::NoWriters { in_doubt }
                 | Step::OneWriter { in_doubt }
-                | Step::Unsure { in_doubt } => in_doubt,
+                | Step::Unsure { in_doubt }
+                | Step::Leads { in_doubt } => in_doubt,
                 Step::Ready => false,
                 Step::Sent | Step::Whole => true,
             };
