@@ -194,18 +194,24 @@ impl Storms {
             lines += &format!("{change}\n");
         }
         let before = written();
-        file.write_all(lines.as_bytes()).expect("it can be written");
         let fresh = 2 * events.len() as i64;
+        // They come when events begin to count.
+        let changes = thread::spawn(move || {
+            thread::sleep(Duration::from_secs(RUN_UP));
+            file.write_all(lines.as_bytes()).expect("it can be written");
+        });
         let what = format!("engine at {RATE_IN_STORM}/s, amid corrections");
         let took = timed(&what, place, "timed_enriched", events, RATE_IN_STORM);
         let amid = written() - before - fresh;
+        changes.join().expect("it writes");
         engine.wait_until_held(Duration::from_secs(600));
         wait_until_rests(written);
+        let all = written() - before - fresh;
         println!(
-            "  {} documents changed; about {amid} corrections written meanwhile, {} in all",
-            self.changed,
-            written() - before - fresh,
+            "  {} documents changed; about {amid} corrections written meanwhile, {all} in all",
+            self.changed
         );
+        assert!(0 < amid && amid < all, "all that counts is to come amid corrections");
         feed.kill().expect("it runs");
         feed.wait().expect("it was started");
         took

@@ -172,7 +172,7 @@ impl Passing {
                 }
             });
             while !is_over.load(Ordering::Relaxed) {
-                let Some(first) = reader.poll(Duration::from_millis(20)) else { continue };
+                let Some(first) = poll(reader, Duration::from_millis(20)) else { continue };
                 let producer = to_fill.recv().expect("transactions come to their end");
                 let events = self.fill(reader, &producer, first, is_over);
                 full.send((producer, events)).expect("it waits for them");
@@ -212,16 +212,27 @@ impl Passing {
             if records >= self.cut.records || left.is_zero() || is_over.load(Ordering::Relaxed) {
                 break;
             }
-            next = reader.poll(left);
+            next = poll(reader, left);
         }
         events
+    }
+}
+
+/// Waits for a record. A poll that waits keeps a core busy.
+fn poll(reader: &BaseConsumer, patience: Duration) -> Option<KafkaResult<BorrowedMessage<'_>>> {
+    let until = Instant::now() + patience;
+    loop {
+        let polled = reader.poll(Duration::ZERO);
+        if polled.is_some() || Instant::now() >= until {
+            return polled;
+        }
+        thread::sleep(Duration::from_micros(200));
     }
 }
 
 /// Ends a transaction. The client's own wait for what is in flight takes 100 ms.
 fn end(producer: &BaseProducer) {
     while producer.in_flight_count() > 0 {
-        // A poll that waits keeps a core busy.
         thread::sleep(Duration::from_micros(200));
         producer.poll(Duration::ZERO);
     }
