@@ -3,7 +3,8 @@
 //! Shape: requests in; `/livez`, `/readyz`, `/metrics` out.
 //!
 //! Invariants: where anyone but this machine can ask, a bearer token is asked for, but for
-//! `/livez` and `/readyz`, which say nothing of the data; nothing here can stop the engine.
+//! `/livez` and `/readyz`, which say nothing of the data; nothing here can stop the engine, and who
+//! opens connections and says nothing takes no more than a few.
 
 use std::{
     io,
@@ -21,11 +22,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::sync::Semaphore;
 
 use crate::engine::Metrics;
 
 /// A worker that has not gone on for so long is stuck.
 const STUCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Most connections at once; who comes later waits.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Longest that a connection may take to say what it asks, or say nothing.
+const HEADER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is served.
 #[derive(Clone)]
@@ -67,13 +80,34 @@ pub fn serve(
     let run = move || {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            axum::serve(listener, routes).await
+            answer(listener, routes).await
         })
     };
     let named = thread::Builder::new().name("http".to_owned());
     // A listener that fails later is missed by who asks; the engine goes on.
     named.spawn(move || drop(run())).map_err(unheard)?;
     Ok(address)
+}
+
+/// Answers whoever comes, so many at once.
+async fn answer(listener: tokio::net::TcpListener, routes: Router) -> io::Result<()> {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
+        let Ok((stream, _)) = listener.accept().await else {
+            // Of this one connection, or since the process has too many files open.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let routes = TowerToHyperService::new(routes.clone());
+        tokio::spawn(async move {
+            let mut server = http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
+            // Who went away in between misses nothing.
+            let _ = server.serve_connection(TokioIo::new(stream), routes).await;
+            drop(place);
+        });
+    }
 }
 
 async fn live(State(served): State<Served>) -> Response {

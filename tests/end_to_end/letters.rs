@@ -124,6 +124,11 @@ fn a_process_says_how_it_is_and_status_how_far_the_dataflow_is() {
         get(port, "/readyz", "").is_some_and(|(status, _)| status == 200)
     });
     assert_eq!(get(port, "/livez", "").expect("it answers").0, 200);
+    // Who says nothing is not waited for long, however many there are.
+    let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(("127.0.0.1", port))).collect();
+    assert!(silent.iter().all(Result::is_ok), "they come in");
+    assert_eq!(get(port, "/livez", "").expect("it answers").0, 200);
+    drop(silent);
     let (status, said) = get(port, "/metrics", "").expect("it answers");
     assert!(status == 401 && said.contains("application/problem+json"), "{said}");
     assert!(!said.contains("hush"), "{said}");
