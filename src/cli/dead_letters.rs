@@ -224,6 +224,9 @@ fn json_of(letter: &Letter, with_values: bool) -> serde_json::Value {
         },
         "bytes": value.len(),
     });
+    if let Some(cut) = letter.cut {
+        json["cut"] = cut.into();
+    }
     if with_values {
         json["key"] = key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned()).into();
         match str::from_utf8(value) {
@@ -278,7 +281,15 @@ impl Replay {
             HumanCount(done.replayed),
             HumanCount(done.before),
             HumanCount(done.missing),
-        ))
+        ))?;
+        match done.cut {
+            0 => Ok(()),
+            cut => print(&format!(
+                "{} letter(s) were too large and hold only the begin of their event: they are left \
+                 as they are; give them back whole in a file of repaired ones\n",
+                HumanCount(cut),
+            )),
+        }
     }
 }
 

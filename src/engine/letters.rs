@@ -44,6 +44,8 @@ pub struct Letter {
     pub key: Option<Vec<u8>>,
     /// The event, byte for byte.
     pub value: Vec<u8>,
+    /// How many bytes key and event had, where they are not all here.
+    pub cut: Option<u64>,
 }
 
 /// Which letters.
@@ -81,6 +83,8 @@ pub struct Replayed {
     pub before: u64,
     /// Repaired values whose letter is not there.
     pub missing: u64,
+    /// Letters that do not hold all of their event, and were not repaired.
+    pub cut: u64,
 }
 
 /// Why letters cannot be looked at or brought back.
@@ -132,6 +136,7 @@ impl Letter {
             time_ms: header("timestamp").parse().unwrap_or_default(),
             key: taken.key().map(<[u8]>::to_vec),
             value: taken.value().unwrap_or_default().to_vec(),
+            cut: header("cut").parse().ok(),
         }
     }
 }
@@ -208,6 +213,10 @@ impl<'k> Letters<'k> {
             seen += 1;
             if notes.contains(&note(&letter)) {
                 done.before += 1;
+                return true;
+            }
+            if letter.cut.is_some() && matches!(repaired, Repaired::AsTheyCame(_)) {
+                done.cut += 1;
                 return true;
             }
             bytes += letter.value.len();

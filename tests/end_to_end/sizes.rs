@@ -65,8 +65,13 @@ fn event_that_comes_packed_beyond_what_its_letter_can_hold_is_cut_there() {
     });
     let letters = small.read("dead_letters");
     let [letter] = &letters[..] else { panic!("{} letters", letters.len()) };
-    assert_eq!(letter.headers["cut"], bytes.to_string());
+    let all = bytes + letter.key.len();
+    assert_eq!(letter.headers["cut"], all.to_string());
     assert!(letter.value.len() > 8_000_000 && letter.value.iter().all(|byte| *byte == b'x'));
+    // What is only a part of an event is not brought back as one.
+    let (code, said) = small.tributary(&["dead-letters replay", "--all"]);
+    assert!(code == Some(0) && said.contains("1 letter(s) were too large"), "{said}");
+    assert_eq!(small.read("events").len(), 2);
 }
 
 /// A transaction that takes longer than one may is tried again with more time, until it fits.

@@ -50,7 +50,7 @@ struct Letter {
     input_partition: String,
     offset: String,
     time_ms: String,
-    /// How many bytes the event had, where they are not all here; else nothing.
+    /// How many bytes key and event had, where they are not all here; else nothing.
     cut: String,
 }
 
@@ -95,7 +95,9 @@ impl Batch {
         let DeadLetter { place, refusal, bytes, key, time_ms } = letter;
         let key = key.as_ref().map(|key| &key[..key.len().min(most / 2)]);
         let kept = &bytes[..bytes.len().min(most - key.map_or(0, <[u8]>::len))];
-        let cut = if kept.len() < bytes.len() { bytes.len().to_string() } else { String::new() };
+        let all = bytes.len() + letter.key.as_ref().map_or(0, |key| key.len());
+        let is_cut = kept.len() + key.map_or(0, <[u8]>::len) < all;
+        let cut = if is_cut { all.to_string() } else { String::new() };
         let key = key.map(|key| self.part(|out| out.extend_from_slice(key)));
         let value = self.part(|out| out.extend_from_slice(kept));
         self.letters.push(Letter {
