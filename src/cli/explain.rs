@@ -9,7 +9,7 @@ use crate::{
     row::{ColumnId, Kind},
     spec::{
         Corrections, OutputId, Spec, ViewKind, describe,
-        plan::{Condition, Lookup, Origin, Path, Step},
+        plan::{Condition, Lookup, Origin},
     },
 };
 
@@ -89,14 +89,14 @@ fn events(out: &mut String, spec: &Spec) {
 
 fn describe_lookup(out: &mut String, spec: &Spec, lookup: &Lookup) {
     line(out, &format!("\nlookup {}", lookup.name));
+    if !lookup.from.is_empty() {
+        line(out, &format!("  of {}", lookup.from.join(", else ")));
+    }
     if let Some(filter) = &lookup.filter {
-        line(out, &format!("  documents whose {} is \"{}\"", path(&filter.path), filter.equals));
+        line(out, &format!("  documents whose {} is \"{}\"", filter.path, filter.equals));
     }
     let matches = event_column(spec, lookup.matches);
-    line(
-        out,
-        &format!("  {matches} = {} ({})", path(&lookup.key_path), describe(&lookup.key_kind)),
-    );
+    line(out, &format!("  {matches} = {} ({})", lookup.key_path, describe(&lookup.key_kind)));
     if let Some(when) = &lookup.when {
         line(out, &format!("  asked when {}", condition(spec, when)));
     }
@@ -109,7 +109,7 @@ fn describe_lookup(out: &mut String, spec: &Spec, lookup: &Lookup) {
             _ => continue,
         };
         let paths = &lookup.columns[usize::from(source.0)].paths;
-        let paths: Vec<String> = paths.iter().map(path).collect();
+        let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
         let kind = match &column.kind {
             Kind::Text { .. } => "text".to_owned(),
             kind => describe(kind),
@@ -205,16 +205,4 @@ fn output_column(spec: &Spec, id: OutputId) -> &str {
 fn condition(spec: &Spec, condition: &Condition) -> String {
     let values: Vec<String> = condition.values.iter().map(ToString::to_string).collect();
     format!("{} in ({})", output_column(spec, condition.column), values.join(", "))
-}
-
-fn path(path: &Path) -> String {
-    let mut shown = String::new();
-    for step in &path.0 {
-        match step {
-            Step::Name(name) if shown.is_empty() => shown.push_str(name),
-            Step::Name(name) => write!(shown, ".{name}").expect("writing to memory"),
-            Step::Position(position) => write!(shown, "[{position}]").expect("writing to memory"),
-        }
-    }
-    shown
 }

@@ -133,7 +133,9 @@ impl Failure {
     fn feed(error: FeedError) -> Failure {
         match error {
             FeedError::Fenced { .. } => Failure::Superseded(Box::new(error)),
-            FeedError::Held { .. } => Failure::ForOperator(Box::new(error)),
+            FeedError::Held { .. } | FeedError::OtherSpec { .. } => {
+                Failure::ForOperator(Box::new(error))
+            }
             error => Failure::failed(error),
         }
     }

@@ -20,7 +20,7 @@ use crate::{
     engine::{FeedNumbers, Metrics},
     feed::{Elasticsearch, Feed, FeedError, Guard, Health, Log, System},
     kafka::Kafka,
-    spec::Spec,
+    spec::{Spec, is_source_name},
 };
 
 /// Systems that are to be fed from, by name, and how.
@@ -40,7 +40,8 @@ pub(super) fn open(
     let open = |(name, source): (String, SourceConfig)| {
         check_name(&name)?;
         let SourceConfig::Elasticsearch(config) = source;
-        let system = Elasticsearch::new(Arc::clone(spec), &config).map_err(Failure::config)?;
+        let system =
+            Elasticsearch::new(Arc::clone(spec), &name, &config).map_err(Failure::config)?;
         let system: Box<dyn System + Send> = Box::new(system);
         Ok((name, (system, config.feed)))
     };
@@ -49,9 +50,8 @@ pub(super) fn open(
 
 /// Whether keys of the log can begin with a source's name.
 pub(super) fn check_name(name: &str) -> Result<(), Failure> {
-    let is_of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if name.is_empty() || !name.chars().all(is_of_name) {
-        let what = format!("source \"{name}\": a name is of a-z, 0-9 and _");
+    if !is_source_name(name) {
+        let what = format!("source \"{name}\": a name is 1 to 100 of a-z, 0-9 and _");
         return Err(Failure::Arguments(what));
     }
     Ok(())
@@ -91,6 +91,10 @@ pub(super) fn feed_beside(
                 let told = |_| info!(source, "snapshot complete");
                 match feed.run(&mut *system, &end, &health, &told) {
                     Ok(_) => {}
+                    Err(why @ (FeedError::Unused { .. } | FeedError::OtherSpec { .. })) => {
+                        error!(source, "is not fed, the engine goes on: {why}");
+                        return;
+                    }
                     Err(FeedError::Fenced { .. }) => {
                         warn!(source, "another feed of it has begun; the engine goes on");
                         return;

@@ -134,9 +134,9 @@ pub enum StartError {
     },
     /// The documents are to be taken as they are, and are not all there.
     #[error(
-        "topic \"{topic}\" holds no whole snapshot of any source, and what was read of it before \
-         may be gone: records would lose the documents that they have; let the feed complete its \
-         snapshot (`tributary feed`), then start again"
+        "topic \"{topic}\" holds no whole snapshot of each source that it needs, and what was \
+         read of it before may be gone: records would lose the documents that they have; let the \
+         feeds complete theirs (`tributary feed`), then start again"
     )]
     NoSnapshot {
         /// The topic.
@@ -218,9 +218,13 @@ impl Rivals {
     fn next_pause(&mut self) -> Duration {
         let most = BETWEEN_RIVALS.saturating_mul(1 << self.met.min(8)).min(BETWEEN_RIVALS_MAX);
         self.met += 1;
-        let chance = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-        most.mul_f64(chance)
+        most.mul_f64(drawn() as f64 / u64::MAX as f64)
     }
+}
+
+/// A number by chance, another in every process.
+fn drawn() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// What the process that leads says to the others.
@@ -298,13 +302,14 @@ pub fn lead(
     let store = Store::new(kafka.clone(), &spec.name);
     let (topics, lag_ms) = look(kafka, spec, names)?;
     let lead_id = Store::lead_id(&spec.name);
-    let (mut rivals, mut last) = (Rivals::default(), None);
+    let name = format!("{:016x}", drawn());
+    let (mut rivals, mut last) = (Rivals::default(), None::<(Option<Lead>, Lead)>);
     let (mut writer, before, mut ours) = loop {
         let mut writer = kafka.writer(&lead_id)?;
         let before = store.lead()?;
         if let Some((elder, tried)) = &last
             && before != *elder
-            && before.as_ref() != Some(tried)
+            && before.as_ref().is_none_or(|lead| lead.name != tried.name)
         {
             return Err(StartError::Rival);
         }
@@ -312,6 +317,7 @@ pub fn lead(
             return Err(StartError::NoLead { topic: Store::lead_topic(&spec.name) });
         }
         let ours = next(before.as_ref(), spec, &topics, workers, accept)?;
+        let ours = Lead { name: name.clone(), ..ours };
         // What is gone by now is told before anybody is fenced: the start in force may go on.
         let so_far = store.recovery_so_far(spec.shards, &ours.accepted)?;
         Begins::ask(kafka, &topics, before.as_ref(), &so_far, accept.loss)?;
@@ -334,7 +340,7 @@ pub fn lead(
     let mut recovery = store.recovery(spec.shards, &ours.accepted)?;
     // Asked after the progress is known: what was read is there, unless it is lost.
     let (begins, lost) = Begins::ask(kafka, &topics, before.as_ref(), &recovery, accept.loss)?;
-    let accepted = accept_lost(kafka, &store, &topics, &ours, lost, (&recovery, lag_ms))?;
+    let accepted = accept_lost(kafka, &store, &topics, (spec, &ours), lost, (&recovery, lag_ms))?;
     if accepted != ours.accepted {
         recovery = store.recovery(spec.shards, &accepted)?;
     }
@@ -362,7 +368,7 @@ pub fn lead(
                 }
                 WriteError::Hopeless(error) => return Err(error.into()),
             }
-            if store.lead()?.is_none_or(|lead| lead.generation != ours.generation) {
+            if store.lead()?.is_none_or(|lead| lead.name != ours.name) {
                 return Err(StartError::Rival);
             }
         }
@@ -377,7 +383,7 @@ fn accept_lost(
     kafka: &Kafka,
     store: &Store,
     topics: &Topics,
-    ours: &Lead,
+    (spec, ours): (&Spec, &Lead),
     lost: Lost,
     (recovery, lag_ms): (&Recovery, i64),
 ) -> Result<Accepted, StartError> {
@@ -393,8 +399,8 @@ fn accept_lost(
             "documents may be gone from the reference log: takes those that are there; where the \
              log itself has lost some, start its feed again"
         );
-        let end = documents_end(kafka, reference)?;
-        accepted.reference = Some(Retaken { start: ours.generation, end });
+        let end = documents_end(kafka, reference, spec)?;
+        accepted.reference = Some(Retaken { start: ours.generation, end, time_ms: now_ms });
     }
     Ok(accepted)
 }
@@ -474,6 +480,7 @@ fn next(
     let ours = Lead {
         form: FORM,
         generation: 1,
+        name: String::new(),
         workers,
         dataflow: spec.name.clone(),
         spec: format!("{:016x}", spec.hash),

@@ -11,6 +11,7 @@
 //! Not here: that a record before a bound becomes another one later (`source::kafka`).
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
@@ -23,9 +24,10 @@ use super::{Metrics, lead::StartError};
 use crate::{
     kafka::{Asker, Kafka, KafkaError, SmallRecord},
     progress::{AcceptedLoss, Lead, Recovery, Retaken, Store, StoreError, Superseded},
-    reference::log::is_snapshot_complete,
+    reference::log::{complete_source, may_begin},
     sink::kafka::{Topic, Topics},
     source::{Input, Last, PartitionId, Vector, kafka::Handed},
+    spec::Spec,
 };
 
 /// Between looks at whether the topics are still those of the start.
@@ -137,7 +139,8 @@ impl Begins {
 /// from there on.
 ///
 /// Compaction leaves alone what is younger than the topic's `min.compaction.lag.ms`; a day of it is
-/// kept in hand.
+/// kept in hand. What is left there may all be young, since a deletion goes without a trace: so it
+/// counts too when the shards owed nothing last.
 pub(super) fn is_outdated(
     kafka: &Kafka,
     topics: &Topics,
@@ -146,26 +149,30 @@ pub(super) fn is_outdated(
     (lag_ms, now_ms): (i64, i64),
 ) -> Result<bool, KafkaError> {
     let taken = retaken.map_or(0, |retaken| retaken.end);
-    let shards = recovery.epochs.iter().zip(&recovery.settled);
-    let written = shards.filter(|(epoch, _)| **epoch > 0);
-    let first = written.map(|(_, settled)| if *settled == 0 { taken } else { *settled }).min();
-    let (Some(topic), Some(first)) = (&topics.reference, first) else { return Ok(false) };
+    let Recovery { epochs, settled, settled_ms, .. } = recovery;
+    let written = || (0..epochs.len()).filter(|shard| epochs[*shard] > 0);
+    let first = written().map(|shard| if settled[shard] == 0 { taken } else { settled[shard] });
+    let (Some(topic), Some(first)) = (&topics.reference, first.min()) else { return Ok(false) };
     let is_old = |time: i64| time < now_ms - (lag_ms - DAY_MS).max(0);
-    Ok(kafka.time_at(&topic.name, 0, first)?.is_some_and(is_old))
+    if kafka.time_at(&topic.name, 0, first)?.is_some_and(is_old) {
+        return Ok(true);
+    }
+    let (_, end) = kafka.asker()?.extent(&topic.name, 0)?;
+    Ok(end > first && written().any(|shard| is_old(settled_ms[shard])))
 }
 
 /// Up to where the reference log is committed, no open transaction before that: documents may be
 /// taken as they are there.
 ///
 /// # Errors
-/// When no source's snapshot is complete there: records would lose the documents that they have.
-pub(super) fn documents_end(kafka: &Kafka, topic: &Topic) -> Result<u64, StartError> {
-    let mut is_complete = false;
+/// When the snapshots are not complete there: records would lose the documents that they have.
+pub(super) fn documents_end(kafka: &Kafka, topic: &Topic, spec: &Spec) -> Result<u64, StartError> {
+    let mut complete = BTreeSet::new();
     let end = kafka.scan(&topic.name, 0, 0, &mut |taken| {
-        is_complete |= is_snapshot_complete(taken.key(), taken.value());
+        complete.extend(complete_source(taken.key(), taken.value()).map(Box::from));
         true
     })?;
-    match is_complete {
+    match may_begin(spec, &complete) {
         true => Ok(end),
         false => Err(StartError::NoSnapshot { topic: topic.name.clone() }),
     }
@@ -250,6 +257,8 @@ fn lost(
 /// Looks now and then whether the start is still in force and the topics are those that it found,
 /// on a thread of its own: a process that has nothing to write would not notice.
 pub(super) struct Guard {
+    store: Store,
+    generation: u64,
     found: Arc<Mutex<Option<StartError>>>,
     /// Dropped to end the thread.
     _running: mpsc::Sender<()>,
@@ -271,12 +280,13 @@ impl Guard {
         let found = Arc::new(Mutex::new(None));
         let (running, over) = mpsc::channel::<()>();
         let (topics, finding) = (Arc::clone(topics), Arc::clone(&found));
+        let looking = store.clone();
         thread::spawn(move || {
             let mut lead_end = 0;
             while over.recv_timeout(BETWEEN_LOOKS) == Err(mpsc::RecvTimeoutError::Timeout) {
                 // Brokers that do not answer are noticed by who reads and writes.
                 let found = look(&asker, &topics).and_then(|found| match found {
-                    None => superseded(&store, &asker, generation, &mut lead_end),
+                    None => superseded(&looking, &asker, generation, &mut lead_end),
                     found => Ok(found),
                 });
                 if let Ok(Some(error)) = found {
@@ -290,7 +300,14 @@ impl Guard {
                 }
             }
         });
-        Ok(Guard { found, _running: running })
+        Ok(Guard { store, generation, found, _running: running })
+    }
+
+    /// Whether another start is in force, asked now; `None` too where brokers do not answer.
+    pub(super) fn superseded(&self) -> Option<StartError> {
+        let theirs = self.store.lead().ok()??.generation;
+        let ours = self.generation;
+        (theirs > ours).then_some(Superseded { ours, theirs }.into())
     }
 
     /// What was found.

@@ -221,20 +221,21 @@ impl EngineError {
     pub fn is_for_operator(&self) -> bool {
         matches!(
             self,
-            EngineError::Start(
-                StartError::Unfit(_)
-                    | StartError::Different(_)
-                    | StartError::Partitions { .. }
-                    | StartError::FewerPartitions { .. }
-                    | StartError::NoSnapshot { .. }
-                    | StartError::NoTopics { .. }
-                    | StartError::Loss { .. }
-                    | StartError::Losses(_)
-                    | StartError::OtherTopic { .. }
-                    | StartError::NoProgress { .. }
-                    | StartError::NoLead { .. }
-                    | StartError::Store(StoreError::Record(_) | StoreError::Recovery(_))
-            )
+            EngineError::Reference(ReferenceError::Lacking { .. })
+                | EngineError::Start(
+                    StartError::Unfit(_)
+                        | StartError::Different(_)
+                        | StartError::Partitions { .. }
+                        | StartError::FewerPartitions { .. }
+                        | StartError::NoSnapshot { .. }
+                        | StartError::NoTopics { .. }
+                        | StartError::Loss { .. }
+                        | StartError::Losses(_)
+                        | StartError::OtherTopic { .. }
+                        | StartError::NoProgress { .. }
+                        | StartError::NoLead { .. }
+                        | StartError::Store(StoreError::Record(_) | StoreError::Recovery(_))
+                )
         )
     }
 }
@@ -314,12 +315,6 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         }
     };
     let ends = work(builders, &shared, connections.is_some())?;
-    if let Some(error) = guard.as_ref().and_then(loss::Guard::found) {
-        return Err(error.into());
-    }
-    if let Some(lost) = connections.as_ref().and_then(Connections::lost) {
-        return Err(lost.into());
-    }
     let (mut outcome, mut shares) = (Outcome::default(), Vec::new());
     let mut cause = None;
     for end in ends {
@@ -327,6 +322,18 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
             Ok(end) => collect(end, &mut outcome, &mut shares),
             Err(error) => cause = Some(first_cause(cause, error)),
         }
+    }
+    if let Some(error) = guard.as_ref().and_then(loss::Guard::found) {
+        return Err(error.into());
+    }
+    if let Some(lost) = connections.as_ref().and_then(Connections::lost) {
+        // The other process may have ended since another start has taken over, and this one must
+        // not be started again either.
+        return Err(match (cause, guard.as_ref().and_then(loss::Guard::superseded)) {
+            (Some(cause), _) if cause.is_superseded() => cause,
+            (_, Some(superseded)) => superseded.into(),
+            _ => lost.into(),
+        });
     }
     if let Some(error) = cause {
         return Err(error);

@@ -85,25 +85,37 @@ pub struct Desk<'f> {
 }
 
 impl<'f> Desk<'f> {
-    /// Fences an elder feed of the source, learns what the log says, and marks it.
+    /// Fences an elder feed of the source, learns what the log says, and marks it. Whether the log
+    /// may keep less of a document from now on is `accepted` or not.
     ///
     /// # Errors
-    /// When brokers do not let it.
+    /// When brokers do not let it, or the spec takes nothing, or too little, of the source.
     pub fn take_over(
         spec: &Arc<Spec>,
         log: &'f Log,
         end: &'f AtomicBool,
+        accepted: bool,
     ) -> Result<Desk<'f>, FeedError> {
+        let projector = Projector::of_source(Arc::clone(spec), &log.source);
+        let source_name = log.source.clone();
+        if projector.takes_nothing() {
+            return Err(FeedError::Unused { source_name });
+        }
         let Taken { writer, reconcile, mark: found, word, read_to } = take_id(log)?;
+        let keeps = projector.paths();
+        let dropped: Vec<String> = found.keeps.difference(&keeps).cloned().collect();
+        if !dropped.is_empty() && !accepted {
+            return Err(FeedError::OtherSpec { source_name, dropped: dropped.join(", ") });
+        }
         let name = format!("{:016x}", RandomState::new().build_hasher().finish());
         let mut desk = Desk {
             log,
             end,
-            projector: Projector::new(Arc::clone(spec)),
+            projector,
             reconcile,
             writer: Some(writer),
             elder: Some(found.feed.clone()),
-            mark: Mark { feed: name, ..found },
+            mark: Mark { feed: name, keeps, ..found },
             word,
             read_to,
             counted: None,
@@ -205,7 +217,7 @@ impl<'f> Desk<'f> {
         let mut tally = self.counted.take().unwrap_or_default();
         self.reconcile.forget_pending();
         tally.held = self.reconcile.held();
-        tally.deletions = self.reconcile.forget_missed();
+        tally.deletions += self.reconcile.forget_missed();
         self.fed = fed;
         flushed?;
         compared.map(|()| tally)
@@ -219,7 +231,10 @@ impl<'f> Desk<'f> {
         while self.reconcile.pending() > 0 {
             let batch = self.reconcile.take_batch(RECORDS_MAX, BYTES_MAX);
             if let Some(tally) = &mut self.counted {
-                tally.upserts += batch.len() as u64;
+                let is_gone = |(_, content): &&(_, Content)| *content == Content::Tombstone;
+                let gone = batch.iter().filter(is_gone).count() as u64;
+                tally.upserts += batch.len() as u64 - gone;
+                tally.deletions += gone;
                 continue;
             }
             if batch.is_empty() {

@@ -83,7 +83,8 @@ impl<'f> Following<'f> {
     }
 
     pub(super) fn run(mut self, system: &mut dyn System) -> Result<Fed, FeedError> {
-        let mut desk = Desk::take_over(&self.feed.spec, &self.feed.log, self.end)?;
+        let mut desk =
+            Desk::take_over(&self.feed.spec, &self.feed.log, self.end, self.feed.accepted)?;
         while !self.is_to_end() {
             match self.follow(system, &mut desk) {
                 Ok(()) => break,
@@ -188,7 +189,10 @@ impl<'f> Following<'f> {
                 Ok(desk.flush()?)
             }
             Err(TooMany) => {
-                self.accepted = None;
+                // A word that let too little through is used up, and so is what it was for.
+                if self.accepted.take().is_some() {
+                    desk.mark().hold = None;
+                }
                 self.hold(Why::Deletions, identity, system, desk)?;
                 // What was missed is to be found again.
                 Err(Trouble::Other)

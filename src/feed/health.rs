@@ -4,12 +4,12 @@
 //!
 //! Invariants: nothing that a document says is in it.
 
-use std::{
-    sync::Mutex,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Mutex;
 
-use crate::reference::log::{FeedState, Hold};
+use crate::{
+    process::now_ms,
+    reference::log::{FeedState, Hold},
+};
 
 /// How a feed is.
 #[derive(Debug, Default)]
@@ -29,5 +29,5 @@ impl Health {
 
 /// Seconds since 1970.
 pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    now_ms() as u64 / 1000
 }

@@ -167,6 +167,27 @@ pub enum FeedError {
         /// Why, and what would be written.
         hold: Box<Hold>,
     },
+    /// No lookup is about the source.
+    #[error(
+        "no lookup of the dataflow takes anything from source \"{source_name}\": name it in a \
+         lookup's `from`, or take it out of the configuration"
+    )]
+    Unused {
+        /// The source.
+        source_name: String,
+    },
+    /// The log keeps more of the source's documents than the spec takes.
+    #[error(
+        "the reference log keeps {dropped} of the documents of source \"{source_name}\", which \
+         this spec does not take: another dataflow may read it there; give this one a log of its \
+         own (`reference` in the configuration), or --accept-difference to drop them"
+    )]
+    OtherSpec {
+        /// The source.
+        source_name: String,
+        /// Paths of documents.
+        dropped: String,
+    },
     /// Another feed of this source has begun.
     #[error(
         "another feed of source \"{source_name}\" has begun; this one writes nothing more, and \

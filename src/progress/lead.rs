@@ -27,6 +27,10 @@ pub struct Lead {
     pub form: u32,
     /// Which start it is, from 1.
     pub generation: u64,
+    /// A name that the start drew: one whose record did not come through must not take for its own
+    /// what a rival wrote, which may say the same in all else.
+    #[serde(default)]
+    pub name: String,
     /// The greatest number of workers that any start had, this one included.
     #[serde(alias = "writers")]
     pub workers: u32,
@@ -72,6 +76,9 @@ pub struct Retaken {
     pub start: u64,
     /// Up to where the log was committed then.
     pub end: u64,
+    /// When, by the brokers' clock, in ms since 1970.
+    #[serde(default)]
+    pub time_ms: i64,
 }
 
 /// A loss of a partition of the events.
@@ -211,6 +218,7 @@ mod tests {
         Lead {
             form: FORM,
             generation: 1,
+            name: "a".to_owned(),
             workers: 4,
             dataflow: "d".to_owned(),
             spec: "1".to_owned(),

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! {"generation":3,"worker":1,"of":2,"epoch":1764108000123,"settled":4711,
+//!  "settled_ms":1764108000123,
 //!  "events":{"topic":"attendance_events","id":"GbZ...",
 //!            "bounds":[[120,119,1764108000100,"9c..."],[0]]},
 //!  "reference":{"topic":"attendance_reference","id":"Qm...",
@@ -36,6 +37,11 @@ pub struct Progress {
     pub epoch: Epoch,
     /// Below this offset of the reference log these shards owe no correction.
     pub settled: u64,
+    /// When they owed none last, by the clock of who wrote it, in ms since 1970: what stood in the
+    /// reference log then lies below `settled`, but for what was being read. 0 where it is not
+    /// known.
+    #[serde(default)]
+    pub settled_ms: i64,
     /// Up to where the epoch holds the events.
     pub events: TopicBounds,
     /// Up to where it holds the reference log; `None` where the dataflow has no lookups.

@@ -23,6 +23,8 @@ pub struct Recovery {
     pub epochs: Vec<Epoch>,
     /// By shard, below which offset of the reference log it owes no correction.
     pub settled: Vec<u64>,
+    /// By shard, when it owed nothing last, in ms since 1970 (`Progress::settled_ms`).
+    pub settled_ms: Vec<i64>,
     /// Name and identity of the topic of the events, as they were recorded last; `None` where
     /// nothing was since it is read anew.
     pub events: Option<(String, String)>,
@@ -81,17 +83,20 @@ impl Recovery {
         let newest_start = newest.map_or(0, |record| record.generation);
         let mut replaced = accepted.events.iter().filter(|loss| loss.is_new);
         let has_events = replaced.all(|loss| loss.start <= newest_start);
-        let retaken = accepted.reference.map(|retaken| retaken.start);
-        let has_reference = !is_elder(newest_start, retaken);
+        let retaken_by = accepted.reference.map(|retaken| retaken.start);
+        let has_reference = !is_elder(newest_start, retaken_by);
         let identity = |topic: &TopicBounds| (topic.topic.clone(), topic.id.clone());
-        let settled = |record: &Progress| match is_elder(record.generation, retaken) {
-            true => 0,
-            false => record.settled,
+        let settled = |record: &Progress| match accepted.reference {
+            Some(Retaken { start, time_ms, .. }) if record.generation < start => (0, time_ms),
+            _ => (record.settled, record.settled_ms),
         };
+        let (settled, settled_ms) =
+            latest.iter().map(|record| record.map_or((0, 0), settled)).unzip();
         Ok(Recovery {
             chain,
             epochs: latest.iter().map(|record| record.map_or(0, |record| record.epoch)).collect(),
-            settled: latest.iter().map(|record| record.map_or(0, settled)).collect(),
+            settled,
+            settled_ms,
             events: newest.filter(|_| has_events).map(|record| identity(&record.events)),
             reference: newest
                 .filter(|_| has_reference)
@@ -124,7 +129,7 @@ fn vector(record: &Progress, accepted: &Accepted) -> Vector {
             *bound = Bound::from(*from);
         }
     }
-    if let Some(Retaken { start, end }) = accepted.reference
+    if let Some(Retaken { start, end, .. }) = accepted.reference
         && is_elder(record.generation, Some(start))
         && record.reference.is_some()
     {
@@ -188,6 +193,7 @@ mod tests {
             ownership: Ownership { worker, of },
             epoch,
             settled,
+            settled_ms: 0,
             events: TopicBounds::events("e", "id", 2, &vector),
             reference: None,
             says: Says::default(),
@@ -267,7 +273,7 @@ mod tests {
             [of(1, progress(0, 2, 10, [300, 5], 7)), of(2, progress(1, 2, 12, [100, 6], 7))];
         Recovery::of(&records, 2, &Accepted::default()).expect_err("it goes back");
         // Of the reference log everything is owed by who was not there.
-        let reference = Some(Retaken { start: 2, end: 500 });
+        let reference = Some(Retaken { start: 2, end: 500, time_ms: 9 });
         let accepted = Accepted { events: Vec::new(), reference };
         let records = [of(1, progress(0, 2, 10, [5, 5], 7)), of(2, progress(1, 2, 12, [5, 5], 4))];
         assert_eq!(Recovery::of(&records, 2, &accepted).expect("they fit").settled, [0, 4]);
@@ -289,7 +295,7 @@ mod tests {
         };
         // One of three writers has written since, amid the chain.
         let records = [of(1, 0, 10, 100), of(1, 1, 11, 110), of(1, 2, 12, 120), of(2, 0, 11, 500)];
-        let reference = Some(Retaken { start: 2, end: 500 });
+        let reference = Some(Retaken { start: 2, end: 500, time_ms: 9 });
         let accepted = Accepted { events: Vec::new(), reference };
         let recovery = Recovery::of(&records, 3, &accepted).expect("they fit");
         assert_eq!(
@@ -299,7 +305,7 @@ mod tests {
         assert!(recovery.chain.iter().all(|(_, vector)| vector[&Input::Reference].offset == 500));
         Recovery::of(&records, 3, &Accepted::default()).expect_err("it goes back");
         // The next start came to that too, and ended before anybody wrote.
-        let reference = Some(Retaken { start: 3, end: 600 });
+        let reference = Some(Retaken { start: 3, end: 600, time_ms: 9 });
         let accepted = Accepted { events: Vec::new(), reference };
         let recovery = Recovery::of(&records, 3, &accepted).expect("they fit");
         assert_eq!(recovery.settled, [0, 0, 0]);

@@ -74,7 +74,9 @@ pub fn read(line: &[u8], projector: &Projector) -> Result<Line, Refused> {
     let Raw { id, source } = fields.raw()?;
     let content = match source {
         None => Content::Deleted,
-        Some(source) => Content::Claims(projector.claims(&id, source).ok_or(Refused::TooLong)?),
+        Some(source) => {
+            Content::Claims(projector.claims(None, &id, source).ok_or(Refused::TooLong)?)
+        }
     };
     let after = fields.after.and_then(kind::integer).and_then(|after| u64::try_from(after).ok());
     Ok(Line { statement: Statement { id, content }, after })

@@ -11,7 +11,11 @@
 //!
 //! Not here: who writes it (`feed`).
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
@@ -37,6 +41,9 @@ use crate::{
 pub struct Mark {
     /// Whether the source's first snapshot is complete.
     pub complete: bool,
+    /// The paths of a document that are kept; where none is named, it is not known.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub keeps: BTreeSet<String>,
     /// Which feed began last; each has a name of its own.
     #[serde(default)]
     pub feed: String,
@@ -162,9 +169,13 @@ pub const SEPARATOR: char = ':';
 /// The reference log of a dataflow, as it is read.
 pub struct ReferenceLog {
     records: Bounded,
+    spec: Arc<Spec>,
     projector: Projector,
     counts: Counts,
+    /// The sources whose first snapshot is complete,
     complete: BTreeSet<Box<str>>,
+    /// and those of whose documents less is kept than the spec takes, with what is missing.
+    lacking: BTreeMap<Box<str>, BTreeSet<String>>,
 }
 
 /// What a record of the log says.
@@ -172,26 +183,36 @@ pub struct ReferenceLog {
 pub enum Said {
     /// What a document now says, or that it is gone.
     Document(Statement),
-    /// Whether a source's first snapshot is complete.
-    Complete(Box<str>, bool),
+    /// What a source's feed says of itself.
+    Mark(Box<str>, Kept),
     /// What the operator says to a source's feed.
     Word,
 }
 
-/// Whether a record says that the first snapshot of a source is complete.
-pub fn is_snapshot_complete(key: Option<&[u8]>, value: Option<&[u8]>) -> bool {
-    let is_mark = key
-        .is_some_and(|key| key.iter().position(|b| *b == SEPARATOR as u8) == Some(key.len() - 1));
-    is_mark && value.is_some_and(says_complete)
+/// What readers of a log need of a mark, whatever else a later feed has it say.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+pub struct Kept {
+    complete: bool,
+    #[serde(default)]
+    keeps: BTreeSet<String>,
 }
 
-/// Whether a mark says so, whatever else a later feed has it say.
-fn says_complete(mark: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Complete {
-        complete: bool,
-    }
-    serde_json::from_slice(mark).is_ok_and(|Complete { complete }| complete)
+/// Of which source a record says that its first snapshot is complete.
+pub fn complete_source<'r>(key: Option<&'r [u8]>, value: Option<&[u8]>) -> Option<&'r str> {
+    let source = str::from_utf8(key?).ok()?.strip_suffix(SEPARATOR)?;
+    let is_mark = !source.is_empty() && !source.contains(SEPARATOR);
+    (is_mark && kept(value?).complete).then_some(source)
+}
+
+/// Whether a dataflow may begin: the first snapshot of each source that it names is complete, or of
+/// some source where it names none.
+pub fn may_begin(spec: &Spec, complete: &BTreeSet<Box<str>>) -> bool {
+    let mut named = spec.sources().into_iter();
+    !complete.is_empty() && named.all(|source| complete.contains(source))
+}
+
+fn kept(mark: &[u8]) -> Kept {
+    serde_json::from_slice(mark).unwrap_or_default()
 }
 
 /// The value of a document's record; without a version where its system has none.
@@ -228,11 +249,11 @@ pub fn read(key: &[u8], value: Option<&[u8]>, projector: &Projector) -> Option<S
         return Some(Said::Word);
     }
     if id.is_empty() {
-        return value.map(|value| Said::Complete(source.into(), says_complete(value)));
+        return value.map(|value| Said::Mark(source.into(), kept(value)));
     }
     let content = match value {
         None => Content::Deleted,
-        Some(value) => Content::Claims(projector.claims(key, parts(value)?.1)?),
+        Some(value) => Content::Claims(projector.claims(Some(source), key, parts(value)?.1)?),
     };
     Some(Said::Document(Statement { id: key.into(), content }))
 }
@@ -245,6 +266,8 @@ impl ReferenceLog {
             projector: Projector::new(Arc::clone(spec)),
             counts: Counts::default(),
             complete: BTreeSet::new(),
+            lacking: BTreeMap::new(),
+            spec: Arc::clone(spec),
         }
     }
 
@@ -258,7 +281,7 @@ impl ReferenceLog {
         limit: Limit,
         take: &mut dyn FnMut(u64, Statement),
     ) -> Result<(u64, u64, bool), ReferenceError> {
-        let ReferenceLog { records, projector, counts, complete } = self;
+        let ReferenceLog { records, spec, projector, counts, complete, lacking } = self;
         let read = records.read(limit, &mut |Handed { offset, key, value, .. }| match read(
             key.unwrap_or_default(),
             value,
@@ -268,15 +291,30 @@ impl ReferenceLog {
                 counts.documents += 1;
                 take(offset, statement);
             }
-            Some(Said::Complete(source, is_complete)) => {
-                if is_complete {
-                    complete.insert(source);
+            Some(Said::Mark(source, kept)) => {
+                if kept.complete {
+                    complete.insert(source.clone());
+                }
+                let takes = Projector::of_source(Arc::clone(spec), &source).paths();
+                let missing: BTreeSet<String> = takes.difference(&kept.keeps).cloned().collect();
+                if kept.keeps.is_empty() || missing.is_empty() {
+                    lacking.remove(&source);
+                } else {
+                    lacking.insert(source, missing);
                 }
             }
             Some(Said::Word) => {}
             None => counts.refused += 1,
         });
-        Ok(read?)
+        let read = read?;
+        // A mark further on may say otherwise.
+        match self.lacking.first_key_value().filter(|_| self.records.is_at_end()) {
+            None => Ok(read),
+            Some((source, missing)) => Err(ReferenceError::Lacking {
+                source_name: source.to_string(),
+                missing: missing.iter().cloned().collect::<Vec<_>>().join(", "),
+            }),
+        }
     }
 
     /// From now on hands out nothing at or past a bound; `None` lifts it.
@@ -299,9 +337,15 @@ impl ReferenceLog {
         self.records.bound()
     }
 
-    /// The sources whose first snapshot is complete.
-    pub fn complete(&self) -> &BTreeSet<Box<str>> {
-        &self.complete
+    /// Whether a first epoch may hold what was read.
+    pub fn may_begin(&self) -> bool {
+        may_begin(&self.spec, &self.complete)
+    }
+
+    /// The sources whose first snapshot is awaited.
+    pub fn awaited(&self) -> Vec<&str> {
+        let named = self.spec.sources().into_iter();
+        named.filter(|source| !self.complete.contains(*source)).collect()
     }
 
     /// What was read so far.

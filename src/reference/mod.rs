@@ -37,7 +37,8 @@ pub struct Claim {
     pub lookup: LookupId,
     /// The key.
     pub key: Key,
-    /// The `_id` of the document; of several with one key the smallest, by code points, has it.
+    /// The document, by its `_id`, with its source before it where it has one; of several with one
+    /// key the smallest, by code points, has it.
     pub document: Box<str>,
     /// What it says in the lookup's columns.
     pub row: Row,
@@ -90,4 +91,16 @@ pub enum ReferenceError {
     /// The reference log failed.
     #[error(transparent)]
     Log(#[from] SourceError),
+    /// The log does not hold of documents what the spec takes of them.
+    #[error(
+        "the reference log does not hold {missing} of the documents of source \"{source_name}\": \
+         another dataflow's spec says what its feed keeps; give this dataflow a reference log of \
+         its own (`reference` in the configuration), or run the feed with this spec"
+    )]
+    Lacking {
+        /// The source.
+        source_name: String,
+        /// Paths of documents.
+        missing: String,
+    },
 }

@@ -34,7 +34,7 @@ pub const PROJECTED_BYTES_MAX: usize = 1 << 20;
 pub struct Projector {
     spec: Arc<Spec>,
     paths: PathTree,
-    lookups: Vec<LookupSlots>,
+    lookups: Vec<(LookupId, LookupSlots)>,
 }
 
 /// Where the found values of a lookup stand.
@@ -59,30 +59,49 @@ impl LookupSlots {
 impl Projector {
     /// A projector for the documents of `spec`.
     pub fn new(spec: Arc<Spec>) -> Projector {
+        Projector::of(spec, |_| true)
+    }
+
+    /// A projector for the documents of one source: what lookups that are not about it take is not
+    /// taken.
+    pub fn of_source(spec: Arc<Spec>, source: &str) -> Projector {
+        Projector::of(spec, |lookup| rank(lookup, Some(source)).is_some())
+    }
+
+    fn of(spec: Arc<Spec>, is_about: impl Fn(&Lookup) -> bool) -> Projector {
         let mut paths = PathTree::default();
         let mut slot = |path: &Path| paths.slot(path);
-        let lookups = spec
-            .lookups
-            .iter()
-            .map(|lookup| LookupSlots {
-                filter: lookup.filter.as_ref().map(|filter| slot(&filter.path)),
-                key: slot(&lookup.key_path),
-                columns: lookup
-                    .columns
-                    .iter()
-                    .map(|column| column.paths.iter().map(&mut slot).collect())
-                    .collect(),
-            })
-            .collect();
+        let about = (0..).map(LookupId).zip(&spec.lookups).filter(|(_, lookup)| is_about(lookup));
+        let slots = |(id, lookup): (LookupId, &Lookup)| {
+            let filter = lookup.filter.as_ref().map(|filter| slot(&filter.path));
+            let key = slot(&lookup.key_path);
+            let columns = lookup.columns.iter();
+            let columns = columns.map(|column| column.paths.iter().map(&mut slot).collect());
+            (id, LookupSlots { filter, key, columns: columns.collect() })
+        };
+        let lookups = about.map(slots).collect();
         Projector { spec, paths, lookups }
     }
 
-    /// The claims of a document in the order of the lookups; `None` where one is too long.
-    pub fn claims(&self, id: &str, source: &RawValue) -> Option<Vec<Claim>> {
+    /// Whether it takes nothing of any document: no lookup is about its source.
+    pub fn takes_nothing(&self) -> bool {
+        self.lookups.is_empty()
+    }
+
+    /// The claims of a document in the order of the lookups; `None` where one is too long. `source`
+    /// is where it comes from; a document of no source is one of each.
+    pub fn claims(
+        &self,
+        source: Option<&str>,
+        id: &str,
+        document: &RawValue,
+    ) -> Option<Vec<Claim>> {
         let mut found = vec![None; self.paths.slots];
-        self.paths.root.find(source, &mut found);
+        self.paths.root.find(document, &mut found);
         let mut claims = Vec::new();
-        for (place, (lookup, slots)) in self.spec.lookups.iter().zip(&self.lookups).enumerate() {
+        for (number, slots) in &self.lookups {
+            let lookup = self.spec.lookup(*number);
+            let Some(rank) = rank(lookup, source) else { continue };
             if is_too_long(slots, &found) {
                 return None;
             }
@@ -91,7 +110,12 @@ impl Projector {
             }
             let Some(key) = key(lookup, found[slots.key]) else { continue };
             let row = row(lookup, slots, &found);
-            claims.push(Claim { lookup: LookupId(place as u16), key, document: id.into(), row });
+            // The smallest has the key.
+            let document = match lookup.from.len() {
+                0 | 1 => id.into(),
+                _ => format!("{rank:02}:{id}").into(),
+            };
+            claims.push(Claim { lookup: *number, key, document, row });
         }
         Some(claims)
     }
@@ -100,7 +124,19 @@ impl Projector {
     pub fn is_too_long(&self, source: &RawValue) -> bool {
         let mut found = vec![None; self.paths.slots];
         self.paths.root.find(source, &mut found);
-        self.lookups.iter().any(|slots| is_too_long(slots, &found))
+        self.lookups.iter().any(|(_, slots)| is_too_long(slots, &found))
+    }
+
+    /// The paths of which something is taken.
+    pub fn paths(&self) -> BTreeSet<String> {
+        let mut paths = BTreeSet::new();
+        for (number, _) in &self.lookups {
+            let lookup = self.spec.lookup(*number);
+            let columns = lookup.columns.iter().flat_map(|column| &column.paths);
+            let filter = lookup.filter.iter().map(|filter| &filter.path);
+            paths.extend(filter.chain([&lookup.key_path]).chain(columns).map(Path::to_string));
+        }
+        paths
     }
 
     /// The fields that a system is to be asked for: each path up to its first position, since
@@ -120,6 +156,14 @@ impl Projector {
             out.extend_from_slice(b"{}");
         }
         out
+    }
+}
+
+/// Which of the sources of a lookup a document's is; `None` where the lookup is not about it.
+fn rank(lookup: &Lookup, source: Option<&str>) -> Option<usize> {
+    match source {
+        Some(source) if !lookup.from.is_empty() => lookup.from.iter().position(|s| s == source),
+        _ => Some(0),
     }
 }
 
@@ -292,6 +336,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn lookups_take_of_the_sources_that_they_name() {
+        let text = "name = \"x\"\n[events]\nkey = \"A\"\nshard_key = \"A\"\ntime = \"T\"\n\
+                    zone = \"UTC\"\n[events.columns]\nA = { type = \"text\", bytes_max = 9 }\n\
+                    T = { type = \"datetime\" }\n\
+                    [lookups.two]\nfrom = [\"b\", \"a\"]\nkey = { path = \"K\" }\nmatches = \"A\"\n\
+                    columns.B = { type = \"text\", path = \"b\" }\n\
+                    [lookups.one]\nfrom = [\"a\"]\nkey = { path = \"K\" }\nmatches = \"A\"\n\
+                    columns.C = { type = \"text\", path = \"c[1].d\" }\n\
+                    [views.v]\nkind = \"enriched\"\n";
+        let spec = Spec::parse(std::path::Path::new("x.toml"), text).expect("it is sound");
+        let spec = Arc::new(spec);
+        let document = "{\"K\":\"k\",\"b\":\"B\",\"c\":[0,{\"d\":\"D\"}]}";
+        let document = RawValue::from_string(document.to_owned()).expect("JSON");
+        let claims = |source| {
+            let claims = Projector::new(Arc::clone(&spec)).claims(source, "id", &document);
+            let claims = claims.expect("it is short").into_iter();
+            claims.map(|claim| (claim.lookup.0, claim.document.to_string())).collect::<Vec<_>>()
+        };
+        let claim = |lookup, document: &str| (lookup, document.to_owned());
+        assert_eq!(claims(Some("a")), [claim(0, "01:id"), claim(1, "id")]);
+        assert_eq!(claims(Some("b")), [claim(0, "00:id")]);
+        assert_eq!(claims(Some("c")), []);
+        assert_eq!(claims(None).len(), 2);
+        let of = |source| Projector::of_source(Arc::clone(&spec), source);
+        let paths = |source| of(source).paths().into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!((paths("a"), paths("b")), ("K b c[1].d".to_owned(), "K b".to_owned()));
+        assert_eq!(of("b").pruned(&document), b"{\"K\":\"k\",\"b\":\"B\"}");
+        assert!(of("c").takes_nothing() && !of("b").takes_nothing());
+    }
+
+    #[test]
     fn a_pruned_document_makes_the_same_claims_and_holds_nothing_else() {
         let project = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let path = project.join("dataflows/attendance.toml");
@@ -308,9 +383,9 @@ mod tests {
             let pruned = String::from_utf8(projector.pruned(&token)).expect("JSON is UTF-8");
             assert!(!pruned.contains("SECRET"));
             let again = RawValue::from_string(pruned).expect("what is pruned is JSON");
-            let claims = projector.claims("a", &again);
+            let claims = projector.claims(None, "a", &again);
             claimed += claims.as_ref().map_or(0, Vec::len);
-            assert_eq!(claims, projector.claims("a", &token));
+            assert_eq!(claims, projector.claims(None, "a", &token));
         }
         assert!(claimed > 0);
         let nothing = RawValue::from_string("{\"B\":[[],{}]}".to_owned()).expect("JSON");

@@ -194,12 +194,19 @@ impl EventColumnFile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LookupFile {
+    /// The sources whose documents these are, 1 to 16; all there are where it is not said. Where
+    /// documents of two claim one key, the source that stands first has it. The first epoch waits
+    /// for the first snapshot of each. Documents that are read from files have no source, and
+    /// are of every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<String>", length(min = 1, max = 16))]
+    pub from: Option<Vec<String>>,
     /// Which documents this lookup is about; all of them where it is not said.
     #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "FilterFile")]
     pub filter: Option<FilterFile>,
-    /// The documents' own key. Where two documents claim one key, the one with the smallest `_id`
-    /// (by code points) has it.
+    /// The documents' own key. Where two documents of a source claim one key, the one with the
+    /// smallest `_id` (by code points) has it.
     pub key: LookupKeyFile,
     /// The event column whose value names the document. Where it is absent, nothing is looked up.
     pub matches: String,

@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use plan::{Corrections, DedupeBy, OutputId, ShardId, Spec, ViewId, ViewKind};
 pub use read::json_schema;
-pub use terms::describe;
+pub use terms::{describe, is_source_name};
 pub(crate) use violation::plain;
 pub use violation::{Rule, Violation, Violations};
 

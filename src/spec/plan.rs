@@ -8,6 +8,8 @@
 //!
 //! Not here: TOML, line numbers, names of anything that is not shown to people.
 
+use std::{collections::BTreeSet, fmt};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -111,6 +113,9 @@ pub struct EventColumn {
 pub struct Lookup {
     /// What people call it.
     pub name: String,
+    /// The sources whose documents these are, the first before the others; of all where none is
+    /// named.
+    pub from: Vec<String>,
     /// Which documents it is about.
     pub filter: Option<Filter>,
     /// Where a document says its key.
@@ -157,6 +162,19 @@ pub enum DocumentForm {
 /// A way through a document.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Path(pub Vec<Step>);
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Name(name) if place == 0 => f.write_str(name)?,
+                Step::Name(name) => write!(f, ".{name}")?,
+                Step::Position(position) => write!(f, "[{position}]")?,
+            }
+        }
+        Ok(())
+    }
+}
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -247,6 +265,11 @@ pub struct CountColumn {
 }
 
 impl Spec {
+    /// The sources that lookups name.
+    pub fn sources(&self) -> BTreeSet<&str> {
+        self.lookups.iter().flat_map(|lookup| &lookup.from).map(String::as_str).collect()
+    }
+
     /// A lookup by its id.
     pub fn lookup(&self, id: LookupId) -> &Lookup {
         &self.lookups[usize::from(id.0)]

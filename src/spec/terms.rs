@@ -16,8 +16,9 @@ use crate::{
     time::Day,
 };
 
-/// Names that outputs of the engine's own bear.
-pub(super) const RESERVED_VIEWS: [&str; 3] = ["dead_letters", "progress", "lead"];
+/// Names that topics of the engine's own bear, behind the dataflow's.
+pub(super) const RESERVED_VIEWS: [&str; 6] =
+    ["dead_letters", "events", "lead", "progress", "reference", "replayed"];
 
 /// Longest name: with a dataflow's name before it, it is a topic's, which brokers cut at 249.
 const NAME_CHARS_MAX: usize = 100;
@@ -32,6 +33,12 @@ pub(super) fn is_name(name: &str) -> bool {
 /// A name of a dataflow, lookup or view: as a column's, in lower case.
 pub(super) fn is_lower_name(name: &str) -> bool {
     is_name(name) && !name.contains(|c: char| c.is_ascii_uppercase())
+}
+
+/// A source's name: keys of the reference log begin with it.
+pub fn is_source_name(name: &str) -> bool {
+    let is_of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (1..=NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(is_of_name)
 }
 
 pub(super) fn name_hint(only_case_is_wrong: bool) -> String {

@@ -44,6 +44,17 @@ fn say(small: &Small, producer: &BaseProducer, people: std::ops::Range<u32>, nam
     small.alter(&topic, &of("LogAppendTime"));
 }
 
+/// What each record says last, by ID; nothing where it has no name.
+fn names(small: &Small) -> BTreeMap<u64, String> {
+    let mut newest = BTreeMap::new();
+    for record in small.read("all") {
+        let columns: Value = serde_json::from_slice(&record.value).expect("it is JSON");
+        let id = columns["ID"].as_u64().expect("every record has one");
+        newest.insert(id, columns["NAME"].as_str().unwrap_or_default().to_owned());
+    }
+    newest
+}
+
 #[test]
 fn start_goes_on_from_what_compaction_has_left() {
     let small = Small::with_people("compacted");
@@ -62,19 +73,10 @@ fn start_goes_on_from_what_compaction_has_left() {
         }
         drop(engine);
     }
-    let names = || {
-        let mut newest = BTreeMap::new();
-        for record in small.read("all") {
-            let columns: Value = serde_json::from_slice(&record.value).expect("it is JSON");
-            let id = columns["ID"].as_u64().expect("every record has one");
-            newest.insert(id, columns["NAME"].as_str().unwrap_or_default().to_owned());
-        }
-        newest
-    };
     let called = |end: u64| -> BTreeMap<u64, String> {
         (0..20).map(|n| (n, format!("{} {n}", if n < end { "B" } else { "A" }))).collect()
     };
-    assert_eq!(names(), called(0));
+    assert_eq!(names(&small), called(0));
     // What these said first is gone before anybody reads what they say since.
     say(&small, &producer, 0..10, "B", 10);
     say(&small, &producer, 20..40, "C", 9);
@@ -100,7 +102,7 @@ fn start_goes_on_from_what_compaction_has_left() {
     let mut engine = small.start(&slowly);
     wait_for("what the log says now", PATIENCE, || {
         assert_eq!(engine.code(), None, "it goes on: {}", engine.said());
-        names() == called(10) && small.owes_nothing(2)
+        names(&small) == called(10) && small.owes_nothing(2)
     });
     let is_first = !cfg!(feature = "failpoints");
     let takes = engine.said().contains("takes those that are there");
@@ -114,4 +116,83 @@ fn start_goes_on_from_what_compaction_has_left() {
     wait_for("one more", PATIENCE, || small.read("all").len() > records);
     assert!(!engine.said().contains("takes those"), "{}", engine.said());
     assert_eq!(small.read("all").len(), records + 1);
+}
+
+/// Of a document that was deleted long ago nothing is left, not even that it was: what comes after it
+/// in the log is young, and would say that nothing is missed.
+#[test]
+fn deletion_that_compaction_has_swept_away_is_noticed() {
+    let small = Small::with_people("swept");
+    let times = ("message.timestamp.type", "LogAppendTime");
+    small.alter(&small.topic("progress"), &[&EAGER[..], &[times]].concat());
+    let producer = small.producer();
+    say(&small, &producer, 0..20, "A", 20);
+    small.produce(0, 0..20);
+    small.run_until(20, &[]);
+    wait_for("nothing to be owed", PATIENCE, || small.owes_nothing(1));
+    // The engine stands still for ten days, by what its progress says.
+    let written = small.read("progress").pop().expect("it has committed");
+    let mut progress: Value = serde_json::from_slice(&written.value).expect("progress is JSON");
+    let settled_ms = progress["settled_ms"].as_i64().expect("it says when");
+    assert!(settled_ms > 0);
+    let stands_still = |days: i64, progress: &mut Value| {
+        progress["settled_ms"] = (settled_ms - days * DAY_MS).into();
+        small.write("progress", &written.key, progress.to_string().as_bytes());
+    };
+    stands_still(10, &mut progress);
+    // While nothing is said meanwhile, nothing is missed.
+    small.produce(0, 20..21);
+    let engine = small.start(&[]);
+    wait_for("one more", PATIENCE, || small.read("all").len() == 21);
+    assert!(!engine.said().contains("takes those that are there"), "{}", engine.said());
+    drop(engine);
+    sweep(&small, &producer, 0..10);
+    let newest = small.read("progress").pop().expect("it has committed");
+    progress = serde_json::from_slice(&newest.value).expect("progress is JSON");
+    stands_still(10, &mut progress);
+    small.write("reference", b"people:15", br#"{"document":{"N":15,"NAME":"B 15"}}"#);
+    let mut engine = small.start(&[]);
+    wait_for("what the log says now", PATIENCE, || {
+        assert_eq!(engine.code(), None, "it goes on: {}", engine.said());
+        let names = names(&small);
+        let of = |id: u64| names.get(&id).map(String::as_str);
+        small.owes_nothing(1) && of(3) == Some("") && of(15) == Some("B 15")
+    });
+    assert!(engine.said().contains("takes those that are there"), "{}", engine.said());
+    for (id, name) in names(&small) {
+        assert_eq!(name.is_empty(), id < 10 || id == 20, "{id}: {name}");
+    }
+}
+
+/// Deletes people, and waits until compaction has left no trace of them.
+fn sweep(small: &Small, producer: &BaseProducer, people: std::ops::Range<u32>) {
+    let topic = small.topic("reference");
+    let settings = |lag, retention| {
+        let of_log = [
+            ("min.compaction.lag.ms", lag),
+            ("delete.retention.ms", retention),
+            ("max.message.bytes", "16777216"),
+            ("message.timestamp.type", "LogAppendTime"),
+        ];
+        [&EAGER[..], &of_log].concat()
+    };
+    small.alter(&topic, &settings("0", "1"));
+    for n in people {
+        let key = format!("people:{n}");
+        let gone = BaseRecord::<str, [u8]>::to(&topic).partition(0).key(&key);
+        assert!(producer.send(gone).is_ok(), "there is room");
+        producer.flush(PATIENCE).expect("the broker takes it");
+    }
+    // What was written last is never swept.
+    for n in 100..130 {
+        let (key, value) = (format!("people:{n}"), r#"{"document":{"N":999,"NAME":"nobody"}}"#);
+        let record = BaseRecord::to(&topic).partition(0).key(&key).payload(value);
+        assert!(producer.send(record).is_ok(), "there is room");
+        producer.flush(PATIENCE).expect("the broker takes it");
+    }
+    let is_of = |key: &[u8]| (0..10).any(|n| key == format!("people:{n}").as_bytes());
+    wait_for("nothing to be left of them", PATIENCE, || {
+        !small.read("reference").iter().any(|record| is_of(&record.key))
+    });
+    small.alter(&topic, &settings(WEEK_MS, WEEK_MS));
 }

@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, fs, io::Write};
 
+use serde_json::Value;
+
 use crate::{
     game::wait_for,
     small::{Engine, PATIENCE, Small},
+    stack::Stack,
 };
 
 fn line(n: u32, name: &str) -> String {
@@ -125,4 +128,90 @@ fn what_no_column_can_take_comes_into_no_log() {
     let records = small.read("reference");
     let document = records.iter().find(|record| record.key == b"people:1").expect("it is written");
     assert_eq!(document.value, b"{\"document\":{\"N\":1}}");
+}
+
+/// What each record says last, by ID.
+fn names(small: &Small) -> BTreeMap<u64, String> {
+    let mut newest = BTreeMap::new();
+    for record in small.read("all") {
+        let columns: Value = serde_json::from_slice(&record.value).expect("it is JSON");
+        let id = columns["ID"].as_u64().expect("every record has one");
+        newest.insert(id, columns["NAME"].as_str().unwrap_or_default().to_owned());
+    }
+    newest
+}
+
+#[test]
+fn sources_that_a_lookup_names_are_waited_for_and_the_first_of_them_counts_most() {
+    let small = Small::with_people_from("ranked", "[\"second\", \"first\"]");
+    small.produce(0, 0..10);
+    small.feed_from("first", 0..8, "F");
+    small.write("reference", b"other:9", br#"{"document":{"N":9,"NAME":"O"}}"#);
+    small.write("reference", b"other:", br#"{"complete":true}"#);
+    let mut engine = small.start(&[]);
+    wait_for("it to say what it waits for", PATIENCE, || {
+        assert_eq!(engine.code(), None, "{}", engine.said());
+        engine.said().contains("waits for the first snapshot; a feed (`tributary feed`) makes it")
+    });
+    assert!(engine.said().contains("sources=\"second\""), "{}", engine.said());
+    assert!(small.read("all").is_empty(), "nothing goes out before that");
+    small.feed_from("second", 5..10, "S");
+    let of = |ids: [std::ops::Range<u64>; 2]| -> BTreeMap<u64, String> {
+        let [first, second] = ids.map(|ids| move |id: &u64| ids.contains(id));
+        let name = |id: u64| match id {
+            id if second(&id) => format!("S {id}"),
+            id if first(&id) => format!("F {id}"),
+            _ => String::new(),
+        };
+        (0..10).map(|id| (id, name(id))).collect()
+    };
+    wait_for("the records", PATIENCE, || {
+        assert_eq!(engine.code(), None, "{}", engine.said());
+        names(&small).len() == 10
+    });
+    assert_eq!(names(&small), of([0..8, 5..10]));
+    assert_eq!(small.read("all").len(), 10, "each at once as it is");
+    // Where the one that counts most knows a document no more, the next has it.
+    small.feed_from("second", 7..10, "S");
+    wait_for("the corrections", PATIENCE, || names(&small) == of([0..8, 7..10]));
+    assert_eq!(small.read("all").len(), 12);
+}
+
+#[test]
+fn log_that_does_not_keep_what_a_spec_takes_is_not_read_and_not_cut_down() {
+    let narrow = Small::with_people("narrow");
+    narrow.feed(0..10, "A");
+    // Another dataflow over the same log, which takes one column more.
+    let mut wide = Small::with_people("wide");
+    let spec = wide.folder.path().join("spec.toml");
+    let text = fs::read_to_string(&spec).expect("a spec");
+    let more = "[lookups.person.columns]\nMORE = { type = \"text\", path = \"MORE[0].is\" }\n";
+    fs::write(&spec, text.replace("[lookups.person.columns]\n", more)).expect("a spec");
+    let config = wide.folder.path().join("kafka.toml");
+    let place = format!(
+        "[kafka]\nbrokers = [\"{}\"]\nreference = \"narrow_reference\"\n",
+        Stack::get().brokers
+    );
+    fs::write(&config, place).expect("a file");
+    wide.at = ["--config".to_owned(), config.display().to_string()];
+    wide.produce(0, 0..10);
+    let (code, said) = wide.tributary(&["run"]);
+    assert_eq!(code, Some(5), "{said}");
+    let lacking = "does not hold MORE[0].is of the documents of source \"people\"";
+    assert!(said.contains(lacking), "{said}");
+    assert!(wide.read("all").is_empty());
+    // Fed with its spec the log holds enough for both,
+    wide.feed(0..10, "B");
+    wide.run_until(10, &[]);
+    // and is not cut down to what the other takes, unless somebody says so.
+    let path = narrow.folder.path().join("people.ndjson").display().to_string();
+    let feed = ["feed", "--once", "--documents", &path];
+    let (code, said) = narrow.tributary(&feed);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("keeps MORE[0].is of the documents"), "{said}");
+    let (code, said) = narrow.tributary(&[&feed[..], &["--accept-difference"]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    let unnamed = Small::with_people_from("unnamed", "[\"nobody\"]");
+    let (code, said) = unnamed.tributary(&feed);
+    assert!(code == Some(1) && said.contains("no lookup of the dataflow takes"), "{said}");
 }

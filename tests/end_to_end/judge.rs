@@ -47,9 +47,12 @@ impl Game {
     /// No surname and no day of birth in what is said or in headers (P11).
     fn judge_words(&self) {
         let mut words = BTreeSet::new();
-        for line in
-            fs::read_to_string(self.folder.path().join("in/people.ndjson")).expect("people").lines()
-        {
+        let read = |name: &str| {
+            let text = fs::read_to_string(self.folder.path().join("in").join(name));
+            text.unwrap_or_else(|error| panic!("{name}: {error}"))
+        };
+        // What they were called first, and later.
+        for line in (read("people.ndjson") + &read("changes.ndjson")).lines() {
             let person: Value = serde_json::from_str(line).expect("people are JSON");
             let word = |name: &str| person["_source"]["PERSONAL"][name].as_str().map(str::to_owned);
             words.extend(word("lastname").filter(|name| name.chars().count() > 3));

@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::{
     game::wait_for,
     small::{Engine, PATIENCE, Small, now},
+    supervise::children,
 };
 
 /// What an end means that waits for the operator.
@@ -149,6 +150,30 @@ fn log_that_was_cut_and_filled_anew_is_another_one_though_its_topic_is_the_same(
     small.run_until(100, &["--accept-loss"]);
     small.produce(0, 50..60);
     small.run_until(110, &[]);
+}
+
+/// A broker that was behind came to lead: the log ends before what was read of it.
+#[test]
+fn log_whose_end_is_gone_is_noticed() {
+    let small = Small::new("shortened");
+    small.produce(0, 0..50);
+    small.run_until(50, &[]);
+    let written = small.read("progress").pop().expect("it has committed");
+    let mut progress: Value = serde_json::from_slice(&written.value).expect("progress is JSON");
+    let bound = &mut progress["events"]["bounds"][0];
+    assert_eq!((&bound[0], &bound[1]), (&50.into(), &49.into()));
+    (bound[0], bound[1]) = (80.into(), 79.into());
+    small.write("progress", &written.key, progress.to_string().as_bytes());
+    let (code, said) = small.tributary(&["run"]);
+    assert_eq!(code, FOR_OPERATOR, "{said}");
+    let loss = "has lost 30 offset(s): 50 to 80, which were read: it ends before them";
+    assert!(said.contains(loss), "{said}");
+    // All that it holds counts as new, what it is given next too.
+    small.produce(0, 50..60);
+    small.run_until(110, &["--accept-loss"]);
+    small.produce(0, 60..70);
+    small.run_until(120, &[]);
+    assert_eq!(small.read("all").len(), 120);
 }
 
 /// What each record says last, by ID.
@@ -337,17 +362,11 @@ fn supervisor_accepts_a_loss_once() {
     small.run_until(50, &[]);
     small.truncate(0, 10);
     let mut supervisor = small.start(&["--supervise", "--accept-loss"]);
-    let children = |supervisor: &Engine| -> Vec<i32> {
-        let said = supervisor.said();
-        let numbers = said.lines().filter_map(|line| line.split("started process=").nth(1));
-        numbers.map(|number| number.parse().expect("a number")).collect()
-    };
     let commits = small.read("progress").len();
     small.produce(0, 50..60);
     wait_for("the child to commit", PATIENCE, || small.read("progress").len() > commits);
     small.truncate(0, 20);
-    let child = nix::unistd::Pid::from_raw(children(&supervisor)[0]);
-    nix::sys::signal::kill(child, Signal::SIGKILL).expect("it runs");
+    nix::sys::signal::kill(children(&supervisor)[0], Signal::SIGKILL).expect("it runs");
     // The next one has no such word, and waits for another.
     let said = ended(&mut supervisor, 5);
     assert_eq!(children(&supervisor).len(), 2, "{said}");

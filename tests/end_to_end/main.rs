@@ -29,5 +29,6 @@ mod sizes;
 mod small;
 mod soak;
 mod stack;
+mod supervise;
 mod tip;
 mod topics;

@@ -62,9 +62,19 @@ impl Small {
 
     /// With this more said of the dataflow.
     pub fn with_people_and(name: &str, more: &str) -> Small {
-        let lookup = "[lookups.person]\nkey = { path = \"N\" }\nmatches = \"ID\"\n\
-                      [lookups.person.columns]\nNAME = { type = \"text\", path = \"NAME\" }\n";
-        Small::made_of(name, more, "", lookup)
+        Small::made_of(name, more, "", &Small::people(""))
+    }
+
+    /// Whose people are those of these sources.
+    pub fn with_people_from(name: &str, sources: &str) -> Small {
+        Small::made_of(name, "", "", &Small::people(&format!("from = {sources}\n")))
+    }
+
+    fn people(more: &str) -> String {
+        format!(
+            "[lookups.person]\n{more}key = {{ path = \"N\" }}\nmatches = \"ID\"\n\
+             [lookups.person.columns]\nNAME = {{ type = \"text\", path = \"NAME\" }}\n"
+        )
     }
 
     fn made_of(name: &str, first: &str, more: &str, lookup: &str) -> Small {
@@ -134,12 +144,18 @@ impl Small {
     /// Gives documents of these people, by number, to the reference log; `name` says how each is
     /// called.
     pub fn feed(&self, people: std::ops::Range<u32>, name: &str) {
+        self.feed_from("people", people, name);
+    }
+
+    /// The same from a source of that name.
+    pub fn feed_from(&self, source: &str, people: std::ops::Range<u32>, name: &str) {
         let path = self.folder.path().join("people.ndjson");
         let line =
             |n| format!("{{\"_id\":\"{n}\",\"_source\":{{\"N\":{n},\"NAME\":\"{name} {n}\"}}}}\n");
         fs::write(&path, people.map(line).collect::<String>()).expect("a file");
         let path = path.to_str().expect("temporary folders are UTF-8");
-        let (code, said) = self.tributary(&["feed", "--once", "--documents", path]);
+        let feed = ["feed", "--once", "--documents", path, "--source", source];
+        let (code, said) = self.tributary(&feed);
         assert_eq!(code, Some(0), "{said}");
     }
 

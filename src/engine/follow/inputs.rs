@@ -101,11 +101,22 @@ impl Reference {
     }
 
     /// Whether a first epoch may hold what was read: of files, once there is nothing more for now;
-    /// of the log, once it was read to its end and some source's first snapshot is complete.
+    /// of the log, once it was read to its end and the first snapshots are complete.
     pub(super) fn is_complete(&self, more: bool) -> bool {
         match self {
             Reference::Files(_) => !more,
-            Reference::Log(log) => log.log.is_at_end() && !log.log.complete().is_empty(),
+            Reference::Log(log) => log.log.is_at_end() && log.log.may_begin(),
+        }
+    }
+
+    /// The sources whose first snapshot is awaited, once there is nothing more to read for now;
+    /// where any would do, none is named.
+    pub(super) fn awaited(&self) -> Option<Vec<&str>> {
+        match self {
+            Reference::Log(log) if log.log.is_at_end() && !log.log.may_begin() => {
+                Some(log.log.awaited())
+            }
+            _ => None,
         }
     }
 

@@ -23,11 +23,13 @@ mod replay;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    mem::replace,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use timely::worker::Worker;
+use tracing::info;
 
 use self::{
     inputs::{Load, Reference},
@@ -43,6 +45,7 @@ use super::{
 use crate::{
     dataflow::Resume,
     kafka::Readers,
+    process::now_ms,
     progress::{Ownership, Store},
     reference::{ReferenceError, ReferenceLog},
     sink::{
@@ -238,11 +241,18 @@ impl<'a> Follower<'a> {
 
     /// Reads the documents that there are, and what happened to them, before any event.
     fn read_first_documents(&mut self, worker: &mut Worker) -> Result<(), EngineError> {
+        let mut is_told = false;
         while !self.is_to_end() {
             self.give_up_with_others()?;
             let more = self.read_documents(DOCUMENTS_BETWEEN_LOOKS)?;
             if self.reference.as_ref().is_none_or(|reference| reference.is_complete(more)) {
                 break;
+            }
+            if let Some(sources) = self.reference.as_ref().and_then(Reference::awaited)
+                && !replace(&mut is_told, true)
+            {
+                let sources = sources.join(", ");
+                info!(sources, "waits for the first snapshot; a feed (`tributary feed`) makes it");
             }
             inputs::serve(self.readers.as_ref())?;
             self.tell();
@@ -383,8 +393,7 @@ impl<'a> Follower<'a> {
 
     /// Ends the open epoch here and opens the next.
     fn cut(&mut self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |since| since.as_millis() as Epoch);
+        let now = now_ms() as Epoch;
         let heard = self.flow.state().newest_epoch();
         if self.has_something() {
             if self.open.is_nothing() {

@@ -107,10 +107,11 @@ impl Elasticsearch {
     /// When the configuration is not sound.
     pub fn new(
         spec: Arc<Spec>,
+        source: &str,
         config: &ElasticsearchConfig,
     ) -> Result<Elasticsearch, ConfigError> {
         let client = Client::new(config.http()?)?;
-        let fields = Projector::new(spec).fields().into_iter().collect();
+        let fields = Projector::of_source(spec, source).fields().into_iter().collect();
         let api = Api::new(client, config.index.clone(), fields, config.page);
         Ok(Elasticsearch { api, shards: BTreeMap::new(), identity: Value::Null, refreshes: true })
     }

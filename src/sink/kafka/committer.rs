@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     kafka::{TRANSACTION_PATIENCE, WriteError, Writer, patiently},
-    progress::{Store, Superseded},
+    progress::{Accepted, Lead, Store, Superseded},
     spec::{ShardId, Spec},
     time::Epoch,
 };
@@ -224,19 +224,26 @@ impl Thread {
     ) -> Result<(Writers, bool), KafkaSinkError> {
         let make = |id| self.patiently(|store| Ok(store.kafka().patient_writer(id, patience)?));
         let writers = [make(&self.ids[0])?, make(&self.ids[1])?];
+        let accepted = self.still_leads()?;
+        let found = self.patiently(|store| Ok(store.recovery(self.spec.shards, &accepted)?))?;
+        match self.judge(&found.epochs, doubtful) {
+            Ok(is_there) => Ok((writers, is_there)),
+            // Another start may have taken over, and written, in between.
+            Err(foreign) => self.still_leads().and(Err(foreign)),
+        }
+    }
+
+    /// Whether this start is in force; what it accepted.
+    fn still_leads(&self) -> Result<Accepted, KafkaSinkError> {
         let lead = self.patiently(|store| Ok(store.lead()?))?;
         let ours = self.hand.generation;
-        let (theirs, accepted) = lead.map_or_else(Default::default, |l| (l.generation, l.accepted));
-        if theirs > ours {
-            return Err(Superseded { ours, theirs }.into());
+        match lead {
+            Some(Lead { generation, accepted, .. }) if generation == ours => Ok(accepted),
+            Some(Lead { generation: theirs, .. }) if theirs > ours => {
+                Err(Superseded { ours, theirs }.into())
+            }
+            _ => Err(KafkaSinkError::NoLead { topic: Store::lead_topic(&self.spec.name) }),
         }
-        if theirs < ours {
-            let topic = Store::lead_topic(&self.spec.name);
-            return Err(KafkaSinkError::NoLead { topic });
-        }
-        let found = self.patiently(|store| Ok(store.recovery(self.spec.shards, &accepted)?))?;
-        let is_there = self.judge(&found.epochs, doubtful)?;
-        Ok((writers, is_there))
     }
 
     /// Whether the doubtful batch is there, by what the shards' progress says.

@@ -27,7 +27,7 @@ use crate::{
     process::resident_bytes,
     progress::{Ownership, Progress, Recovery, Says, Store, StoreError, Superseded, TopicBounds},
     row::{ColumnId, Joined, Value, json},
-    source::{DeadLetter, Vector},
+    source::{DeadLetter, Input, Vector},
     spec::{ShardId, Spec, ViewId, ViewKind, plan::View},
     time::{Epoch, Frontier},
 };
@@ -137,6 +137,8 @@ pub struct KafkaSink {
     batch: Batch,
     /// What is to be the progress of the next transaction.
     newest: Option<Newest>,
+    /// When the worker's shards owed nothing last, in ms since 1970; `None` before they were written.
+    settled_ms: Option<i64>,
     /// What was committed last, or what the start found of all shards.
     committed: Epoch,
     /// The inputs that the transaction under way holds, and those that the last one held.
@@ -145,6 +147,8 @@ pub struct KafkaSink {
     committer: Committer,
     key_bytes: Vec<u8>,
     updates: u64,
+    /// The sealed epoch that came last.
+    sealed: Epoch,
     /// Commits that came to their end since somebody asked.
     commits: Vec<Committed>,
     /// Whether what comes is of epochs that are not whole.
@@ -194,8 +198,12 @@ impl KafkaSink {
             Box::new(is_to_stop),
             Box::new(wake),
         )?;
-        let own = (0..spec.shards).filter(|shard| hand.ownership.has(ShardId(*shard)));
-        let committed = own.map(|shard| hand.recovery.epochs[usize::from(shard)]).min();
+        let own = (0..spec.shards).map(ShardId).filter(|shard| hand.ownership.has(*shard));
+        let own: Vec<usize> = own.map(|shard| usize::from(shard.0)).collect();
+        let Recovery { epochs, settled_ms, .. } = &*hand.recovery;
+        let committed = own.iter().map(|shard| epochs[*shard]).min();
+        let written = own.iter().filter(|shard| epochs[**shard] > 0);
+        let settled_ms = written.map(|shard| settled_ms[*shard]).min();
         Ok(KafkaSink {
             enriched: spec.views.iter().enumerate().filter_map(is_enriched).collect(),
             keys: spec.views.iter().map(|view| KeyForm::of(spec, view)).collect(),
@@ -204,12 +212,14 @@ impl KafkaSink {
             hand,
             batch: Batch::default(),
             newest: None,
+            settled_ms,
             committed: committed.unwrap_or(0),
             under_way: Vector::new(),
             held: Vector::new(),
             committer,
             key_bytes: Vec::new(),
             updates: 0,
+            sealed: 0,
             commits: Vec::new(),
             is_closed: false,
         })
@@ -266,11 +276,12 @@ impl KafkaSink {
         self.newest.is_some()
     }
 
-    /// Begins to commit what is sealed, unless a commit is under way.
+    /// Begins to commit what is sealed, unless a commit is under way; `now_ms` is the time, since
+    /// 1970.
     ///
     /// # Errors
     /// When an earlier commit failed for good.
-    pub fn commit(&mut self) -> Result<(), SinkError> {
+    pub fn commit(&mut self, now_ms: i64) -> Result<(), SinkError> {
         self.look()?;
         if self.committer.is_busy() {
             return Ok(());
@@ -279,11 +290,15 @@ impl KafkaSink {
             return Ok(());
         };
         let Topics { events, reference, .. } = &*self.topics;
+        let owes_nothing = vector.get(&Input::Reference).is_none_or(|read| read.offset <= settled);
+        let settled_ms = self.settled_ms.filter(|_| !owes_nothing).unwrap_or(now_ms);
+        self.settled_ms = Some(settled_ms);
         let progress = Progress {
             generation: self.hand.generation,
             ownership: self.hand.ownership,
             epoch,
             settled,
+            settled_ms,
             events: TopicBounds::events(&events.name, &events.id, events.partitions, &vector),
             reference: reference
                 .as_ref()
@@ -347,6 +362,8 @@ impl Sink for KafkaSink {
             return Ok(());
         }
         let Sealed { epoch, records, dead_letters, after, .. } = sealed;
+        assert!(epoch > self.sealed, "epoch {epoch} comes behind {}", self.sealed);
+        self.sealed = epoch;
         let spec = Arc::clone(&self.spec);
         let enriched = Arc::clone(&self.enriched);
         for change in records.changes(epoch) {

@@ -32,6 +32,14 @@ impl<'f> Resolver<'f> {
         name: &str,
         written: &'f LookupFile,
     ) -> Option<Lookup> {
+        let from = written.from.clone().unwrap_or_default();
+        let from_at = format!("{pointer}/from");
+        self.check_distinct(&from_at, &from, Rule::NameTaken, "source");
+        for (place, name) in from.iter().enumerate().filter(|(_, n)| !terms::is_source_name(n)) {
+            let cause = format!("\"{name}\" is no name of a source");
+            let hint = Some("1 to 100 of a-z, 0-9 and _".to_owned());
+            self.findings.at_value(&format!("{from_at}/{place}"), Rule::BadName, cause, hint);
+        }
         let filter = written.filter.as_ref().and_then(|filter| {
             if filter.equals.is_empty() {
                 let cause = "an empty text never stands in a document: it counts as absent";
@@ -56,6 +64,7 @@ impl<'f> Resolver<'f> {
         let (columns, kinds) = self.lookup_columns(id, pointer, written);
         Some(Lookup {
             name: name.to_owned(),
+            from,
             filter,
             key_path: key_path?,
             key_kind: key_kind?,

@@ -28,7 +28,7 @@ impl<'f> Resolver<'f> {
             let pointer = pointer_to("/views", name);
             self.check_name(&pointer, name, terms::is_lower_name);
             if terms::RESERVED_VIEWS.contains(&name.as_str()) {
-                let cause = format!("\"{name}\" is the name of an output of the engine's own");
+                let cause = format!("\"{name}\" is the name of a topic of the engine's own");
                 self.findings.at_key(&pointer, Rule::NameTaken, cause, None);
             }
             let kind = match written {
