@@ -16,9 +16,9 @@ use tracing::{error, info, warn};
 
 use super::Failure;
 use crate::{
-    config::{FeedConfig, SourceConfig},
+    config::{ConfigError, FeedConfig, SourceConfig},
     engine::{FeedNumbers, Metrics},
-    feed::{Elasticsearch, Feed, FeedError, Guard, Health, Log, System},
+    feed::{Bitrix24, Elasticsearch, Feed, FeedError, Guard, Health, Log, OneC, System},
     kafka::Kafka,
     spec::{Spec, is_source_name},
 };
@@ -39,13 +39,34 @@ pub(super) fn open(
 ) -> Result<Sources, Failure> {
     let open = |(name, source): (String, SourceConfig)| {
         check_name(&name)?;
-        let SourceConfig::Elasticsearch(config) = source;
-        let system =
-            Elasticsearch::new(Arc::clone(spec), &name, &config).map_err(Failure::config)?;
-        let system: Box<dyn System + Send> = Box::new(system);
-        Ok((name, (system, config.feed)))
+        let feed = source.feed().map_err(|error| of_source(&name, error))?;
+        let system = system(spec, &name, &source).map_err(|error| of_source(&name, error))?;
+        Ok((name, (system, feed)))
     };
     configured.into_iter().map(open).collect()
+}
+
+fn system(
+    spec: &Arc<Spec>,
+    name: &str,
+    source: &SourceConfig,
+) -> Result<Box<dyn System + Send>, ConfigError> {
+    let spec = Arc::clone(spec);
+    Ok(match source {
+        SourceConfig::Elasticsearch(config) => Box::new(Elasticsearch::new(spec, name, config)?),
+        SourceConfig::Bitrix24(config) => Box::new(Bitrix24::new(spec, name, config)?),
+        SourceConfig::OneC(config) => Box::new(OneC::new(spec, name, config)?),
+    })
+}
+
+/// What is wrong with a source's table of the configuration.
+fn of_source(name: &str, error: ConfigError) -> Failure {
+    Failure::config(match error {
+        ConfigError::Unsound { option, cause } => {
+            ConfigError::Unsound { option: format!("sources.{name}.{option}"), cause }
+        }
+        error => error,
+    })
 }
 
 /// Whether keys of the log can begin with a source's name.

@@ -16,7 +16,10 @@ use std::{
 
 use serde::Deserialize;
 
-pub use sources::{ElasticsearchConfig, FeedConfig, HttpConfig, SourceConfig};
+pub use sources::{
+    AppConfig, Bitrix24Config, ElasticsearchConfig, Entity, FeedConfig, HttpConfig, OneCConfig,
+    SourceConfig,
+};
 
 /// Where a dataflow runs.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -269,38 +272,6 @@ mod tests {
         assert!(missing.expect_err("no file").to_string().contains("/nowhere"));
         let unset = config("\"sasl.password\" = { env = \"NOT_SET_ANYWHERE\" }").properties();
         assert!(unset.expect_err("not set").to_string().contains("NOT_SET_ANYWHERE"));
-    }
-
-    #[test]
-    fn sources_are_checked_before_anything_is_asked() {
-        let source = |more: &str| {
-            let text = format!("urls = [\"https://a:1\"]\nindex = \"people\"\n{more}");
-            let found: ElasticsearchConfig = toml::from_str(&text).expect("the test is written so");
-            found.http().map_err(|error| error.to_string())
-        };
-        let secret = "{ env = \"KEY\" }";
-        assert!(source(&format!("api_key = {secret}")).is_ok());
-        assert!(source(&format!("username = \"a\"\npassword = {secret}")).is_ok());
-        for (wrong, option) in [
-            ("page = 0", "page"),
-            ("page = 10001", "page"),
-            ("username = \"a\"", "api_key"),
-            ("feed = { max_deletes = 5.0 }", "feed.max_deletes"),
-            ("feed = { max_deletes = nan }", "feed.max_deletes"),
-        ] {
-            assert!(source(wrong).expect_err(wrong).starts_with(option), "{wrong}");
-        }
-        let url = |url: &str| {
-            let text = format!("urls = [{url}]\nindex = \"people\"");
-            let found: ElasticsearchConfig = toml::from_str(&text).expect("the test is written so");
-            found.http().expect_err(url).to_string()
-        };
-        for wrong in ["", "\"es:9200\"", "\"https://a:hush@es:9200\""] {
-            let said = url(wrong);
-            assert!(said.starts_with("urls") && !said.contains("hush"), "{said}");
-        }
-        assert!(toml::from_str::<FeedConfig>("look = \"0s\"").is_err());
-        assert!(toml::from_str::<FeedConfig>("look = \"often\"").is_err());
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl<'f> Desk<'f> {
     pub fn end_comparison(&mut self, is_whole: bool) {
         match is_whole {
             true => self.reconcile.end_comparison(Instant::now()),
-            false => self.fed.kept = self.reconcile.unseen(),
+            false => self.fed.kept = self.reconcile.unmet().count() as u64,
         }
     }
 
@@ -199,6 +199,11 @@ impl<'f> Desk<'f> {
             more => guard.pass(more, held, spent, now),
         };
         self.reconcile.delete_missed(grace, Instant::now(), pass)
+    }
+
+    /// Whether it only counts what it would write.
+    pub fn is_counting(&self) -> bool {
+        self.counted.is_some()
     }
 
     /// Counts what a comparison would write, and writes nothing.

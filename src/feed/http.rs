@@ -1,6 +1,7 @@
 //! HTTP as feeds speak it: one request at a time, answers of bounded size.
 //!
-//! Shape: a request in; the answer, whatever its status, or why there is none, out.
+//! Shape: a request in; the answer, whatever its status, or why there is none, out; a large one as
+//! it comes.
 //!
 //! Invariants: a request that names several servers is asked of the next where one does not answer;
 //! nothing of what a server says is told but its status and the kind of its error; a secret is read
@@ -27,6 +28,12 @@ use crate::config::{ConfigError, HttpConfig};
 /// Said by a server that is not well, or of one that is not there.
 const UNWELL: [StatusCode; 3] =
     [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+
+/// What is read at most of an answer that is no good one.
+const REFUSAL_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads what an answer of a status says.
+type ReadBody<'r> = dyn FnMut(StatusCode, &mut dyn Read) -> io::Result<Vec<u8>> + 'r;
 
 /// How long a server may take to take a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -112,20 +119,59 @@ impl Client {
     /// # Errors
     /// When no server answers, or the answer is too long.
     pub fn ask(&mut self, tried: &str, question: Question<'_>) -> Result<Answer, SystemError> {
-        let mut answer = self.ask_all(tried, question)?;
+        self.ask_and_read(tried, question, &mut |_, body| {
+            let mut bytes = Vec::new();
+            body.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })
+    }
+
+    /// Asks, and has a good answer read as it comes; of another one the body is in the answer.
+    /// Where it breaks off, it may be asked and read anew.
+    ///
+    /// # Errors
+    /// As `ask`, and when it cannot be read to its end.
+    pub fn ask_for_much(
+        &mut self,
+        tried: &str,
+        question: Question<'_>,
+        take: &mut dyn FnMut(&mut dyn Read) -> io::Result<()>,
+    ) -> Result<Answer, SystemError> {
+        self.ask_and_read(tried, question, &mut |status, body| {
+            let mut bytes = Vec::new();
+            match status.is_success() {
+                true => take(body)?,
+                false => drop(body.take(REFUSAL_BYTES_MAX).read_to_end(&mut bytes)?),
+            }
+            Ok(bytes)
+        })
+    }
+
+    fn ask_and_read(
+        &mut self,
+        tried: &str,
+        question: Question<'_>,
+        read: &mut ReadBody<'_>,
+    ) -> Result<Answer, SystemError> {
+        let mut answer = self.ask_all(tried, question, read)?;
         // A secret may have been replaced since it was read.
         if answer.status == StatusCode::UNAUTHORIZED && self.read_secret().is_ok_and(|new| new) {
-            answer = self.ask_all(tried, question)?;
+            answer = self.ask_all(tried, question, read)?;
         }
         Ok(answer)
     }
 
-    fn ask_all(&mut self, tried: &str, question: Question<'_>) -> Result<Answer, SystemError> {
+    fn ask_all(
+        &mut self,
+        tried: &str,
+        question: Question<'_>,
+        read: &mut ReadBody<'_>,
+    ) -> Result<Answer, SystemError> {
         let servers = self.config.urls.len();
         let mut failed = None;
         for next in 0..servers {
             let at = (self.at + next) % servers;
-            match self.ask_one(at, question) {
+            match self.ask_one(at, question, read) {
                 Ok(answer) => {
                     // One that is not well is not asked first the next time.
                     let is_well = !UNWELL.contains(&answer.status);
@@ -141,7 +187,12 @@ impl Client {
         Err(failed.expect("there is a server"))
     }
 
-    fn ask_one(&self, at: usize, question: Question<'_>) -> Result<Answer, ureq::Error> {
+    fn ask_one(
+        &self,
+        at: usize,
+        question: Question<'_>,
+        read: &mut ReadBody<'_>,
+    ) -> Result<Answer, ureq::Error> {
         let Question { method, path, body, patience, bytes_max } = question;
         let url = format!("{}{path}", self.config.urls[at].trim_end_matches('/'));
         let mut request = Request::builder().method(method).uri(url);
@@ -160,7 +211,7 @@ impl Client {
                 self.agent.run(configured(request.body(body.as_bytes().to_vec())?))?
             }
         };
-        read(response, bytes_max)
+        answer(response, bytes_max, read)
     }
 
     /// Reads the secret; returns whether it is another one than before.
@@ -180,16 +231,33 @@ impl Client {
     }
 }
 
-fn read(mut response: http::Response<Body>, bytes_max: u64) -> Result<Answer, ureq::Error> {
+fn answer(
+    mut response: http::Response<Body>,
+    bytes_max: u64,
+    read: &mut ReadBody<'_>,
+) -> Result<Answer, ureq::Error> {
     let status = response.status();
     let after = response.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
     let after = after.and_then(|after| after.parse().ok()).map(Duration::from_secs);
-    let mut body = Vec::new();
-    response.body_mut().as_reader().take(bytes_max + 1).read_to_end(&mut body)?;
-    if body.len() as u64 > bytes_max {
+    // ureq has a limit of its own, of 10 MB, where none is given.
+    let body = response.body_mut().with_config().limit(u64::MAX).reader();
+    let mut body = body.take(bytes_max + 1);
+    let read = read(status, &mut body);
+    if body.limit() == 0 {
         return Err(ureq::Error::BodyExceedsLimit(bytes_max));
     }
+    let body = read?;
     Ok(Answer { status, after, body })
+}
+
+/// A part of an address.
+pub fn percent_coded(value: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let coded = |byte: u8| match plain(&byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    value.bytes().map(coded).collect()
 }
 
 /// No server answered.
@@ -211,7 +279,12 @@ fn unanswered(tried: String, error: &ureq::Error) -> SystemError {
         Io(error) if error.kind() == io::ErrorKind::TimedOut => {
             ("no answer in time".to_owned(), "it is asked again")
         }
+        Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            ("the answer breaks off, or is not what it should be".to_owned(), "it is asked again")
+        }
         Io(error) => (error.kind().to_string(), reach),
+        // The address may hold a secret.
+        ureq::Error::BadUri(_) => ("the address is none".to_owned(), "write it as the docs say"),
         error => (error.to_string(), reach),
     };
     SystemError::new(tried, said, remedy)

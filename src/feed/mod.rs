@@ -10,14 +10,16 @@
 //! Not here: what is other than the log says (`reference::reconcile`), and the systems themselves.
 //!
 //! In reading order: `follow` (what a feed does), `desk` (where both are held against each other),
-//! `files`, `elasticsearch`.
+//! `files`, `elasticsearch`, `bitrix24`, `onec`.
 
+mod bitrix24;
 mod desk;
 mod elasticsearch;
 mod files;
 mod follow;
 mod health;
 mod http;
+mod onec;
 mod word;
 
 use std::{
@@ -36,10 +38,12 @@ use crate::{
 
 use follow::Following;
 
+pub use bitrix24::Bitrix24;
 pub use desk::{Desk, Fed, Tally};
 pub use elasticsearch::Elasticsearch;
 pub use files::Files;
 pub use health::Health;
+pub use onec::OneC;
 pub use word::{give_word, held, marks};
 
 pub use crate::reference::{log::Mark, reconcile::Guard};

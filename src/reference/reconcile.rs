@@ -131,10 +131,10 @@ impl Reconcile {
         self.missed.len() as u64
     }
 
-    /// How many were not said since the comparison began.
-    pub fn unseen(&self) -> u64 {
-        let comparison = self.comparison;
-        self.held.values().filter(|held| held.seen != comparison).count() as u64
+    /// Those that were not said since the comparison began.
+    pub fn unmet(&self) -> impl Iterator<Item = String> {
+        let unmet = self.held.iter().filter(|(_, held)| held.seen != self.comparison);
+        unmet.map(|(id, _)| id.to_string())
     }
 
     /// Forgets what is to be written.

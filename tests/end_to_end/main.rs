@@ -22,6 +22,7 @@ mod letters;
 mod loss;
 mod oauth;
 mod outage;
+mod portals;
 mod proxy;
 mod refusals;
 mod secure;

@@ -70,6 +70,11 @@ impl Small {
         Small::made_of(name, "", "", &Small::people(&format!("from = {sources}\n")))
     }
 
+    /// Whose events look up what these lookups say.
+    pub fn with_lookups(name: &str, lookups: &str) -> Small {
+        Small::made_of(name, "", "", lookups)
+    }
+
     fn people(more: &str) -> String {
         format!(
             "[lookups.person]\n{more}key = {{ path = \"N\" }}\nmatches = \"ID\"\n\
@@ -282,6 +287,11 @@ impl Engine {
     pub fn code(&mut self) -> Option<i32> {
         let ended = self.process.try_wait().expect("it was started");
         ended.map(|status| status.code().unwrap_or(-1))
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn signal(&self, signal: Signal) {

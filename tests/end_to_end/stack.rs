@@ -1,4 +1,5 @@
-//! A real Kafka and a real Elasticsearch for the tests, ended with the process that runs them, however that ends.
+//! A real Kafka, a real Elasticsearch, and stand-ins for what cannot run here, ended with the process
+//! that runs the tests, however that ends.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -125,5 +126,37 @@ impl Node {
     /// Has something done to the node: `kill`, `start`.
     pub fn command(&self, command: &str) {
         self.control.lock().expect("no test panics in here").command(command);
+    }
+}
+
+/// A stand-in for a system that cannot run here.
+pub struct StandIn {
+    /// Where it is.
+    pub url: String,
+    agent: ureq::Agent,
+    _control: Control,
+}
+
+impl StandIn {
+    /// That of a script of `tests/stack`.
+    pub fn start(script: &str) -> StandIn {
+        let (mut said, control) = Control::of(script, &[], 1);
+        let (name, url) = said.remove(0);
+        assert_eq!(name, "URL", "it starts; what it said stands above");
+        StandIn { url, agent: ureq::Agent::new_with_defaults(), _control: control }
+    }
+
+    /// Has it do something, or say something of itself.
+    pub fn ask(&self, what: &str, how: &serde_json::Value) -> serde_json::Value {
+        let url = format!("{}/stand-in/{what}", self.url);
+        let answer = self.agent.post(&url).send(how.to_string()).expect("it answers");
+        let text = answer.into_body().read_to_string().expect("it is text");
+        serde_json::from_str(&text).expect("it is JSON")
+    }
+
+    /// What it has counted.
+    pub fn counts(&self, what: &str) -> u64 {
+        let counts = self.ask("counts", &serde_json::json!({}));
+        counts[what].as_u64().unwrap_or_else(|| panic!("{what} in {counts}"))
     }
 }

@@ -1,0 +1,581 @@
+//! How a portal of Bitrix24 is asked: the few methods that a feed needs.
+//!
+//! Shape: plain values in; items as they are written, and what happened to which, out.
+//!
+//! Invariants: every question keeps the portal's pace; an answer in part is an error; of what the
+//! portal says nothing is told but the names of errors; secrets stand in paths and bodies, never in
+//! what is told.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write,
+    path::Path,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json, value::RawValue};
+use ureq::http::StatusCode;
+
+use super::pace::Pace;
+use crate::{
+    config::{AppConfig, Bitrix24Config, ConfigError, Entity},
+    feed::{
+        SystemError,
+        http::{Answer, Client, Question, percent_coded},
+    },
+};
+
+/// How long an answer may take: a portal gives up after 60 s itself.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How many bytes an answer may have: 50 pages of 50 items.
+const BYTES_MAX: u64 = 256 << 20;
+
+/// Items of a page.
+const PAGE: usize = 50;
+
+/// Pages that are asked for at once, each beyond the last item of the one before.
+const PAGES: usize = 50;
+
+/// Where nothing says when to ask again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// An item, as it is written.
+pub(super) struct Item<'a> {
+    /// Its number.
+    pub(super) id: u64,
+    /// When it was changed last, as the portal writes it.
+    pub(super) changed: Option<String>,
+    /// What it says.
+    pub(super) source: &'a RawValue,
+}
+
+/// What happened, of those that the portal's queue holds.
+pub(super) struct Happened {
+    /// What the portal calls this handful: it is put aside under that until it is cleared.
+    pub(super) process: String,
+    /// The items to which something happened.
+    pub(super) ids: BTreeSet<u64>,
+}
+
+/// Takes the items of a page.
+pub(super) type TakePage<'t, E> = dyn FnMut(&[Item<'_>]) -> Result<(), E> + 't;
+
+/// How one is let in.
+enum Access {
+    Webhook(String),
+    App(Box<App>),
+}
+
+/// An application, and its tokens as they are now.
+struct App {
+    config: AppConfig,
+    secret: String,
+    server: Client,
+    tokens: Tokens,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Tokens {
+    access_token: String,
+    refresh_token: String,
+}
+
+/// The methods.
+pub(super) struct Api {
+    client: Client,
+    access: Access,
+    pace: Pace,
+    entity: Entity,
+    /// What is asked for of an item.
+    select: Vec<String>,
+}
+
+impl Api {
+    /// Methods of a portal, of whose items these fields are asked for.
+    pub(super) fn new(config: &Bitrix24Config, fields: Vec<String>) -> Result<Api, ConfigError> {
+        let client = Client::new(config.http()?)?;
+        let access = match (&config.webhook, &config.app) {
+            (Some(webhook), _) => {
+                let webhook = webhook.read("webhook")?;
+                let is_one = |c: char| c.is_ascii_alphanumeric() || c == '/';
+                if webhook.is_empty() || !webhook.chars().all(is_one) {
+                    let cause = "it is USER/CODE, as it stands in its address behind /rest/";
+                    let (option, cause) = ("webhook".to_owned(), cause.to_owned());
+                    return Err(ConfigError::Unsound { option, cause });
+                }
+                Access::Webhook(webhook.trim_matches('/').to_owned())
+            }
+            (None, Some(app)) => Access::App(Box::new(App::new(app)?)),
+            (None, None) => unreachable!("one of both was asked for"),
+        };
+        let pace = Pace::of(&config.url, config.requests_per_second);
+        let mut select = fields;
+        select.extend(["id", "updatedTime"].map(str::to_owned));
+        Ok(Api { client, access, pace, entity: config.entity, select })
+    }
+
+    /// Whether the portal can say what happens: to an application, where its plan has that.
+    pub(super) fn says_what_happens(&mut self) -> Result<bool, SystemError> {
+        if matches!(self.access, Access::Webhook(_)) {
+            return Ok(false);
+        }
+        let tried = "ask whether the portal says what happens";
+        let asked = json!({ "CODE": "rest_offline_extended" });
+        let answer = self.call(tried, "feature.get", asked)?;
+        let feature: Feature<'_> = result(tried, &answer)?;
+        Ok(feature.value == "Y")
+    }
+
+    /// Has the portal keep what happens to items from now on.
+    pub(super) fn listen(&mut self) -> Result<(), SystemError> {
+        let tried = "have what happens kept";
+        let answer = self.call(tried, "event.get", json!({}))?;
+        let known: Vec<Binding<'_>> = result(tried, &answer)?;
+        for what in ["add", "update", "delete"] {
+            let event = self.entity.event(what);
+            let is_it = |known: &Binding<'_>| {
+                let is_offline = known.offline.as_ref().and_then(Number::number) == Some(1);
+                is_offline && known.event.eq_ignore_ascii_case(&event)
+            };
+            if !known.iter().any(is_it) {
+                self.call(tried, "event.bind", json!({ "event": event, "event_type": "offline" }))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The handfuls that were put aside and not cleared.
+    pub(super) fn put_aside(&mut self) -> Result<Vec<String>, SystemError> {
+        let tried = "ask what was put aside of what happened";
+        let (mut found, mut beyond) = (Vec::new(), 0);
+        loop {
+            let filter = json!({ "EVENT_NAME": self.events(), "!PROCESS_ID": "", ">ID": beyond });
+            let asked = json!({ "filter": filter, "order": { "ID": "ASC" } });
+            let answer = self.call(tried, "event.offline.list", asked)?;
+            let rows: Vec<Row<'_>> = result(tried, &answer)?;
+            for row in &rows {
+                found.extend(row.process.iter().filter(|p| !p.is_empty()).map(ToString::to_string));
+                beyond = beyond.max(row.id.number().unwrap_or(0));
+            }
+            if rows.len() < PAGE {
+                found.sort();
+                found.dedup();
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Puts aside what happened since.
+    pub(super) fn happened(&mut self) -> Result<Option<Happened>, SystemError> {
+        let tried = "ask what happened";
+        let asked = json!({ "clear": 0, "limit": PAGE, "filter": { "EVENT_NAME": self.events() } });
+        let answer = self.call(tried, "event.offline.get", asked)?;
+        let got: Got<'_> = result(tried, &answer)?;
+        let Some(process) = got.process_id.filter(|_| !got.events.is_empty()) else {
+            return Ok(None);
+        };
+        let ids = got.events.iter().map(|row| row.data.as_ref()?.fields.id.number());
+        let ids: Option<BTreeSet<u64>> = ids.collect();
+        // Without its number nobody knows to whom it happened.
+        let ids = ids.ok_or_else(|| not_bitrix(tried))?;
+        Ok(Some(Happened { process: process.into_owned(), ids }))
+    }
+
+    /// Clears a handful for good.
+    pub(super) fn clear(&mut self, process: &str) -> Result<(), SystemError> {
+        let asked = json!({ "process_id": process });
+        self.call("clear what happened", "event.offline.clear", asked).map(drop)
+    }
+
+    /// Hands out all items in the order of their numbers, many pages at a time.
+    pub(super) fn each_page<E: From<SystemError>>(
+        &mut self,
+        take: &mut TakePage<'_, E>,
+    ) -> Result<(), E> {
+        let tried = "read items";
+        let mut beyond = 0;
+        loop {
+            let mut command = serde_json::Map::new();
+            for page in 0..PAGES {
+                let beyond = match page {
+                    0 => beyond.to_string(),
+                    _ => format!("$result[{}][items][{}][id]", name_of(page - 1), PAGE - 1),
+                };
+                command.insert(name_of(page), self.list_query(&beyond).into());
+            }
+            let asked = json!({ "halt": 1, "cmd": command });
+            let answer = self.call(tried, "batch", asked)?;
+            let batch: Batch<'_> = result(tried, &answer)?;
+            if !is_empty(batch.errors) {
+                return Err(in_part(tried).into());
+            }
+            let pages = pages(batch.result).ok_or_else(|| not_bitrix(tried))?;
+            for page in 0..PAGES {
+                let Some(listed) = pages.get(&name_of(page)) else {
+                    return Err(in_part(tried).into());
+                };
+                let items = items(listed)?;
+                take(&items)?;
+                // What follows a page that is not full was asked for beyond nobody.
+                match items.last() {
+                    Some(last) if items.len() == PAGE => beyond = last.id,
+                    _ => return Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Hands out the items that were changed at a moment or later, in the order of their numbers.
+    pub(super) fn each_changed_since<E: From<SystemError>>(
+        &mut self,
+        since: &str,
+        take: &mut TakePage<'_, E>,
+    ) -> Result<(), E> {
+        let mut beyond = 0;
+        loop {
+            let filter = json!({ ">=updatedTime": since, ">id": beyond });
+            let (last, count) = self.list(filter, take)?;
+            match last {
+                Some(last) if count == PAGE => beyond = last,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Hands out items by their numbers, those that there are.
+    pub(super) fn by_ids<E: From<SystemError>>(
+        &mut self,
+        ids: &[u64],
+        take: &mut TakePage<'_, E>,
+    ) -> Result<(), E> {
+        for ids in ids.chunks(PAGE) {
+            self.list(json!({ "@id": ids }), take)?;
+        }
+        Ok(())
+    }
+
+    /// Hands out a page; returns its last number, and how many items it has.
+    fn list<E: From<SystemError>>(
+        &mut self,
+        filter: Value,
+        take: &mut TakePage<'_, E>,
+    ) -> Result<(Option<u64>, usize), E> {
+        let tried = "read items";
+        let asked = json!({
+            "entityTypeId": self.entity.number(),
+            "select": self.select,
+            "order": { "id": "ASC" },
+            "filter": filter,
+            "start": -1,
+        });
+        let answer = self.call(tried, "crm.item.list", asked)?;
+        let listed: &RawValue = result(tried, &answer)?;
+        let items = items(listed)?;
+        take(&items)?;
+        Ok((items.last().map(|item| item.id), items.len()))
+    }
+
+    /// The items beyond one, as a batch asks for them.
+    fn list_query(&self, beyond: &str) -> String {
+        let mut query = format!("entityTypeId={}", self.entity.number());
+        for (place, field) in self.select.iter().enumerate() {
+            query += &format!("&select[{place}]={field}");
+        }
+        format!("crm.item.list?{query}&order[id]=ASC&filter[>id]={beyond}&start=-1")
+    }
+
+    fn events(&self) -> [String; 3] {
+        ["add", "update", "delete"].map(|what| self.entity.event(what))
+    }
+
+    /// Calls a method; a token that has expired is changed for another, once.
+    fn call(&mut self, tried: &str, method: &str, asked: Value) -> Result<Vec<u8>, SystemError> {
+        let answer = self.ask(tried, method, &asked)?;
+        match good(tried, answer) {
+            Err(Refusal { is_expired: true, error }) => {
+                let Access::App(app) = &mut self.access else { return Err(error) };
+                app.refresh()?;
+                let answer = self.ask(tried, method, &asked)?;
+                good(tried, answer).map_err(|refusal| refusal.error)
+            }
+            answered => answered.map_err(|refusal| refusal.error),
+        }
+    }
+
+    fn ask(&mut self, tried: &str, method: &str, asked: &Value) -> Result<Answer, SystemError> {
+        let (path, body) = match &self.access {
+            Access::Webhook(webhook) => (format!("/rest/{webhook}/{method}.json"), asked.clone()),
+            Access::App(app) => {
+                let mut asked = asked.clone();
+                asked["auth"] = app.tokens.access_token.as_str().into();
+                (format!("/rest/{method}.json"), asked)
+            }
+        };
+        let body = body.to_string();
+        self.pace.wait();
+        let (method, body) = ("POST", Some(&*body));
+        let (patience, bytes_max) = (PATIENCE, BYTES_MAX);
+        self.client.ask(tried, Question { method, path: &path, body, patience, bytes_max })
+    }
+}
+
+impl App {
+    fn new(config: &AppConfig) -> Result<App, ConfigError> {
+        Ok(App {
+            secret: config.client_secret.read("app.client_secret")?,
+            server: Client::new(config.http()?)?,
+            tokens: App::read(&config.tokens)?,
+            config: config.clone(),
+        })
+    }
+
+    fn read(path: &Path) -> Result<Tokens, ConfigError> {
+        let option = "app.tokens".to_owned();
+        let text = fs::read(path).map_err(|source| ConfigError::NoSecret {
+            option: option.clone(),
+            path: path.to_owned(),
+            source,
+        })?;
+        serde_json::from_slice(&text).map_err(|_| ConfigError::Unsound {
+            option,
+            cause: "the file does not hold {\"access_token\", \"refresh_token\"}".to_owned(),
+        })
+    }
+
+    /// Changes the tokens for others, and keeps those before anything is asked with them.
+    fn refresh(&mut self) -> Result<(), SystemError> {
+        let tried = "change the application's tokens for others";
+        // Whoever installed the application anew has written others.
+        if let Ok(tokens) = App::read(&self.config.tokens)
+            && tokens.access_token != self.tokens.access_token
+        {
+            self.tokens = tokens;
+            return Ok(());
+        }
+        let query = [
+            ("grant_type", "refresh_token"),
+            ("client_id", &self.config.client_id),
+            ("client_secret", &self.secret),
+            ("refresh_token", &self.tokens.refresh_token),
+        ];
+        let coded = |(name, value): (&str, &str)| format!("{name}={}", percent_coded(value));
+        let path = format!("/oauth/token/?{}", query.map(coded).join("&"));
+        let (patience, bytes_max) = (PATIENCE, BYTES_MAX);
+        let question = Question { method: "GET", path: &path, body: None, patience, bytes_max };
+        let Answer { status, body, .. } = self.server.ask(tried, question)?;
+        let fails = |said: String| {
+            let remedy = "install the application in the portal again, and put the tokens that it \
+                          is given into `app.tokens`";
+            SystemError::new(tried.to_owned(), said, remedy)
+        };
+        if !status.is_success() {
+            return Err(fails(format!("the answer is {}", status.as_u16())));
+        }
+        let tokens: Tokens =
+            serde_json::from_slice(&body).map_err(|_| fails("the answer holds none".to_owned()))?;
+        self.keep(&tokens).map_err(|error| fails(error.kind().to_string()))?;
+        self.tokens = tokens;
+        Ok(())
+    }
+
+    /// Writes tokens where they are read from, whole or not at all, for nobody else to read.
+    fn keep(&self, tokens: &Tokens) -> std::io::Result<()> {
+        let path = &self.config.tokens;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        serde_json::to_writer(&mut file, tokens)?;
+        file.flush()?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    }
+}
+
+fn name_of(page: usize) -> String {
+    format!("p{page:02}")
+}
+
+/// An answer that is no good one.
+struct Refusal {
+    error: SystemError,
+    is_expired: bool,
+}
+
+fn good(tried: &str, answer: Answer) -> Result<Vec<u8>, Refusal> {
+    let Answer { status, after, body } = answer;
+    let refused: Refused = serde_json::from_slice(&body).unwrap_or_default();
+    if status.is_success() && refused.error.is_empty() {
+        return Ok(body);
+    }
+    let is_kind = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let kind = Some(refused.error).filter(|kind| kind.chars().all(is_kind)).unwrap_or_default();
+    let said = format!("the answer is {} {kind}", status.as_u16());
+    let remedy = match status {
+        _ if kind == "QUERY_LIMIT_EXCEEDED" => {
+            "who else asks this portal from here? lower `requests_per_second`"
+        }
+        StatusCode::TOO_MANY_REQUESTS => "it has too much to do; it is asked again when it says",
+        StatusCode::UNAUTHORIZED => "was the webhook or the application taken away?",
+        StatusCode::FORBIDDEN => "the webhook or the application needs the right `crm`",
+        _ => "it is asked again",
+    };
+    // It counts what was asked within ten minutes, and says when that begins anew.
+    let reset = refused.time.and_then(|time| time.operating_reset_at);
+    let reset = reset.filter(|_| status == StatusCode::TOO_MANY_REQUESTS).map(|at| {
+        let now = crate::process::now_ms() as f64 / 1_000.0;
+        Duration::from_secs_f64((at - now).clamp(0.0, 600.0))
+    });
+    let is_limit = status == StatusCode::SERVICE_UNAVAILABLE;
+    let after = reset.or(after).or(is_limit.then_some(AGAIN));
+    let is_forbidden = status == StatusCode::FORBIDDEN;
+    let tried = tried.to_owned();
+    let error = SystemError { tried, said, remedy, after, is_forbidden };
+    Err(Refusal { error, is_expired: kind == "expired_token" })
+}
+
+/// What a good answer says.
+fn result<'a, T: Deserialize<'a>>(tried: &str, body: &'a [u8]) -> Result<T, SystemError> {
+    #[derive(Deserialize)]
+    struct Said<T> {
+        result: T,
+    }
+    let said: Result<Said<T>, _> = serde_json::from_slice(body);
+    said.map(|said| said.result).map_err(|_| not_bitrix(tried))
+}
+
+fn not_bitrix(tried: &str) -> SystemError {
+    let said = "the answer is not what Bitrix24 answers".to_owned();
+    let remedy = "is this its address, or that of something before it? it is asked again";
+    SystemError::new(tried.to_owned(), said, remedy)
+}
+
+fn in_part(tried: &str) -> SystemError {
+    let said = "the answer is not whole".to_owned();
+    SystemError::new(tried.to_owned(), said, "it is asked again")
+}
+
+/// The items of a page.
+fn items(listed: &RawValue) -> Result<Vec<Item<'_>>, SystemError> {
+    #[derive(Deserialize)]
+    struct Listed<'a> {
+        #[serde(borrow)]
+        items: Vec<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Head<'a> {
+        #[serde(borrow)]
+        id: Number<'a>,
+        updated_time: Option<String>,
+    }
+    let item = |source: &&'_ RawValue| -> Option<(u64, Option<String>)> {
+        let head: Head<'_> = serde_json::from_str(source.get()).ok()?;
+        Some((head.id.number()?, head.updated_time))
+    };
+    let read = || -> Option<Vec<Item<'_>>> {
+        let listed: Listed<'_> = serde_json::from_str(listed.get()).ok()?;
+        let items = listed.items.into_iter().map(|source| {
+            let (id, changed) = item(&source)?;
+            Some(Item { id, changed, source })
+        });
+        items.collect()
+    };
+    read().ok_or_else(|| not_bitrix("read items"))
+}
+
+/// The pages of a batch by name; what is empty is a list there.
+fn pages(results: &RawValue) -> Option<BTreeMap<String, &RawValue>> {
+    match is_empty(Some(results)) {
+        true => Some(BTreeMap::new()),
+        false => serde_json::from_str(results.get()).ok(),
+    }
+}
+
+fn is_empty(value: Option<&RawValue>) -> bool {
+    value.is_none_or(|value| matches!(value.get(), "[]" | "{}" | "null"))
+}
+
+/// A number, which may be written as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Number<'a> {
+    Plain(u64),
+    Text(#[serde(borrow)] Cow<'a, str>),
+}
+
+impl Number<'_> {
+    fn number(&self) -> Option<u64> {
+        match self {
+            Number::Plain(number) => Some(*number),
+            Number::Text(text) => text.parse().ok(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Feature<'a> {
+    #[serde(borrow)]
+    value: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Binding<'a> {
+    event: String,
+    #[serde(borrow, default)]
+    offline: Option<Number<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Got<'a> {
+    #[serde(borrow, default)]
+    process_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    events: Vec<Row<'a>>,
+}
+
+/// A row of the portal's queue.
+#[derive(Deserialize)]
+struct Row<'a> {
+    #[serde(rename = "ID", borrow)]
+    id: Number<'a>,
+    #[serde(rename = "PROCESS_ID", borrow, default)]
+    process: Option<Cow<'a, str>>,
+    #[serde(rename = "EVENT_DATA", borrow, default)]
+    data: Option<EventData<'a>>,
+}
+
+#[derive(Deserialize)]
+struct EventData<'a> {
+    #[serde(rename = "FIELDS", borrow)]
+    fields: Fields<'a>,
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(rename = "ID", borrow)]
+    id: Number<'a>,
+}
+
+#[derive(Deserialize)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    result: &'a RawValue,
+    #[serde(rename = "result_error", borrow, default)]
+    errors: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Refused {
+    error: String,
+    time: Option<Time>,
+}
+
+#[derive(Deserialize)]
+struct Time {
+    operating_reset_at: Option<f64>,
+}

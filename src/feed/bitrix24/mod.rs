@@ -1,0 +1,195 @@
+//! Bitrix24 as a system of record.
+//!
+//! Shape: items of one kind in; what they say, and which are gone, out.
+//!
+//! To an application the portal keeps a queue of the items to which something happened. A look puts
+//! a handful aside, reads those items anew, and clears the handful once what they say is in the
+//! log. Where there is no queue (a webhook, a plan without it) a look asks for what was changed
+//! since the newest moment that it saw, and what is gone is found by comparison.
+//!
+//! Invariants: the queue is listened to before all is read, so nothing falls between; nothing is
+//! cleared that is not in the log; a handful that an elder feed had put aside is cleared only after
+//! a comparison that began later is in the log.
+//!
+//! Not here: how it is asked (`api`), and how often that may be (`pace`).
+
+mod api;
+mod pace;
+
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
+
+use jiff::{Span, Timestamp};
+use serde_json::{Value, json};
+use tracing::warn;
+
+use super::{Desk, System, SystemError, Trouble};
+use crate::{
+    config::{Bitrix24Config, ConfigError, Entity},
+    reference::{Projector, reconcile::Version},
+    spec::Spec,
+};
+use api::{Api, Happened, Item};
+
+/// So much further back than the newest moment that was seen it is asked what was changed: what
+/// took long to be written bears the moment at which it began.
+const OVERLAP_SECONDS: i64 = 120;
+
+/// Items of a portal of Bitrix24.
+pub struct Bitrix24 {
+    api: Api,
+    url: String,
+    entity: Entity,
+    /// Whether the portal says what happens; `None` before it was asked.
+    listens: Option<bool>,
+    /// What was put aside and is not cleared yet.
+    put_aside: Option<Happened>,
+    /// The newest moment of change that was seen, as the portal writes it.
+    newest: Option<String>,
+}
+
+impl Bitrix24 {
+    /// The items of a configuration, of which what the spec uses is asked for.
+    ///
+    /// # Errors
+    /// When the configuration is not sound.
+    pub fn new(
+        spec: Arc<Spec>,
+        source: &str,
+        config: &Bitrix24Config,
+    ) -> Result<Bitrix24, ConfigError> {
+        let fields = Projector::of_source(spec, source).fields();
+        // The portal gives whole fields.
+        let whole = |field: &String| field.split('.').next().unwrap_or_default().to_owned();
+        let fields: BTreeSet<String> = fields.iter().map(whole).collect();
+        let api = Api::new(config, fields.into_iter().collect())?;
+        let (url, entity) = (config.url.clone(), config.entity);
+        Ok(Bitrix24 { api, url, entity, listens: None, put_aside: None, newest: None })
+    }
+
+    /// Has the portal keep what happens, where it can.
+    fn listen(&mut self) -> Result<bool, SystemError> {
+        if let Some(listens) = self.listens {
+            return Ok(listens);
+        }
+        let listens = self.api.says_what_happens()?;
+        match listens {
+            true => self.api.listen()?,
+            false => warn!(
+                portal = self.url,
+                "does not keep what happens for this access: what is gone is found by comparison"
+            ),
+        }
+        self.listens = Some(listens);
+        Ok(listens)
+    }
+
+    /// Says what happened, and clears it.
+    fn look_at_queue(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
+        if self.put_aside.is_none() {
+            self.put_aside = self.api.happened()?;
+        }
+        let Some(Happened { process, ids }) = &self.put_aside else { return Ok(false) };
+        let mut gone = ids.clone();
+        let ids: Vec<u64> = gone.iter().copied().collect();
+        self.api.by_ids(&ids, &mut |items: &[Item<'_>]| {
+            for item in items {
+                say(item, desk);
+                gone.remove(&item.id);
+            }
+            Ok::<_, Trouble>(())
+        })?;
+        // A comparison at the next start would find these as well.
+        gone.iter().for_each(|id| desk.reconcile().miss(&id.to_string(), Instant::now()));
+        desk.flush()?;
+        failpoint!("bitrix24-written");
+        self.api.clear(process)?;
+        failpoint!("bitrix24-cleared");
+        self.put_aside = None;
+        Ok(true)
+    }
+
+    /// Says what was changed since the newest moment that was seen.
+    fn look_at_changes(&mut self, desk: &mut Desk<'_>) -> Result<(), Trouble> {
+        let Some(since) = self.newest.as_deref().and_then(before) else { return Ok(()) };
+        let mut newest = self.newest.clone();
+        self.api.each_changed_since(&since, &mut |items: &[Item<'_>]| {
+            for item in items {
+                say(item, desk);
+                see(&mut newest, item);
+            }
+            Ok::<_, Trouble>(desk.flush()?)
+        })?;
+        self.newest = newest;
+        Ok(())
+    }
+}
+
+fn say(item: &Item<'_>, desk: &mut Desk<'_>) {
+    desk.say(&item.id.to_string(), Version::default(), item.source);
+}
+
+/// Remembers the newest moment of change.
+fn see(newest: &mut Option<String>, item: &Item<'_>) {
+    let moment = |text: &String| text.parse::<Timestamp>().ok();
+    let Some(changed) = item.changed.as_ref().filter(|text| moment(text).is_some()) else { return };
+    if newest.as_ref().and_then(moment) < moment(changed) {
+        *newest = Some(changed.clone());
+    }
+}
+
+/// A moment somewhat earlier.
+fn before(moment: &str) -> Option<String> {
+    let moment: Timestamp = moment.parse().ok()?;
+    Some(moment.checked_sub(Span::new().seconds(OVERLAP_SECONDS)).ok()?.to_string())
+}
+
+impl System for Bitrix24 {
+    fn identity(&mut self) -> Result<Value, SystemError> {
+        Ok(json!({ "portal": self.url, "entity": self.entity.number() }))
+    }
+
+    fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
+        let put_aside = match self.listen()? {
+            true => self.api.put_aside()?,
+            false => Vec::new(),
+        };
+        desk.reconcile().begin_comparison();
+        let mut newest = self.newest.take();
+        self.api.each_page(&mut |items: &[Item<'_>]| {
+            for item in items {
+                say(item, desk);
+                see(&mut newest, item);
+            }
+            Ok::<_, Trouble>(desk.flush()?)
+        })?;
+        self.newest = newest;
+        desk.end_comparison(true);
+        // What was only counted is not in the log.
+        if !desk.is_counting() {
+            desk.flush()?;
+            for process in put_aside {
+                self.api.clear(&process)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
+        match self.listen()? {
+            true => self.look_at_queue(desk),
+            false => self.look_at_changes(desk).map(|()| false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_changed_is_asked_for_from_somewhat_before() {
+        let earlier = before("2026-11-29T10:00:00+03:00");
+        assert_eq!(earlier.as_deref(), Some("2026-11-29T06:58:00Z"));
+        assert_eq!(before("yesterday"), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! 1C as a system of record, behind its standard OData interface.
+//!
+//! Shape: entries of one kind in; what they say, and which are gone, out.
+//!
+//! The base registers for a node of a plan of exchange what changes. A look has it hand out all of
+//! that as one message, which it does again and again until the message is confirmed; confirmed is
+//! forgotten. Without a plan there is nothing to look at, and comparisons find what changed.
+//!
+//! Invariants: a message is confirmed only once it was read to its end and what it says is in the
+//! log; a message is read as it comes, entry by entry. An entry that bears the mark of deletion is
+//! gone, and so is one that is not there any more. Pages are asked for by position, so one whose
+//! entry moved meanwhile can lack it: what a comparison has not met is asked for by its key.
+//!
+//! Not here: how it is asked (`api`).
+
+mod api;
+mod stream;
+
+use std::{collections::BTreeSet, mem::replace, sync::Arc, time::Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+use tracing::warn;
+
+use super::{Desk, System, SystemError, Trouble};
+use crate::{
+    config::{ConfigError, OneCConfig},
+    reference::{Projector, reconcile::Version},
+    spec::Spec,
+};
+use api::{Api, Entry, Node};
+
+/// How many entries that a comparison has not met are asked for by their keys; where there are
+/// more, it is no page that moved.
+const ASKED_BY_KEY_MAX: usize = 1_000;
+
+/// How many entries of a message are said before what they say is written.
+const WRITTEN_AT_ONCE: usize = 1_000;
+
+/// Entries of a base of 1C.
+pub struct OneC {
+    api: Api,
+    url: String,
+    entity: String,
+    /// Classes that came in messages and that nobody asked for; each is told once.
+    others: BTreeSet<String>,
+    /// Whether it was told that there is nothing to look at.
+    is_told: bool,
+}
+
+impl OneC {
+    /// The entries of a configuration, of which what the spec uses is asked for.
+    ///
+    /// # Errors
+    /// When the configuration is not sound.
+    pub fn new(spec: Arc<Spec>, source: &str, config: &OneCConfig) -> Result<OneC, ConfigError> {
+        let fields = Projector::of_source(spec, source).fields();
+        // The base gives whole properties.
+        let whole = |field: &String| field.split('.').next().unwrap_or_default().to_owned();
+        let fields: BTreeSet<String> = fields.iter().map(whole).collect();
+        Ok(OneC {
+            api: Api::new(config, fields.into_iter().collect())?,
+            url: config.url.clone(),
+            entity: config.entity.clone(),
+            others: BTreeSet::new(),
+            is_told: false,
+        })
+    }
+
+    /// Says a message of changes, and confirms it.
+    fn exchange(&mut self, node: &Node, desk: &mut Desk<'_>) -> Result<(), Trouble> {
+        let OneC { api, entity, others, .. } = self;
+        let (mut said, mut failed) = (0, None);
+        api.changes(node, &mut |entry: &RawValue| {
+            let changed = Changed::of(entity, entry);
+            match changed {
+                Some(Changed::Entry(entry)) => say(&entry, desk),
+                Some(Changed::Gone(id)) => desk.reconcile().miss(&id, Instant::now()),
+                Some(Changed::Other(class)) => {
+                    if others.insert(class.clone()) {
+                        warn!(class, "is of no use here, and is confirmed with what is");
+                    }
+                }
+                None => desk.refuse(None),
+            }
+            said += 1;
+            if said % WRITTEN_AT_ONCE == 0 {
+                failed = desk.flush().err();
+            }
+            failed.is_none()
+        })?;
+        if let Some(failed) = failed {
+            return Err(failed.into());
+        }
+        if said == 0 {
+            return Ok(());
+        }
+        desk.flush()?;
+        failpoint!("onec-written");
+        api.confirm(node)?;
+        failpoint!("onec-confirmed");
+        Ok(())
+    }
+
+    /// Asks for what a comparison has not met by its key.
+    fn ask_by_key(&mut self, desk: &mut Desk<'_>) -> Result<(), Trouble> {
+        let unmet: Vec<String> = desk.held().unmet().take(ASKED_BY_KEY_MAX + 1).collect();
+        if unmet.len() > ASKED_BY_KEY_MAX {
+            return Ok(());
+        }
+        for id in unmet {
+            self.api.by_key(&id, &mut |entry| say(entry, desk))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a message says.
+enum Changed<'a> {
+    /// What an entry says now.
+    Entry(Entry<'a>),
+    /// It is no more.
+    Gone(String),
+    /// Something else.
+    Other(String),
+}
+
+impl<'a> Changed<'a> {
+    fn of(entity: &str, written: &'a RawValue) -> Option<Changed<'a>> {
+        #[derive(Deserialize)]
+        struct Head {
+            #[serde(rename = "odata.type")]
+            class: String,
+        }
+        #[derive(Deserialize)]
+        struct Deletion {
+            #[serde(rename = "Ref_Key")]
+            key: String,
+            #[serde(rename = "Ref_Type")]
+            class: String,
+        }
+        const OF_OBJECTS: &str = "StandardODATA.";
+        let Head { class } = serde_json::from_str(written.get()).ok()?;
+        let is_ours = |class: &str| class.strip_prefix(OF_OBJECTS) == Some(entity);
+        if is_ours(&class) {
+            return Entry::of(written).map(Changed::Entry);
+        }
+        if class.strip_prefix(OF_OBJECTS) == Some("ObjectDeletion") {
+            let Deletion { key, class } = serde_json::from_str(written.get()).ok()?;
+            return Some(match is_ours(&class) {
+                true => Changed::Gone(key),
+                false => Changed::Other(class),
+            });
+        }
+        Some(Changed::Other(class))
+    }
+}
+
+/// Says an entry; one that bears the mark of deletion is not there any more.
+fn say(entry: &Entry<'_>, desk: &mut Desk<'_>) {
+    match entry.is_marked {
+        true => desk.reconcile().miss(&entry.id, Instant::now()),
+        false => desk.say(&entry.id, Version(entry.version), entry.source),
+    }
+}
+
+impl System for OneC {
+    fn identity(&mut self) -> Result<Value, SystemError> {
+        Ok(json!({ "base": self.url, "entity": self.entity }))
+    }
+
+    fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
+        desk.reconcile().begin_comparison();
+        self.api.each_page(&mut |entries: &[Entry<'_>]| {
+            // One that is marked is not met.
+            entries.iter().filter(|entry| !entry.is_marked).for_each(|entry| say(entry, desk));
+            Ok::<_, Trouble>(desk.flush()?)
+        })?;
+        self.ask_by_key(desk)?;
+        desk.end_comparison(true);
+        Ok(())
+    }
+
+    fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
+        match self.api.node()? {
+            Some(node) => self.exchange(&node, desk)?,
+            None if replace(&mut self.is_told, true) => {}
+            None => warn!(
+                base = self.url,
+                "no plan of exchange is named: what changes is found by comparison"
+            ),
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,171 @@
+"""A stand-in for a base of 1C behind its standard OData interface, as far as a feed asks it.
+
+The rules: entries come by $skip and $top, in the order of their keys; a key cannot be compared, so no page begins beyond one; a
+page of more than 4 MB runs out of disk. SelectChanges hands out all that is registered for a node, under the message's number,
+whatever $top says, again and again until NotifyChangesReceived says that number: then it is forgotten for good, but for what has
+changed since it was handed out. The base's own node is no place to exchange with. Counted as broken: a confirmation of what
+was not handed out whole, and questions that the base does not understand.
+"""
+import base64, re, uuid
+
+import stand_in
+from stand_in import Refused
+
+ROOT = "/base/odata/standard.odata/"
+PAGE_BYTES = 4 << 20
+USER, PASSWORD = "feed", "pa55word"
+
+
+class Base:
+    __doc__ = __doc__
+
+    def __init__(self):
+        self.entries = {}
+        # By entity and key, the message under which a change was handed out; None where it was not yet.
+        self.registered = {}
+        self.received, self.sent = 4, 7
+        self.node, self.own = str(uuid.uuid5(uuid.NAMESPACE_URL, "node")), str(uuid.uuid5(uuid.NAMESPACE_URL, "own"))
+        self.versions = 0
+        self.whole = None
+        self.fault = None
+        self.counts = {"pages": 0, "by_key": 0, "selects": 0, "notifies": 0, "broken": 0, "not_understood": 0, "no_disk": 0}
+
+    # What a test asks.
+
+    def asked(self, what, body):
+        if what == "put":
+            for entry in body["entries"]:
+                self.versions += 1
+                version = base64.b64encode(self.versions.to_bytes(8, "big")).decode()
+                key = entry["Ref_Key"]
+                self.entries.setdefault(body["entity"], {})[key] = {"DeletionMark": False, **entry, "DataVersion": version}
+                self.registered[body["entity"], key] = None
+        elif what == "delete":
+            for key in body["keys"]:
+                del self.entries[body["entity"]][key]
+                self.registered[body["entity"], key] = None
+        elif what == "fault":
+            # {"what": "cut" | "half" | "large" | "lost", "bytes"}: of the next message, or of its confirmation.
+            self.fault = body
+        elif what == "counts":
+            return {**self.counts, "registered": len(self.registered), "received": self.received}
+        else:
+            raise Refused(404, {"error": what})
+        return {}
+
+    # What a feed asks.
+
+    def answer(self, method, path, query, headers, _):
+        shown = base64.b64decode((headers.get("authorization") or "").removeprefix("Basic ")).decode()
+        if shown != f"{USER}:{PASSWORD}":
+            raise Refused(401, {"odata.error": {"code": "401"}})
+        if not path.startswith(ROOT):
+            raise Refused(404, {"odata.error": {"code": "404"}})
+        name = path.removeprefix(ROOT)
+        with self.lock:
+            if query.get("$format") != "json":
+                self.refuse("the stand-in knows JSON alone")
+            if name == "ExchangePlan_Tributary":
+                node = lambda key, code, own: {"Ref_Key": key, "Code": code, "SentNo": self.sent, "ReceivedNo": self.received, "ThisNode": own, "DeletionMark": False}
+                return {"value": [node(self.own, "MAIN", True), node(self.node, "TRIBUTARY", False)]}
+            if name == "SelectChanges" and method == "POST":
+                return self.select(query)
+            if name == "NotifyChangesReceived" and method == "POST":
+                return self.notify(query)
+            found = re.fullmatch(r"(\w+)\(guid'([0-9a-f-]{36})'\)", name)
+            if found:
+                self.counts["by_key"] += 1
+                entry = self.entries.get(found[1], {}).get(found[2])
+                if not entry:
+                    raise Refused(404, {"odata.error": {"code": "9", "message": {"value": "no such entry"}}})
+                return self.taken(entry, query)
+            return self.page(name, query)
+
+    def refuse(self, why):
+        self.counts["not_understood"] += 1
+        raise Refused(500, {"odata.error": {"code": "-1", "message": {"value": why}}})
+
+    def taken(self, entry, query):
+        select = query.get("$select")
+        return {name: entry[name] for name in entry if not select or name in select.split(",")}
+
+    def page(self, entity, query):
+        if entity not in self.entries:
+            raise Refused(404, {"odata.error": {"code": "8", "message": {"value": "no such entity"}}})
+        if "$filter" in query:
+            self.refuse("cannot compare")
+        if query.get("$orderby") != "Ref_Key":
+            self.refuse("in no order no page follows another")
+        entries = [entry for _, entry in sorted(self.entries[entity].items())]
+        skip, top = int(query.get("$skip", 0)), int(query.get("$top", 1 << 30))
+        page = [self.taken(entry, query) for entry in entries[skip:skip + top]]
+        self.counts["pages"] += 1
+        if len(page) > 1 and len(stand_in.json.dumps(page)) > PAGE_BYTES:
+            self.counts["no_disk"] += 1
+            raise Refused(500, {"odata.error": {"code": "-1", "message": {"value": "No space left on device"}}})
+        return {"value": page}
+
+    def message(self, query):
+        point = re.search(r"ExchangePlan_Tributary\(guid'([0-9a-f-]{36})'\)'$", query.get("DataExchangePoint", ""))
+        if not point or point[1] != self.node:
+            self.refuse("no node to exchange with")
+        return int(query["MessageNo"])
+
+    def select(self, query):
+        number = self.message(query)
+        self.counts["selects"] += 1
+        fault, self.fault = self.fault, None
+        if fault and fault["what"] == "lost":
+            self.fault, fault = fault, None
+        rows = []
+        for (entity, key), _ in list(self.registered.items()):
+            self.registered[entity, key] = number
+            entry = self.entries[entity].get(key)
+            rows.append({"odata.type": f"StandardODATA.{entity}", **entry} if entry else
+                        {"odata.type": "StandardODATA.ObjectDeletion", "Ref_Key": key, "Ref_Type": f"StandardODATA.{entity}"})
+        self.whole = None
+        answer = stand_in.json.dumps({"value": rows}, ensure_ascii=False).encode()
+        if fault and fault["what"] == "half":
+            return lambda: broken(answer[:len(answer) // 2] + b'{"odata.error":{"code":"500"}}')
+        if fault and fault["what"] == "cut":
+            return lambda: cut(answer[:len(answer) // 2])
+        self.whole = number
+        if fault and fault["what"] == "large":
+            return lambda: large(answer, fault["bytes"])
+        return {"value": rows}
+
+    def notify(self, query):
+        number = self.message(query)
+        self.counts["notifies"] += 1
+        if number != self.whole:
+            self.counts["broken"] += 1
+        self.registered = {place: handed for place, handed in self.registered.items() if handed is None or handed > number}
+        self.received = number
+        if self.fault and self.fault["what"] == "lost":
+            self.fault = None
+            # It is done, and nobody hears of it.
+            return lambda: cut(b"")
+        return {}
+
+
+def broken(answer):
+    yield answer
+
+
+def cut(answer):
+    yield answer
+    raise EOFError
+
+
+def large(answer, size):
+    """The message as one of so many bytes: entries of a class that nobody asked for stand before the others."""
+    filler = stand_in.json.dumps({"odata.type": "StandardODATA.Catalog_Files", "Ref_Key": str(uuid.UUID(int=1)), "Content": "x" * 500_000}).encode()
+    yield b'{"value":['
+    for _ in range(size // len(filler)):
+        yield filler + b","
+    rows = answer[len(b'{"value": ['):-len(b"]}")]
+    yield (rows or filler) + b"]}"
+
+
+if __name__ == "__main__":
+    stand_in.run(Base())
