@@ -94,7 +94,7 @@ MUTATIONS = [
     ("a row that changed and changed back counts as sent", "src/dataflow/fused/state/mod.rs", "return; // Another document's change brought it there.\n        }", "return;\n        }\n        self.resends.corrected(row);"),
     ("an elder start's word of an epoch counts", "src/progress/recovery.rs", "if held.0 < now.0 {", "if held.0 > now.0 {"),
     ("what an elder start held of a topic made again is held", "src/progress/recovery.rs", "&& (*is_new || bound.offset < *from)", "&& (*is_new && bound.offset < *from)"),
-    ("a loss of documents owes nothing to who was not there", "src/progress/recovery.rs", "true => 0,", "true => record.settled,"),
+    ("a loss of documents owes nothing to who was not there", "src/progress/recovery.rs", "=> (0, time_ms),", "=> (record.settled, time_ms),"),
 ]
 
 # Builds of the copy stay between runs, so that the dependencies are built once.

@@ -137,7 +137,8 @@ pub struct KafkaSink {
     batch: Batch,
     /// What is to be the progress of the next transaction.
     newest: Option<Newest>,
-    /// When the worker's shards owed nothing last, in ms since 1970; `None` before they were written.
+    /// When the worker's shards owed nothing last, in ms since 1970; `None` before they were
+    /// written.
     settled_ms: Option<i64>,
     /// What was committed last, or what the start found of all shards.
     committed: Epoch,
