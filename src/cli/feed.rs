@@ -2,14 +2,18 @@
 
 use std::{
     collections::BTreeMap,
+    io::{self, IsTerminal},
     path::PathBuf,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
-use indicatif::HumanCount;
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{
     Failure,
@@ -19,7 +23,7 @@ use super::{
 };
 use crate::{
     config::FeedConfig,
-    feed::{Fed, Feed as Task, FeedError, Files, Health, Log, System},
+    feed::{Comparison, Fed, Feed as Task, FeedError, Files, Health, Log, System},
     spec::Spec,
 };
 
@@ -84,7 +88,13 @@ impl Feed {
             "as when brokers do not answer; ended anyway: a transaction that is open comes to \
              nothing, and the next start writes what is missing",
         );
+        let health = |name: &String| (name.clone(), Health::default());
+        let healths: BTreeMap<String, Health> = sources.keys().map(health).collect();
+        let (healths, is_over) = (&healths, AtomicBool::new(false));
         let fed = thread::scope(|scope| {
+            if !self.quiet {
+                scope.spawn(|| show_comparisons(healths, &is_over));
+            }
             let feeds: Vec<_> = sources
                 .into_iter()
                 .map(|(name, (mut system, config))| {
@@ -97,7 +107,7 @@ impl Feed {
                     let (end, quiet) = (&end, self.quiet);
                     scope.spawn(move || {
                         let told = |fed| say(quiet, &name, "snapshot complete", fed);
-                        let fed = feed.run(&mut *system, end, &Health::default(), &told);
+                        let fed = feed.run(&mut *system, end, &healths[&name], &told);
                         if fed.is_err() {
                             // A feed that is missed is worse than all that begin anew.
                             end.store(true, Ordering::Relaxed);
@@ -108,7 +118,9 @@ impl Feed {
                 })
                 .collect();
             let ends = feeds.into_iter().map(|feed| feed.join().expect("a panic ends the process"));
-            ends.fold(Ok(()), Result::and)
+            let ended = ends.fold(Ok(()), Result::and);
+            is_over.store(true, Ordering::Relaxed);
+            ended
         });
         fed.map_err(Failure::feed)
     }
@@ -154,6 +166,54 @@ fn wrong<T>(what: String) -> Result<T, Failure> {
 
 /// Between looks whether a file has grown.
 const BETWEEN_LOOKS_AT_FILES: Duration = Duration::from_millis(20);
+
+/// Between pictures of comparisons, and between words where nobody looks at pictures.
+const BETWEEN_PICTURES: Duration = Duration::from_millis(100);
+const BETWEEN_WORDS: Duration = Duration::from_secs(10);
+
+/// Shows how far comparisons are: as bars on a terminal, else as a line now and then.
+fn show_comparisons(healths: &BTreeMap<String, Health>, is_over: &AtomicBool) {
+    let is_seen = io::stderr().is_terminal();
+    let bars = MultiProgress::new();
+    let mut shown: BTreeMap<&str, ProgressBar> = BTreeMap::new();
+    let mut spoke = Instant::now();
+    while !is_over.load(Ordering::Relaxed) {
+        let is_to_speak = !is_seen && spoke.elapsed() >= BETWEEN_WORDS;
+        if is_to_speak {
+            spoke = Instant::now();
+        }
+        for (name, health) in healths {
+            match health.comparison() {
+                Some(comparison) if is_seen => {
+                    let bar = shown.entry(name).or_insert_with(|| bars.add(bar(name, comparison)));
+                    bar.set_position(comparison.passed);
+                }
+                Some(Comparison { passed, of }) if is_to_speak => {
+                    let of = of.map(|of| format!(" of {}", HumanCount(of))).unwrap_or_default();
+                    tell(&format!("{name}: compared {}{of} documents", HumanCount(passed)));
+                }
+                Some(_) => {}
+                None => {
+                    shown.remove(&**name).inspect(ProgressBar::finish_and_clear);
+                }
+            }
+        }
+        thread::sleep(BETWEEN_PICTURES);
+    }
+    shown.values().for_each(ProgressBar::finish_and_clear);
+}
+
+fn bar(name: &str, comparison: Comparison) -> ProgressBar {
+    let (bar, template) = match comparison.of {
+        Some(of) => {
+            let what = "{prefix} {wide_bar} {human_pos} of {human_len} documents, {per_sec}, {eta}";
+            (ProgressBar::new(of), what)
+        }
+        None => (ProgressBar::new_spinner(), "{prefix} {spinner} {human_pos} documents, {per_sec}"),
+    };
+    let style = ProgressStyle::with_template(template).expect("the template is well formed");
+    bar.with_style(style).with_prefix(format!("{name}: compares"))
+}
 
 fn say(quiet: bool, source: &str, what: &str, fed: Fed) {
     let Fed { read, refused, written, deleted, kept } = fed;

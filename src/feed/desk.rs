@@ -23,7 +23,7 @@ use std::{
 
 use serde_json::value::RawValue;
 
-use super::{FeedError, Log};
+use super::{FeedError, Health, Log};
 use crate::{
     kafka::{KafkaError, Outgoing, WriteError, Writer, patiently},
     reference::{
@@ -69,6 +69,7 @@ pub struct Tally {
 /// Where a source's documents are held against the log.
 pub struct Desk<'f> {
     log: &'f Log,
+    health: &'f Health,
     end: &'f AtomicBool,
     projector: Projector,
     reconcile: Reconcile,
@@ -92,7 +93,7 @@ impl<'f> Desk<'f> {
     /// When brokers do not let it, or the spec takes nothing, or too little, of the source.
     pub fn take_over(
         spec: &Arc<Spec>,
-        log: &'f Log,
+        (log, health): (&'f Log, &'f Health),
         end: &'f AtomicBool,
         accepted: bool,
     ) -> Result<Desk<'f>, FeedError> {
@@ -110,6 +111,7 @@ impl<'f> Desk<'f> {
         let name = format!("{:016x}", RandomState::new().build_hasher().finish());
         let mut desk = Desk {
             log,
+            health,
             end,
             projector,
             reconcile,
@@ -149,13 +151,17 @@ impl<'f> Desk<'f> {
     /// Takes what a document says. One that is refused stays as it was.
     pub fn say(&mut self, id: &str, version: Version, source: &RawValue) {
         self.fed.read += 1;
+        self.health.passed();
         let is_sound = !id.is_empty()
             && source.get().starts_with('{')
             && !has_lone_surrogates(source.get().as_bytes())
             && !self.projector.is_too_long(source);
         match is_sound {
             true => self.reconcile.upsert(id, version, &self.projector.pruned(source)),
-            false => self.refuse(Some((id, version))),
+            false => {
+                self.fed.refused += 1;
+                self.reconcile.refuse(id, version);
+            }
         }
     }
 
@@ -169,13 +175,28 @@ impl<'f> Desk<'f> {
     pub fn refuse(&mut self, document: Option<(&str, Version)>) {
         self.fed.refused += 1;
         if let Some((id, version)) = document {
-            self.reconcile.saw(id, version);
+            self.health.passed();
+            self.reconcile.refuse(id, version);
         }
+    }
+
+    /// Takes that a document is there in that version, of which the log says what it does.
+    pub fn saw(&mut self, id: &str, version: Version) {
+        self.health.passed();
+        self.reconcile.saw(id, version);
+    }
+
+    /// Begins a comparison, of so many documents where that is known: whatever is not said from now
+    /// on is missed at its end.
+    pub fn begin_comparison(&mut self, of: Option<u64>) {
+        self.health.begin(of);
+        self.reconcile.begin_comparison();
     }
 
     /// Ends a comparison; unless something was refused that may have named what was not said: then
     /// what was known stands.
     pub fn end_comparison(&mut self, is_whole: bool) {
+        self.health.end();
         match is_whole {
             true => self.reconcile.end_comparison(Instant::now()),
             false => self.fed.kept = self.reconcile.unmet().count() as u64,

@@ -73,7 +73,7 @@ impl System for Files {
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         let refused = desk.fed().refused;
         self.reopen().map_err(FeedError::from)?;
-        desk.reconcile().begin_comparison();
+        desk.begin_comparison(None);
         desk.reconcile().forget_versions();
         self.read(desk)?;
         let is_whole = desk.fed().refused == refused && !self.open[0].has_part();

@@ -83,8 +83,10 @@ impl<'f> Following<'f> {
     }
 
     pub(super) fn run(mut self, system: &mut dyn System) -> Result<Fed, FeedError> {
-        let mut desk =
-            Desk::take_over(&self.feed.spec, &self.feed.log, self.end, self.feed.accepted)?;
+        let mut desk = {
+            let Feed { spec, log, accepted, .. } = self.feed;
+            Desk::take_over(spec, (log, self.health), self.end, *accepted)?
+        };
         while !self.is_to_end() {
             match self.follow(system, &mut desk) {
                 Ok(()) => break,

@@ -42,7 +42,7 @@ pub use bitrix24::Bitrix24;
 pub use desk::{Desk, Fed, Tally};
 pub use elasticsearch::Elasticsearch;
 pub use files::Files;
-pub use health::Health;
+pub use health::{Comparison, Health};
 pub use onec::OneC;
 pub use word::{give_word, held, marks};
 

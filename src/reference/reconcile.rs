@@ -104,6 +104,9 @@ pub struct Reconcile {
     held: HashMap<Box<str>, Held>,
     /// In the order in which it was said; of a document what was said last.
     pending: IndexMap<Box<str>, Content>,
+    /// Documents that the source has and that cannot be taken: nothing of them is in the log, and
+    /// what is counted in the source counts them.
+    refused: HashMap<Box<str>, Held>,
     /// Documents that were missed, and since when.
     missed: HashMap<Box<str>, Instant>,
     comparison: u32,
@@ -154,20 +157,24 @@ impl Reconcile {
 
     /// The version of a document that was seen last.
     pub fn version(&self, id: &str) -> Option<Version> {
-        self.held.get(id).map(|held| held.version)
+        self.held.get(id).or_else(|| self.refused.get(id)).map(|held| held.version)
     }
 
-    /// Versions and ids of the documents that are held and not missed, in no order.
+    /// Versions and ids of the documents that the source has, as far as is known, in no order:
+    /// those that are held and not missed, and those that were refused.
     pub fn versions(&self) -> impl Iterator<Item = (Version, &str)> + Clone {
         let is_there = |id: &str| self.missed.is_empty() || !self.missed.contains_key(id);
         let held = self.held.iter().filter(move |(id, _)| is_there(id));
-        held.map(|(id, held)| (held.version, &**id))
+        held.chain(&self.refused).map(|(id, held)| (held.version, &**id))
     }
 
     /// Takes what a document says now.
     pub fn upsert(&mut self, id: &str, version: Version, document: &[u8]) {
         if !self.missed.is_empty() {
             self.missed.remove(id);
+        }
+        if !self.refused.is_empty() {
+            self.refused.remove(id);
         }
         if let Some(held) = self.held.get_mut(id) {
             held.seen = self.comparison;
@@ -198,6 +205,19 @@ impl Reconcile {
     /// one.
     pub fn forget_versions(&mut self) {
         self.held.values_mut().for_each(|held| held.version = Version::default());
+        self.refused.clear();
+    }
+
+    /// Says that a document is there in that version, and cannot be taken: what is held of it
+    /// stands.
+    pub fn refuse(&mut self, id: &str, version: Version) {
+        match self.held.contains_key(id) {
+            true => self.saw(id, version),
+            false => {
+                let held = Held { hash: 0, version, seen: self.comparison };
+                self.refused.insert(id.into(), held);
+            }
+        }
     }
 
     /// Says that a document is there in that version, which says nothing that counts.
@@ -206,6 +226,8 @@ impl Reconcile {
             held.seen = self.comparison;
             held.version = version;
             self.missed.remove(id);
+        } else if let Some(refused) = self.refused.get_mut(id) {
+            (refused.seen, refused.version) = (self.comparison, version);
         }
     }
 
@@ -215,10 +237,12 @@ impl Reconcile {
         for (id, _) in self.held.iter().filter(|(_, held)| held.seen != comparison) {
             missed.entry(id.clone()).or_insert(now);
         }
+        self.refused.retain(|_, refused| refused.seen == comparison);
     }
 
     /// Says that a document was missed.
     pub fn miss(&mut self, id: &str, now: Instant) {
+        self.refused.remove(id);
         if self.held.contains_key(id) {
             self.missed.entry(id.into()).or_insert(now);
         }
@@ -387,6 +411,34 @@ mod tests {
         assert_eq!(go(&mut reconcile, 5), Ok(1));
         assert_eq!(batch(&mut reconcile), ["-c"]);
         assert_eq!(reconcile.versions().count(), 2);
+    }
+
+    #[test]
+    fn what_was_refused_is_there_and_is_not_in_the_log() {
+        let (mut reconcile, now) = (Reconcile::default(), Instant::now());
+        reconcile.learn("a", Version(1), b"A");
+        reconcile.begin_comparison();
+        reconcile.refuse("a", Version(2));
+        reconcile.refuse("b", Version(3));
+        reconcile.end_comparison(now);
+        assert_eq!((reconcile.held(), reconcile.missed()), (1, 0));
+        assert_eq!(reconcile.versions().count(), 2);
+        assert_eq!(reconcile.version("b"), Some(Version(3)));
+        assert!(batch(&mut reconcile).is_empty());
+        // It goes, in a look or in a comparison, or can be taken.
+        reconcile.miss("b", now);
+        assert_eq!((reconcile.versions().count(), reconcile.missed()), (1, 0));
+        reconcile.refuse("b", Version(4));
+        reconcile.upsert("b", Version(5), b"B");
+        assert_eq!(batch(&mut reconcile), ["b"]);
+        reconcile.refuse("c", Version(6));
+        reconcile.begin_comparison();
+        reconcile.saw("c", Version(6));
+        reconcile.end_comparison(now);
+        assert_eq!(reconcile.version("c"), Some(Version(6)));
+        reconcile.begin_comparison();
+        reconcile.end_comparison(now);
+        assert_eq!(reconcile.version("c"), None);
     }
 
     #[test]

@@ -22,18 +22,23 @@ pub struct Index {
 }
 
 impl Index {
-    fn new(node: &'static Node, name: &str) -> Index {
+    pub fn new(node: &'static Node, name: &str) -> Index {
         let agent = Agent::config_builder().http_status_as_error(false).build().new_agent();
         Index { agent, node, name: name.to_owned() }
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> Value {
+        self.try_ask(method, path, body).expect("the node answers")
+    }
+
+    /// The same of a node that may be gone.
+    fn try_ask(&self, method: &str, path: &str, body: &str) -> Option<Value> {
         let url = format!("{}/{path}", self.node.url);
         let request = ureq::http::Request::builder().method(method).uri(url);
         let request = request.header("content-type", "application/json").body(body.to_owned());
-        let answer = self.agent.run(request.expect("a request")).expect("the node answers");
-        let text = answer.into_body().into_with_config().limit(1 << 30).read_to_string();
-        serde_json::from_str(&text.expect("it is text")).expect("it is JSON")
+        let answer = self.agent.run(request.expect("a request")).ok()?;
+        let text = answer.into_body().into_with_config().limit(1 << 30).read_to_string().ok()?;
+        serde_json::from_str(&text).ok()
     }
 
     pub fn make(&self, shards: u32) {
@@ -45,6 +50,19 @@ impl Index {
         assert_eq!(made["acknowledged"], true, "{made}");
     }
 
+    /// Has an alias stand for these indices alone.
+    fn alias(&self, name: &str, indices: &[&str], more: &Value) {
+        let mut actions =
+            vec![json!({ "remove": { "index": "*", "alias": name, "must_exist": false } })];
+        for index in indices {
+            let mut add = json!({ "index": index, "alias": name });
+            add.as_object_mut().expect("it is one").extend(more.as_object().expect("so").clone());
+            actions.push(json!({ "add": add }));
+        }
+        let set = self.ask("POST", "_aliases", &json!({ "actions": actions }).to_string());
+        assert_eq!(set["acknowledged"], true, "{set}");
+    }
+
     pub fn unmake(&self) {
         let gone = self.ask("DELETE", &self.name, "");
         assert_eq!(gone["acknowledged"], true, "{gone}");
@@ -52,6 +70,14 @@ impl Index {
 
     /// Writes documents, and deletes those that say nothing; they are acknowledged once it is back.
     pub fn write<'d>(&self, documents: impl IntoIterator<Item = (&'d str, Option<Value>)>) {
+        assert!(self.try_write(documents), "the node takes them");
+    }
+
+    /// The same by a node that may be gone; says whether it took them all.
+    pub fn try_write<'d>(
+        &self,
+        documents: impl IntoIterator<Item = (&'d str, Option<Value>)>,
+    ) -> bool {
         let mut lines = String::new();
         for (id, source) in documents {
             match source {
@@ -61,16 +87,18 @@ impl Index {
                 None => lines += &format!("{{\"delete\":{{\"_id\":\"{id}\"}}}}\n"),
             }
         }
-        if !lines.is_empty() {
-            let answer = self.ask("POST", &format!("{}/_bulk", self.name), &lines);
-            let items = answer["items"].as_array().expect("an answer to each");
-            let is_done = |item: &Value| {
-                let status =
-                    &item.as_object().expect("one").values().next().expect("one")["status"];
-                matches!(status.as_u64(), Some(200 | 201 | 404))
-            };
-            assert!(items.iter().all(is_done), "{answer}");
+        if lines.is_empty() {
+            return true;
         }
+        let answer = self.try_ask("POST", &format!("{}/_bulk", self.name), &lines);
+        let Some(items) = answer.as_ref().and_then(|answer| answer["items"].as_array()) else {
+            return false;
+        };
+        let is_done = |item: &Value| {
+            let status = &item.as_object().expect("one").values().next().expect("one")["status"];
+            matches!(status.as_u64(), Some(200 | 201 | 404))
+        };
+        items.iter().all(is_done)
     }
 }
 
@@ -236,6 +264,13 @@ fn configuration_and_commands_of_the_page_on_feeds_work() {
     let (small, index) = of_index("paged", "");
     index.make(1);
     index.write([("1", Some(person(1, "A")))]);
+    // Each table is one that can be read: it is the secret that is missing here.
+    for source in &blocks("toml")[1..] {
+        let config = format!("[kafka]\nbrokers = [\"{}\"]\n{source}", Stack::get().brokers);
+        fs::write(&small.at[1], config).expect("a configuration");
+        let (code, said) = small.tributary(&["feed"]);
+        assert!(code == Some(2) && said.contains("/run/secrets/"), "{source}: {said}");
+    }
     // The node of the tests lets in everybody, and has no certificate.
     let source = blocks("toml").remove(0).lines().fold(String::new(), |kept, line| match line {
         line if line.starts_with("urls") => kept + &format!("urls = [\"{}\"]\n", Node::get().url),
@@ -432,4 +467,97 @@ fn what_the_system_does_wrong_changes_nothing_and_is_said() {
     let said = feed.said();
     assert!(said.contains("privilege `maintenance`"), "{said}");
     assert!(!said.contains("first key") && !said.contains("second key"), "{said}");
+}
+
+#[test]
+fn alias_over_two_indices_is_followed_until_it_is_another_one() {
+    let feed = "feed = { look = \"50ms\", delete_after = \"2s\", compare = \"1h\" }\n";
+    let (small, first) = of_index("pair", feed);
+    let second = Index::new(Node::get(), "pair_2");
+    let first = Index { name: "pair_1".to_owned(), ..first };
+    first.make(1);
+    second.make(2);
+    first.alias("pair", &["pair_1", "pair_2"], &json!({}));
+    let ids: Vec<String> = (0..60).map(|n| n.to_string()).collect();
+    let write = |index: &Index, numbers: std::ops::Range<u32>, name: &str| {
+        index.write(numbers.map(|n| (&*ids[n as usize], Some(person(n, name)))));
+    };
+    write(&first, 0..30, "A");
+    write(&second, 30..60, "A");
+    let mut feed = small.begin("feed", &[], &[]);
+    let mut wanted: BTreeMap<_, _> = (0..60).map(|n| (n.to_string(), says(n, "A"))).collect();
+    let is_known = |feed: &mut Engine, wanted: &BTreeMap<String, String>| {
+        goes_on(feed);
+        known(&small) == *wanted
+    };
+    wait_for("both", PATIENCE, || is_known(&mut feed, &wanted));
+    // One goes from an index to the other, and back; one changes in each, and one goes for good.
+    let records = || {
+        let records = small.read("reference").into_iter();
+        records.filter(|record| record.key == b"people:5").count()
+    };
+    second.write([("5", Some(person(5, "A")))]);
+    first.write([("5", None)]);
+    write(&first, 6..7, "B");
+    write(&second, 36..37, "B");
+    second.write([("59", None)]);
+    wanted.insert("6".to_owned(), says(6, "B"));
+    wanted.insert("36".to_owned(), says(36, "B"));
+    wanted.remove("59");
+    wait_for("what changed", PATIENCE, || is_known(&mut feed, &wanted));
+    second.write([("5", Some(person(5, "C")))]);
+    wanted.insert("5".to_owned(), says(5, "C"));
+    wait_for("what went over", PATIENCE, || is_known(&mut feed, &wanted));
+    assert_eq!(records(), 2, "it was never gone");
+    // The alias is switched.
+    first.alias("pair", &["pair_1"], &json!({}));
+    wait_for("the feed to be held", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("an alias was switched")
+    });
+    assert_eq!(known(&small), wanted);
+    first.alias("pair", &["pair_1", "pair_2"], &json!({}));
+    write(&first, 7..8, "D");
+    wanted.insert("7".to_owned(), says(7, "D"));
+    wait_for("the feed to go on by itself", PATIENCE, || is_known(&mut feed, &wanted));
+    // One that shows a part is none that can be followed.
+    let filter = json!({ "filter": { "term": { "N": 1 } } });
+    first.alias("pair", &["pair_1", "pair_2"], &filter);
+    drop(feed);
+    let (code, said) = small.tributary(&["feed", "--once"]);
+    assert!(code == Some(1) && said.contains("shows a part of its index alone"), "{said}");
+    assert_eq!(known(&small), wanted);
+}
+
+#[test]
+fn document_that_is_refused_hides_no_deletion() {
+    let feed = "feed = { look = \"50ms\", delete_after = \"100ms\", compare = \"1h\" }\n";
+    let (small, index) = of_index("refusing", feed);
+    index.make(1);
+    index.write([
+        ("1", Some(person(1, "A"))),
+        ("2", Some(person(2, "A"))),
+        ("3", Some(person(3, "A"))),
+    ]);
+    let mut feed = small.begin("feed", &[], &[]);
+    let mut wanted: BTreeMap<_, _> = (1..4).map(|n| (n.to_string(), says(n, "A"))).collect();
+    let is_known = |feed: &mut Engine, wanted: &BTreeMap<String, String>| {
+        goes_on(feed);
+        known(&small) == *wanted
+    };
+    wait_for("the snapshot", PATIENCE, || is_known(&mut feed, &wanted));
+    let long = "x".repeat(2 << 20);
+    index.write([("4", Some(person(4, &long))), ("2", Some(person(2, &long)))]);
+    index.write([("5", Some(person(5, "A")))]);
+    wanted.insert("5".to_owned(), says(5, "A"));
+    wait_for("what comes after", PATIENCE, || is_known(&mut feed, &wanted));
+    index.write([("1", None)]);
+    wanted.remove("1");
+    wait_for("what is gone", PATIENCE, || is_known(&mut feed, &wanted));
+    index.write([("4", None), ("2", Some(person(2, "B")))]);
+    wanted.insert("2".to_owned(), says(2, "B"));
+    wait_for("what is short again", PATIENCE, || is_known(&mut feed, &wanted));
+    index.write([("3", None)]);
+    wanted.remove("3");
+    wait_for("what is gone", PATIENCE, || is_known(&mut feed, &wanted));
 }

@@ -26,11 +26,13 @@ use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer},
 };
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use tempfile::TempDir;
+use tributary::{reference::Projector, spec::Spec};
 
 use crate::{
-    stack::{Stack, project},
+    elasticsearch::Index,
+    stack::{Node, Stack, project},
     topics::{EVENT_PARTITIONS, Seen, ends, place_topics, read},
 };
 
@@ -46,7 +48,8 @@ pub struct Game {
     name: String,
     /// How the engine reaches the brokers.
     engine_at: [String; 2],
-    feed: Child,
+    /// Of people in files.
+    feed: Option<Child>,
     producer: Option<JoinHandle<()>>,
     pace: Arc<Pace>,
 }
@@ -74,6 +77,8 @@ pub struct Plan {
     pub outputs_on: Option<i32>,
     /// How often each click is sent again; then none of them is faulty.
     pub repeats: u64,
+    /// The node that has the people; else they are in files. The engine feeds itself from it.
+    pub people_in: Option<&'static Node>,
 }
 
 /// A run of the engine: one process, or several.
@@ -167,12 +172,33 @@ impl Game {
         done(tributary(&[&init[..], &at].concat(), &log), "init", &log);
         let changes = folder.path().join("changes.ndjson");
         fs::write(&changes, "").expect("a file");
-        let feed = feed(&spec, folder.path(), &stack.brokers);
+        let mut engine_at = ["--kafka".to_owned(), stack.brokers.clone()];
+        let (feed, changes) = match plan.people_in {
+            None => {
+                let feed = feed(&spec, folder.path(), &stack.brokers);
+                (Some(feed), Changes::File(File::create(changes).expect("a file")))
+            }
+            Some(node) => {
+                let index = Index::new(node, &name);
+                index.make(2);
+                let people = fs::read_to_string(input.join("people.ndjson")).expect("people");
+                write_changes(&index, &people.lines().collect::<Vec<_>>());
+                let config = folder.path().join("place.toml");
+                let place = format!(
+                    "[kafka]\nbrokers = [\"{}\"]\n[sources.people]\nkind = \"elasticsearch\"\n\
+                     urls = [\"{}\"]\nindex = \"{name}\"\nfeed = {{ look = \"100ms\", \
+                     delete_after = \"500ms\", max_deletes = 1.0 }}\n",
+                    stack.brokers, node.url
+                );
+                fs::write(&config, place).expect("a configuration");
+                engine_at = ["--config".to_owned(), text(&config).to_owned()];
+                (None, Changes::Index(index))
+            }
+        };
         let pace = Arc::new(Pace { most: AtomicU64::new(u64::MAX), ..Pace::default() });
         let flow =
             Flow { lasts: plan.lasts, repeats: plan.repeats, changes_due, pace: Arc::clone(&pace) };
         let producer = Some(produce(stack, &name, &input, changes, flow));
-        let engine_at = ["--kafka".to_owned(), stack.brokers.clone()];
         Game { stack, folder, spec, plan, name, engine_at, feed, producer, pace }
     }
 
@@ -277,6 +303,13 @@ impl Game {
     pub fn settle(&mut self, run: &mut Run) {
         self.pace.is_hurry.store(true, Ordering::Relaxed);
         self.producer.take().expect("a game is settled once").join().expect("it produces");
+        if self.plan.people_in.is_some() {
+            let people = people_at_the_end(&self.spec, &self.folder.path().join("in"));
+            wait_for("the log to say what the index does", Duration::from_secs(120), || {
+                assert!(!run.has_ended(), "{}", run.said());
+                self.people_in_the_log() == people
+            });
+        }
         let ends = |topic: &str, isolation| ends(&self.stack.brokers, topic, isolation);
         let (events, reference) =
             (format!("{}_events", self.name), format!("{}_reference", self.name));
@@ -323,6 +356,25 @@ impl Game {
         });
     }
 
+    /// What the log says of people, by id.
+    fn people_in_the_log(&self) -> BTreeMap<String, Value> {
+        let mut people = BTreeMap::new();
+        for record in self.read("reference") {
+            let key = String::from_utf8(record.key).expect("keys are text");
+            let Some(id) = key.strip_prefix("people:").filter(|id| !id.is_empty()) else {
+                continue;
+            };
+            match record.value.is_empty() {
+                true => drop(people.remove(id)),
+                false => {
+                    let value: Value = serde_json::from_slice(&record.value).expect("JSON");
+                    people.insert(id.to_owned(), value["document"].clone());
+                }
+            }
+        }
+        people
+    }
+
     /// How many records waited for corrections when the last progress of each writer was written;
     /// `None` where nothing was owed.
     pub fn owed(&self) -> Option<u64> {
@@ -344,16 +396,19 @@ impl Game {
 
     /// Kills the feed, and starts it again.
     pub fn crash_feed(&mut self) {
-        self.feed.kill().expect("it runs");
-        self.feed.wait().expect("it was started");
-        self.feed = feed(&self.spec, self.folder.path(), &self.stack.brokers);
+        let elder = self.feed.as_mut().expect("people are in files");
+        elder.kill().expect("it runs");
+        elder.wait().expect("it was started");
+        self.feed = Some(feed(&self.spec, self.folder.path(), &self.stack.brokers));
     }
 }
 
 impl Drop for Game {
     fn drop(&mut self) {
-        let _ = self.feed.kill();
-        let _ = self.feed.wait();
+        if let Some(feed) = &mut self.feed {
+            let _ = feed.kill();
+            let _ = feed.wait();
+        }
         if thread::panicking() {
             println!("what was said last:");
             let said = self.said();
@@ -475,12 +530,65 @@ fn changes_due(input: &Path, plan: &Plan) -> Vec<(u64, String)> {
     due
 }
 
+/// Where changes of people go.
+enum Changes {
+    File(File),
+    Index(Index),
+}
+
+impl Changes {
+    fn write(&mut self, lines: &[&str]) {
+        match self {
+            Changes::File(file) => {
+                for line in lines {
+                    writeln!(file, "{line}").expect("it can be written");
+                }
+            }
+            Changes::Index(index) => write_changes(index, lines),
+        }
+    }
+}
+
+/// Brings changes to an index, in their order; a node that is gone is waited for.
+fn write_changes(index: &Index, lines: &[&str]) {
+    let change = |line: &&str| {
+        let change: Value = serde_json::from_str(line).expect("changes are JSON");
+        let id = change["_id"].as_str().expect("each is of somebody").to_owned();
+        let is_gone = change["op"] == "delete";
+        (id, (!is_gone).then(|| change["_source"].clone()))
+    };
+    let changes: Vec<(String, Option<Value>)> = lines.iter().map(change).collect();
+    let all = || changes.iter().map(|(id, source)| (&**id, source.clone()));
+    wait_for("the node to take changes", Duration::from_secs(120), || index.try_write(all()));
+}
+
+/// What each person is at the end, by id, as the dataflow takes it.
+fn people_at_the_end(spec: &Path, input: &Path) -> BTreeMap<String, Value> {
+    let spec = Spec::load(spec).expect("it is sound");
+    let projector = Projector::of_source(Arc::new(spec), "people");
+    let mut people = BTreeMap::new();
+    for file in ["people.ndjson", "changes.ndjson"] {
+        for line in fs::read_to_string(input.join(file)).expect("people").lines() {
+            let change: Value = serde_json::from_str(line).expect("people are JSON");
+            let id = change["_id"].as_str().expect("each is somebody").to_owned();
+            if change["op"] == "delete" {
+                people.remove(&id);
+                continue;
+            }
+            let source = RawValue::from_string(change["_source"].to_string()).expect("JSON");
+            let taken = serde_json::from_slice(&projector.pruned(&source)).expect("JSON");
+            people.insert(id, taken);
+        }
+    }
+    people
+}
+
 /// Makes the clicks and the changes, each in its place among the clicks.
 fn produce(
     stack: &Stack,
     name: &str,
     input: &Path,
-    changes: PathBuf,
+    mut changes: Changes,
     flow: Flow,
 ) -> JoinHandle<()> {
     let Flow { lasts, repeats, changes_due, pace } = flow;
@@ -494,7 +602,6 @@ fn produce(
     let events = fs::read(input.join("events.ndjson")).expect("the clicks");
     let keys = fs::read(input.join("keys.txt")).expect("their keys");
     thread::spawn(move || {
-        let mut file = File::options().append(true).open(changes).expect("the file of changes");
         let mut waiting = changes_due.iter().peekable();
         let events: Vec<&[u8]> = events.split(|byte| *byte == b'\n').collect();
         let events = &events[..events.len() - 1];
@@ -515,9 +622,11 @@ fn produce(
             }
             if number % 20 == 0 {
                 producer.poll(Duration::ZERO);
+                let mut due = Vec::new();
                 while let Some((_, change)) = waiting.next_if(|(due, _)| *due <= number as u64) {
-                    writeln!(file, "{change}").expect("it can be written");
+                    due.push(change.as_str());
                 }
+                changes.write(&due);
                 let at = lasts.mul_f64(number as f64 / events.len() as f64);
                 if !is_hurry {
                     thread::sleep(at.saturating_sub(begin.elapsed()));
@@ -525,10 +634,7 @@ fn produce(
             }
         }
         producer.flush(Duration::from_secs(60)).expect("the broker takes them");
-        for (_, change) in waiting {
-            writeln!(file, "{change}").expect("it can be written");
-        }
-        drop(file);
+        changes.write(&waiting.map(|(_, change)| change.as_str()).collect::<Vec<_>>());
         pace.is_done.store(true, Ordering::Relaxed);
     })
 }

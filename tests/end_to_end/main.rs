@@ -33,3 +33,4 @@ mod stack;
 mod supervise;
 mod tip;
 mod topics;
+mod university;

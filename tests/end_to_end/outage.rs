@@ -43,6 +43,7 @@ fn memory_is_bounded_while_outputs_are_gone() {
         storms: 1,
         outputs_on: Some(3),
         repeats,
+        people_in: None,
     };
     let mut game = Game::begin(stack, plan);
     let held = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -91,6 +91,15 @@ impl Small {
              AT = {{ type = \"datetime\", range = \"2015-01-01..2149-12-31\" }}\n\n\
              {lookup}\n[views.all]\nkind = \"enriched\"\n"
         );
+        Small::in_folder(name, folder, &spec)
+    }
+
+    /// Of a whole spec of this name.
+    pub fn of(name: &str, spec: &str) -> Small {
+        Small::in_folder(name, tempfile::tempdir().expect("a folder"), spec)
+    }
+
+    fn in_folder(name: &str, folder: tempfile::TempDir, spec: &str) -> Small {
         fs::write(folder.path().join("spec.toml"), spec).expect("a spec");
         let brokers = &Stack::get().brokers;
         let admin = ClientConfig::new().set("bootstrap.servers", brokers).create();

@@ -153,7 +153,7 @@ impl System for Bitrix24 {
             true => self.api.put_aside()?,
             false => Vec::new(),
         };
-        desk.reconcile().begin_comparison();
+        desk.begin_comparison(None);
         let mut newest = self.newest.take();
         self.api.each_page(&mut |items: &[Item<'_>]| {
             for item in items {

@@ -11,6 +11,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 use ureq::http::StatusCode;
 
+use super::answers::{Broadcast, Copy, Found, Head, OfIndex, Opened, Refused, Settings, Stats};
 use crate::feed::{
     SystemError,
     http::{Answer, Client, Question},
@@ -54,6 +55,8 @@ pub struct Probe {
     pub uuids: BTreeMap<String, String>,
     /// By shard, how far it is.
     pub shards: BTreeMap<Shard, Progress>,
+    /// About how many documents there are: nested ones count there.
+    pub documents: u64,
 }
 
 impl Probe {
@@ -116,6 +119,15 @@ pub struct Extent {
     pub highest: i64,
 }
 
+/// How an index is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// How many shards it has.
+    pub shards: u32,
+    /// After how long what was done is visible by itself; never where it is not said.
+    pub refresh: Option<Duration>,
+}
+
 /// The calls.
 pub struct Api {
     client: Client,
@@ -140,7 +152,8 @@ impl Api {
 
     /// Asks how far all shards are. Reads no document and refreshes nothing.
     pub fn probe(&mut self) -> Result<Probe, SystemError> {
-        const FILTER: &str = "_shards.failed,indices.*.uuid,indices.*.shards.*.seq_no,\
+        const FILTER: &str = "_shards.failed,indices.*.uuid,indices.*.primaries.docs.count,\
+                              indices.*.shards.*.seq_no,\
                               indices.*.shards.*.routing.primary,\
                               indices.*.shards.*.commit.user_data.history_uuid";
         let path = format!("/{}/_stats/docs?level=shards&filter_path={FILTER}", self.index);
@@ -150,8 +163,9 @@ impl Api {
         if stats.shards.failed > 0 {
             return Err(in_part(tried));
         }
-        let mut probe = Probe { uuids: BTreeMap::new(), shards: BTreeMap::new() };
+        let mut probe = Probe { uuids: BTreeMap::new(), shards: BTreeMap::new(), documents: 0 };
         for (index, found) in stats.indices {
+            probe.documents += found.primaries.docs.count;
             for (number, copies) in found.shards {
                 let primary = copies.into_iter().find(|copy| copy.routing.primary);
                 // A shard whose primary is being brought back says nothing of itself.
@@ -178,18 +192,52 @@ impl Api {
         Ok(probe)
     }
 
-    /// Asks how many shards each index has.
-    pub fn shards(&mut self) -> Result<BTreeMap<String, u32>, SystemError> {
-        let filter = "*.settings.index.number_of_shards";
-        let path = format!("/{}/_settings?filter_path={filter}", self.index);
-        let tried = format!("ask how many shards index \"{}\" has", self.index);
-        let needs = "it needs the privilege `view_index_metadata` on the index";
+    /// Asks how each index is set.
+    pub fn settings(&mut self) -> Result<BTreeMap<String, Setting>, SystemError> {
+        const FILTER: &str = "*.settings.index.number_of_shards,*.settings.index.refresh_interval";
+        let path = format!("/{}/_settings?filter_path={FILTER}", self.index);
+        let tried = format!("ask how index \"{}\" is set", self.index);
         let settings: BTreeMap<String, Settings> =
-            self.get(&tried, needs, "GET", &path, None, PATIENCE)?;
-        let shards = |(index, found): (String, Settings)| {
-            Some((index, found.settings.index.number_of_shards.parse().ok()?))
+            self.get(&tried, NEEDS_METADATA, "GET", &path, None, PATIENCE)?;
+        let setting = |(index, found): (String, Settings)| {
+            let OfIndex { number_of_shards, refresh_interval } = found.settings.index;
+            let setting = Setting {
+                shards: number_of_shards.parse().ok()?,
+                refresh: match refresh_interval {
+                    None => Some(Duration::from_secs(1)),
+                    Some(text) => duration(&text),
+                },
+            };
+            Some((index, setting))
         };
-        Ok(settings.into_iter().filter_map(shards).collect())
+        Ok(settings.into_iter().filter_map(setting).collect())
+    }
+
+    /// Refuses aliases that show a part of an index: what they leave out is not left out here.
+    pub fn check_aliases(&mut self) -> Result<(), SystemError> {
+        let path = format!("/_alias/{}", self.index);
+        let tried = format!("ask what aliases \"{}\" are", self.index);
+        let answer = self.ask(&tried, "GET", &path, None, PATIENCE)?;
+        // Of a name that is no alias it says 404, and with that those that are.
+        if answer.status != StatusCode::NOT_FOUND && !answer.status.is_success() {
+            return good(&tried, NEEDS_METADATA, answer).map(drop);
+        }
+        let found: BTreeMap<String, Value> = parse(&tried, &answer.body)?;
+        let aliases = found.values().filter_map(|index| index["aliases"].as_object());
+        let is_part = |alias: &Value| {
+            let parts = ["filter", "index_routing", "search_routing"];
+            parts.iter().any(|part| alias.get(part).is_some())
+        };
+        let part = aliases.flatten().find(|(_, alias)| is_part(alias));
+        match part {
+            None => Ok(()),
+            Some((name, _)) => {
+                let said = format!("alias \"{name}\" shows a part of its index alone");
+                let remedy = "name the index, or an alias without filter and routing, and let the \
+                              lookup's `where` choose";
+                Err(SystemError::new(tried, said, remedy))
+            }
+        }
     }
 
     /// Makes all that was done visible to searches.
@@ -368,6 +416,23 @@ impl Api {
     }
 }
 
+/// A time as Elasticsearch writes it; `None` where it is none, as `-1`.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let ms = match unit {
+        "d" => 24 * 3_600_000,
+        "h" => 3_600_000,
+        "m" => 60_000,
+        "s" => 1_000,
+        "ms" => 1,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number * ms))
+}
+
+const NEEDS_METADATA: &str = "it needs the privilege `view_index_metadata` on the index";
 const NEEDS_READ: &str = "it needs the privilege `read` on the index";
 
 /// The body of a good answer.
@@ -411,145 +476,4 @@ fn parse<'a, T: Deserialize<'a>>(tried: &str, body: &'a [u8]) -> Result<T, Syste
 pub fn in_part(tried: String) -> SystemError {
     let said = "the answer is not whole: shards are missing, or took too long".to_owned();
     SystemError::new(tried, said, "look at the cluster's health; it is asked again")
-}
-
-#[derive(Deserialize)]
-struct Stats {
-    #[serde(rename = "_shards")]
-    shards: Shards,
-    #[serde(default)]
-    indices: BTreeMap<String, IndexStats>,
-}
-
-#[derive(Default, Deserialize)]
-struct Shards {
-    #[serde(default)]
-    failed: u64,
-}
-
-#[derive(Deserialize)]
-struct IndexStats {
-    uuid: String,
-    #[serde(default)]
-    shards: BTreeMap<String, Vec<Copy>>,
-}
-
-#[derive(Deserialize)]
-struct Copy {
-    routing: Routing,
-    seq_no: Option<SeqNo>,
-    commit: Option<Commit>,
-}
-
-#[derive(Deserialize)]
-struct Routing {
-    primary: bool,
-}
-
-#[derive(Deserialize)]
-struct SeqNo {
-    max_seq_no: i64,
-    global_checkpoint: i64,
-}
-
-#[derive(Deserialize)]
-struct Commit {
-    user_data: UserData,
-}
-
-#[derive(Deserialize)]
-struct UserData {
-    history_uuid: String,
-}
-
-#[derive(Deserialize)]
-struct Settings {
-    settings: IndexSettings,
-}
-
-#[derive(Deserialize)]
-struct IndexSettings {
-    index: OfIndex,
-}
-
-#[derive(Deserialize)]
-struct OfIndex {
-    number_of_shards: String,
-}
-
-#[derive(Deserialize)]
-struct Broadcast {
-    #[serde(rename = "_shards")]
-    shards: Shards,
-}
-
-#[derive(Deserialize)]
-struct Opened {
-    id: String,
-    #[serde(rename = "_shards", default)]
-    shards: Shards,
-}
-
-#[derive(Deserialize)]
-struct Head {
-    #[serde(default)]
-    pit_id: Option<String>,
-    #[serde(default)]
-    timed_out: bool,
-    #[serde(rename = "_shards", default)]
-    shards: Shards,
-}
-
-#[derive(Deserialize)]
-struct Found<'a> {
-    #[serde(borrow)]
-    hits: Hits<'a>,
-    aggregations: Option<Aggregations>,
-}
-
-#[derive(Deserialize)]
-struct Hits<'a> {
-    total: Option<Total>,
-    #[serde(borrow, default)]
-    hits: Vec<Hit<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Total {
-    value: u64,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Aggregations {
-    highest: Highest,
-    ranges: Ranges,
-}
-
-#[derive(Default, Deserialize)]
-struct Highest {
-    value: Option<f64>,
-}
-
-#[derive(Default, Deserialize)]
-struct Ranges {
-    buckets: Vec<Bucket>,
-}
-
-#[derive(Deserialize)]
-struct Bucket {
-    doc_count: u64,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Refused {
-    error: Kind,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Kind {
-    #[serde(rename = "type")]
-    kind: String,
 }

@@ -15,12 +15,12 @@
 //!
 //! Not here: how it is asked (`api`), and how those that are gone are found (`gone`).
 
+mod answers;
 mod api;
 mod gone;
 
 use std::{
     collections::BTreeMap,
-    mem::replace,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -44,8 +44,9 @@ const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(30);
 /// Between questions for that.
 const BETWEEN_PROBES: Duration = Duration::from_millis(20);
 
-/// Where an index may not be refreshed, what was done so long ago is taken as visible.
-const UNREFRESHED: Duration = Duration::from_secs(10);
+/// Where an index may not be refreshed, what was done so much longer ago than it refreshes itself
+/// is taken as visible.
+const UNREFRESHED_SLACK: Duration = Duration::from_secs(5);
 
 /// Bits of a version that are the number of an operation; those above name the shard.
 const NUMBER_BITS: u32 = 50;
@@ -57,8 +58,8 @@ pub struct Elasticsearch {
     shards: BTreeMap<Shard, Known>,
     /// What the comparison was of.
     identity: Value,
-    /// Whether the index may be refreshed.
-    refreshes: bool,
+    /// After how long what was done is visible, where the index may not be refreshed.
+    unrefreshed: Option<Duration>,
 }
 
 /// What is known of a shard.
@@ -70,6 +71,17 @@ struct Known {
     taken: i64,
     /// Checkpoints, and when they were asked for, that are not sure to be visible yet.
     waiting: Vec<(Instant, i64)>,
+}
+
+/// When a point in time was opened.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    /// The checkpoint was asked for then,
+    asked: Instant,
+    /// it was opened then,
+    opened: Instant,
+    /// and what was done is visible after so long; at once where it is not said.
+    unrefreshed: Option<Duration>,
 }
 
 impl Known {
@@ -84,18 +96,21 @@ impl Known {
         is_of_this.then_some((version.0 & ((1 << NUMBER_BITS) - 1)) as i64)
     }
 
-    /// Takes everything up to a checkpoint as taken; where nothing was refreshed, up to one that
-    /// was asked for long enough ago.
-    fn take(&mut self, checkpoint: i64, refreshed: bool) {
-        if refreshed {
+    /// Takes everything up to a checkpoint as taken, which was asked for before a point in time was
+    /// opened; where nothing was refreshed, up to one that was asked for long enough before that.
+    fn take(&mut self, checkpoint: i64, at: Opened) {
+        let Some(unrefreshed) = at.unrefreshed else {
             self.waiting.clear();
             self.taken = checkpoint;
             return;
-        }
-        self.waiting.push((Instant::now(), checkpoint));
-        let visible = self.waiting.partition_point(|(asked, _)| asked.elapsed() >= UNREFRESHED);
+        };
+        self.waiting.push((at.asked, checkpoint));
+        let is_visible = |(asked, _): &(Instant, i64)| {
+            at.opened.saturating_duration_since(*asked) >= unrefreshed
+        };
+        let visible = self.waiting.partition_point(is_visible);
         if let Some((_, checkpoint)) = self.waiting.drain(..visible).next_back() {
-            self.taken = checkpoint;
+            self.taken = self.taken.max(checkpoint);
         }
     }
 }
@@ -113,7 +128,8 @@ impl Elasticsearch {
         let client = Client::new(config.http()?)?;
         let fields = Projector::of_source(spec, source).fields().into_iter().collect();
         let api = Api::new(client, config.index.clone(), fields, config.page);
-        Ok(Elasticsearch { api, shards: BTreeMap::new(), identity: Value::Null, refreshes: true })
+        let (shards, identity) = (BTreeMap::new(), Value::Null);
+        Ok(Elasticsearch { api, shards, identity, unrefreshed: None })
     }
 
     /// Asks how far all shards are; another collection than was compared ends the look.
@@ -129,21 +145,27 @@ impl Elasticsearch {
         Ok(probe)
     }
 
-    /// Makes what was done visible, where that is allowed; returns whether it was.
-    fn refresh(&mut self) -> Result<bool, SystemError> {
+    /// Makes what was done visible, where that is allowed; returns after how long it is where not.
+    fn refresh(&mut self) -> Result<Option<Duration>, SystemError> {
         match self.api.refresh() {
-            Ok(()) => {
-                self.refreshes = true;
-                Ok(true)
-            }
+            Ok(()) => self.unrefreshed = None,
             Err(error) if error.is_forbidden => {
-                if replace(&mut self.refreshes, false) {
-                    warn!("{error}; until then changes are seen some 10 s later");
+                let settings = self.api.settings()?;
+                let intervals: Option<Vec<_>> = settings.values().map(|s| s.refresh).collect();
+                let Some(longest) = intervals.and_then(|all| all.into_iter().max()) else {
+                    // Nobody makes anything visible.
+                    let said = "the index does not refresh itself".to_owned();
+                    return Err(SystemError { said, ..error });
+                };
+                let unrefreshed = longest + UNREFRESHED_SLACK;
+                if self.unrefreshed.replace(unrefreshed) != Some(unrefreshed) {
+                    let later = unrefreshed.as_secs();
+                    warn!("{error}; until then changes are seen some {later} s later");
                 }
-                Ok(false)
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
         }
+        Ok(self.unrefreshed)
     }
 
     /// Opens a shard, once all that a search of it shows is with all copies.
@@ -194,7 +216,7 @@ impl Elasticsearch {
             for Hit { id, number, .. } in hits {
                 let version = known.version(*number);
                 match desk.held().version(id) == Some(version) {
-                    true => desk.reconcile().saw(id, version),
+                    true => desk.saw(id, version),
                     false => others.push(id.clone()),
                 }
             }
@@ -246,10 +268,11 @@ fn say(hit: &Hit<'_>, known: &Known, desk: &mut Desk<'_>) -> Result<(), Trouble>
 impl System for Elasticsearch {
     fn identity(&mut self) -> Result<Value, SystemError> {
         let probe = self.api.probe()?;
-        let counts = self.api.shards()?;
+        self.api.check_aliases()?;
+        let settings = self.api.settings()?;
         let is_whole = probe.uuids.keys().all(|index| {
             let found = probe.shards.keys().filter(|shard| shard.index == *index).count();
-            counts.get(index).is_some_and(|count| *count as usize == found)
+            settings.get(index).is_some_and(|setting| setting.shards as usize == found)
         });
         match is_whole {
             true => Ok(probe.identity()),
@@ -258,26 +281,30 @@ impl System for Elasticsearch {
     }
 
     fn compare(&mut self, identity: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
-        let probe = self.probe(identity)?;
-        let refreshed = self.refresh()?;
-        desk.reconcile().begin_comparison();
+        let (probe, asked) = (self.probe(identity)?, Instant::now());
+        let unrefreshed = self.refresh()?;
         // What is held of versions is worth something while it is the same collection.
         let all_is_new = self.shards.is_empty() || self.identity != *identity;
         if all_is_new {
             self.shards.clear();
             self.identity = identity.clone();
             desk.reconcile().forget_versions();
+            // Else all would be read again and again until something is sure to be visible.
+            thread::sleep(unrefreshed.unwrap_or_default());
         }
+        desk.begin_comparison(Some(probe.documents));
         for (place, (shard, progress)) in (1..).zip(&probe.shards) {
-            let mut known = Known { place, taken: -1, waiting: Vec::new() };
+            let new = Known { place, taken: -1, waiting: Vec::new() };
+            let mut known = self.shards.get(shard).cloned().unwrap_or(new);
             let (mut point, _) = self.open(shard, identity)?;
+            let opened = Instant::now();
             let read = match all_is_new {
                 true => self.read(&mut point, &known, -1, desk).map(drop),
                 false => self.read_others(&mut point, &known, desk),
             };
             self.api.close(point);
             read?;
-            known.take(progress.checkpoint, refreshed);
+            known.take(progress.checkpoint, Opened { asked, opened, unrefreshed });
             self.shards.insert(shard.clone(), known);
         }
         desk.end_comparison(true);
@@ -286,7 +313,7 @@ impl System for Elasticsearch {
 
     fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
         let identity = self.identity.clone();
-        let probe = self.probe(&identity)?;
+        let (probe, asked) = (self.probe(&identity)?, Instant::now());
         let is_new = |known: &Known, shard| {
             let progress = &probe.shards[shard];
             progress.highest != known.taken || progress.checkpoint != known.taken
@@ -300,11 +327,12 @@ impl System for Elasticsearch {
         if changed.is_empty() {
             return Ok(false);
         }
-        let refreshed = self.refresh()?;
+        let unrefreshed = self.refresh()?;
         let mut is_more = false;
         for shard in changed {
             let mut known = self.shards[&shard].clone();
             let (mut point, extent) = self.open(&shard, &identity)?;
+            let opened = Instant::now();
             let read = self.read(&mut point, &known, known.taken, desk);
             let missed = match &read {
                 Ok(_) => self.miss(&mut point, &known, extent, desk),
@@ -312,10 +340,37 @@ impl System for Elasticsearch {
             };
             self.api.close(point);
             missed?;
-            is_more |= read? >= self.api.page() as u64;
-            known.take(probe.shards[&shard].checkpoint, refreshed);
+            // What is not sure to be visible is read again, however much it is.
+            is_more |= read? >= self.api.page() as u64 && unrefreshed.is_none();
+            let at = Opened { asked, opened, unrefreshed };
+            known.take(probe.shards[&shard].checkpoint, at);
             self.shards.insert(shard, known);
         }
         Ok(is_more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_refreshed_is_taken_once_it_was_visible_when_it_was_opened() {
+        let begun = Instant::now();
+        let at = |asked: u64, opened: u64| {
+            let after = |seconds| begun + Duration::from_secs(seconds);
+            let unrefreshed = Some(Duration::from_secs(6));
+            Opened { asked: after(asked), opened: after(opened), unrefreshed }
+        };
+        let mut known = Known { place: 1, taken: -1, waiting: Vec::new() };
+        known.take(10, at(0, 1));
+        known.take(20, at(4, 5));
+        assert_eq!(known.taken, -1, "however long it took to read");
+        known.take(30, at(6, 7));
+        assert_eq!(known.taken, 10);
+        known.take(40, at(10, 10));
+        assert_eq!(known.taken, 20);
+        known.take(50, Opened { unrefreshed: None, ..at(11, 11) });
+        assert_eq!((known.taken, known.waiting.len()), (50, 0));
     }
 }

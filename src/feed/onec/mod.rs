@@ -170,7 +170,7 @@ impl System for OneC {
     }
 
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
-        desk.reconcile().begin_comparison();
+        desk.begin_comparison(None);
         self.api.each_page(&mut |entries: &[Entry<'_>]| {
             // One that is marked is not met.
             entries.iter().filter(|entry| !entry.is_marked).for_each(|entry| say(entry, desk));
