@@ -54,6 +54,11 @@ pub(super) struct Feed {
     #[arg(long, value_name = "FILE", requires = "documents")]
     changes: Option<PathBuf>,
 
+    /// The share of the documents of files that may be deleted within a day without a word, 0 to 1;
+    /// 20 in any case, and with 1 all. [default: 0.05]
+    #[arg(long, value_name = "SHARE", requires = "documents", value_parser = share)]
+    max_deletes: Option<f64>,
+
     /// End once all is compared, and written.
     #[arg(long)]
     once: bool,
@@ -139,7 +144,9 @@ impl Feed {
             let mut files = Files::new(documents.clone(), self.changes.clone(), self.once);
             files.reopen().map_err(Failure::failed)?;
             let (look, delete_after) = (BETWEEN_LOOKS_AT_FILES, Duration::ZERO);
-            let config = FeedConfig { look, delete_after, ..FeedConfig::default() };
+            let usual = FeedConfig::default();
+            let max_deletes = self.max_deletes.unwrap_or(usual.max_deletes);
+            let config = FeedConfig { look, delete_after, max_deletes, ..usual };
             let system: Box<dyn System + Send> = Box::new(files);
             return Ok(BTreeMap::from([(name, (system, config))]));
         }
@@ -158,6 +165,11 @@ impl Feed {
         }
         sources::open(spec, configured)
     }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "it is a number from 0 to 1".to_owned())
 }
 
 fn wrong<T>(what: String) -> Result<T, Failure> {

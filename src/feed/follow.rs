@@ -56,6 +56,17 @@ pub(super) struct Following<'f> {
     marked: Instant,
 }
 
+/// Compares all in one go.
+fn compare_all(
+    system: &mut dyn System,
+    identity: &Value,
+    desk: &mut Desk<'_>,
+) -> Result<(), Trouble> {
+    system.compare(identity, desk)?;
+    while !system.compare_on(desk)? {}
+    Ok(())
+}
+
 /// What the operator has given the word for: so many deletions, and whatever else it is.
 struct Accepted {
     /// Of this collection; of any, where it was given beforehand.
@@ -105,7 +116,8 @@ impl<'f> Following<'f> {
         // The word is for one collection, and this may be the next.
         self.accepted = self.accepted.take().filter(|accepted| accepted.is_of(&identity));
         let known = &desk.mark().identity;
-        if !known.is_null() && *known != identity && self.accepted.is_none() {
+        let is_other = !known.is_null() && !system.is_same(known, &identity);
+        if is_other && self.accepted.is_none() {
             self.hold(Why::OtherCollection, &identity, system, desk)?;
         } else if let Some(hold) = desk.mark().hold.clone()
             && hold.identity == identity
@@ -165,6 +177,19 @@ impl<'f> Following<'f> {
         desk: &mut Desk<'_>,
     ) -> Result<(), Trouble> {
         system.compare(identity, desk)?;
+        let mut looked = Instant::now();
+        while !system.compare_on(desk)? {
+            desk.flush()?;
+            if self.is_to_end() {
+                return Ok(());
+            }
+            // What changes is not to wait until all is compared.
+            if looked.elapsed() >= self.feed.between_looks {
+                system.look(desk)?;
+                desk.flush()?;
+                looked = Instant::now();
+            }
+        }
         desk.flush()?;
         self.delete_missed(identity, system, desk)?;
         desk.mark().state.compared = now();
@@ -212,7 +237,7 @@ impl<'f> Following<'f> {
     ) -> Result<(), Trouble> {
         loop {
             let Tally { upserts, deletions, held } =
-                desk.count(|desk| system.compare(identity, desk))?;
+                desk.count(|desk| compare_all(system, identity, desk))?;
             self.answered(desk);
             let mut spent = desk.mark().spent;
             let lets = self.feed.guard.pass(deletions, held, &mut spent, now());
@@ -258,7 +283,8 @@ impl<'f> Following<'f> {
                     return Err(Trouble::Other);
                 }
             }
-            if system.identity()? != *identity {
+            let now = system.identity()?;
+            if !system.is_same(&now, identity) {
                 return Err(Trouble::Other);
             }
         }

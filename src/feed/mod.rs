@@ -80,11 +80,25 @@ pub trait System {
     /// When the system does not say.
     fn identity(&mut self) -> Result<Value, SystemError>;
 
-    /// Says all documents to the desk, and ends the comparison there.
+    /// Whether these are one collection, as far as they say.
+    fn is_same(&self, one: &Value, other: &Value) -> bool {
+        one == other
+    }
+
+    /// Says all documents to the desk, and ends the comparison there; or begins to, and goes on
+    /// whenever `compare_on` is called, with looks in between.
     ///
     /// # Errors
     /// When it could not be brought to its end; what was said stands all the same.
     fn compare(&mut self, identity: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble>;
+
+    /// Goes on with the comparison; returns whether it is at its end.
+    ///
+    /// # Errors
+    /// As `compare`.
+    fn compare_on(&mut self, _: &mut Desk<'_>) -> Result<bool, Trouble> {
+        Ok(true)
+    }
 
     /// Says to the desk what is new since the last comparison or look; returns whether there may
     /// be more already.

@@ -134,6 +134,11 @@ impl Reconcile {
         self.missed.len() as u64
     }
 
+    /// Whether a document was said since the comparison began.
+    pub fn is_met(&self, id: &str) -> bool {
+        self.held.get(id).is_some_and(|held| held.seen == self.comparison)
+    }
+
     /// Those that were not said since the comparison began.
     pub fn unmet(&self) -> impl Iterator<Item = String> {
         let unmet = self.held.iter().filter(|(_, held)| held.seen != self.comparison);
@@ -187,15 +192,6 @@ impl Reconcile {
         self.pending.insert(id.into(), Content::Upsert(version, document.to_vec()));
     }
 
-    /// Takes that a document is no more, from a source that says so itself.
-    pub fn delete(&mut self, id: &str) {
-        self.missed.remove(id);
-        match self.held.contains_key(id) {
-            true => drop(self.pending.insert(id.into(), Content::Tombstone)),
-            false => drop(self.pending.swap_remove(id)),
-        }
-    }
-
     /// Begins a comparison: whatever is not said from now on is missed at its end.
     pub fn begin_comparison(&mut self) {
         self.comparison += 1;
@@ -240,9 +236,10 @@ impl Reconcile {
         self.refused.retain(|_, refused| refused.seen == comparison);
     }
 
-    /// Says that a document was missed.
+    /// Says that a document was missed, or that the source says that it is no more.
     pub fn miss(&mut self, id: &str, now: Instant) {
         self.refused.remove(id);
+        self.pending.swap_remove(id);
         if self.held.contains_key(id) {
             self.missed.entry(id.into()).or_insert(now);
         }
@@ -381,14 +378,14 @@ mod tests {
         reconcile.upsert("b", Version(4), b"C");
         reconcile.upsert("b", Version(5), b"D");
         reconcile.upsert("c", Version(6), b"E");
-        reconcile.delete("c");
+        reconcile.miss("c", Instant::now());
         assert_eq!(batch(&mut reconcile), ["b=D"]);
         assert_eq!(reconcile.version("a"), Some(Version(3)));
         assert_eq!(reconcile.version("b"), Some(Version(5)));
         // There and back again within a batch is nothing.
         reconcile.upsert("a", Version(7), b"Z");
         reconcile.upsert("a", Version(8), b"A");
-        reconcile.delete("nobody");
+        reconcile.miss("nobody", Instant::now());
         assert!(batch(&mut reconcile).is_empty());
     }
 

@@ -140,7 +140,9 @@ pub fn text(path: &Path) -> &str {
 /// Starts the feed of a game.
 fn feed(spec: &Path, folder: &Path, brokers: &str) -> Child {
     let [documents, changes] = ["in/people.ndjson", "changes.ndjson"].map(|file| folder.join(file));
-    let files = ["--documents", text(&documents), "--changes", text(&changes)];
+    // Of few people many go.
+    let files =
+        ["--documents", text(&documents), "--changes", text(&changes), "--max-deletes", "1"];
     let feed = ["feed", text(spec), "--kafka", brokers];
     tributary(&[&feed[..], &files].concat(), &folder.join("log"))
 }

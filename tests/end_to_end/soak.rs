@@ -176,7 +176,7 @@ fn log_equals_the_index_through_writes_kills_and_re_creations() {
         let begun = Instant::now();
         let mut feed = Feed::start(&small);
         feed.await_work(begun);
-        engine = Some(small.start(&[]));
+        engine = Some(small.start(&["--no-feeds"]));
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(5));

@@ -16,7 +16,7 @@
 mod api;
 mod pace;
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::{Span, Timestamp};
 use serde_json::{Value, json};
@@ -99,7 +99,7 @@ impl Bitrix24 {
             Ok::<_, Trouble>(())
         })?;
         // A comparison at the next start would find these as well.
-        gone.iter().for_each(|id| desk.reconcile().miss(&id.to_string(), Instant::now()));
+        gone.iter().for_each(|id| desk.say_gone(&id.to_string()));
         desk.flush()?;
         failpoint!("bitrix24-written");
         self.api.clear(process)?;

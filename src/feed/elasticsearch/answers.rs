@@ -83,6 +83,7 @@ pub(super) struct IndexSettings {
 #[derive(Deserialize)]
 pub(super) struct OfIndex {
     pub(super) number_of_shards: String,
+    pub(super) uuid: String,
     pub(super) refresh_interval: Option<String>,
 }
 

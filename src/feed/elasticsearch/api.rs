@@ -49,8 +49,10 @@ pub struct Progress {
 }
 
 /// How far all shards are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Probe {
+    /// Whether that may not be asked: then nothing is said of histories and numbers.
+    pub is_blind: bool,
     /// By index, which one of that name it is.
     pub uuids: BTreeMap<String, String>,
     /// By shard, how far it is.
@@ -76,18 +78,54 @@ impl Probe {
             .into()
     }
 
+    /// What is known of the shards where it may not be asked how far they are.
+    pub fn blind(settings: BTreeMap<String, Setting>) -> Probe {
+        let mut probe = Probe { is_blind: true, ..Probe::default() };
+        for (index, Setting { uuid, shards, .. }) in settings {
+            for number in 0..shards {
+                let progress =
+                    Progress { history: String::new(), highest: -1, checkpoint: i64::MAX };
+                probe.shards.insert(Shard { index: index.clone(), number }, progress);
+            }
+            probe.uuids.insert(index, uuid);
+        }
+        probe
+    }
+
     /// Whether it is that collection, but for shards that are missing.
     pub fn is_part_of(&self, identity: &Value) -> bool {
         let same_index = |(name, uuid): (&String, &String)| identity[name]["uuid"] == **uuid;
         let same_shard = |(shard, progress): (&Shard, &Progress)| {
             let Shard { index, number } = shard;
-            identity[index]["histories"][number.to_string()] == *progress.history
+            is_same_history(&identity[index]["histories"][number.to_string()], &progress.history)
         };
         let names = identity.as_object().map_or(0, serde_json::Map::len);
         self.uuids.len() == names
             && self.uuids.iter().all(same_index)
             && self.shards.iter().all(same_shard)
     }
+}
+
+/// Whether two values of `identity` are of one collection.
+pub fn is_same(one: &Value, other: &Value) -> bool {
+    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return false };
+    let is_same_shard = |ours: &Value, (number, history): (&String, &Value)| {
+        history.as_str().is_some_and(|history| is_same_history(&ours[number], history))
+    };
+    let is_same_index = |(name, other): (&String, &Value)| {
+        let Some(ours) = one.get(name) else { return false };
+        let mut histories = other["histories"].as_object().into_iter().flatten();
+        ours["uuid"] == other["uuid"]
+            && ours["histories"].as_object().map(serde_json::Map::len)
+                == other["histories"].as_object().map(serde_json::Map::len)
+            && histories.all(|shard| is_same_shard(&ours["histories"], shard))
+    };
+    one.len() == other.len() && other.iter().all(is_same_index)
+}
+
+/// Whether two histories may be one: where it may not be asked, none is said.
+fn is_same_history(one: &Value, other: &str) -> bool {
+    one == other || one == "" || (one.is_string() && other.is_empty())
 }
 
 /// A document that was found.
@@ -120,8 +158,10 @@ pub struct Extent {
 }
 
 /// How an index is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
+    /// Which one of its name it is.
+    pub uuid: String,
     /// How many shards it has.
     pub shards: u32,
     /// After how long what was done is visible by itself; never where it is not said.
@@ -163,7 +203,7 @@ impl Api {
         if stats.shards.failed > 0 {
             return Err(in_part(tried));
         }
-        let mut probe = Probe { uuids: BTreeMap::new(), shards: BTreeMap::new(), documents: 0 };
+        let mut probe = Probe::default();
         for (index, found) in stats.indices {
             probe.documents += found.primaries.docs.count;
             for (number, copies) in found.shards {
@@ -194,14 +234,16 @@ impl Api {
 
     /// Asks how each index is set.
     pub fn settings(&mut self) -> Result<BTreeMap<String, Setting>, SystemError> {
-        const FILTER: &str = "*.settings.index.number_of_shards,*.settings.index.refresh_interval";
+        const FILTER: &str = "*.settings.index.number_of_shards,*.settings.index.uuid,\
+                              *.settings.index.refresh_interval";
         let path = format!("/{}/_settings?filter_path={FILTER}", self.index);
         let tried = format!("ask how index \"{}\" is set", self.index);
         let settings: BTreeMap<String, Settings> =
             self.get(&tried, NEEDS_METADATA, "GET", &path, None, PATIENCE)?;
         let setting = |(index, found): (String, Settings)| {
-            let OfIndex { number_of_shards, refresh_interval } = found.settings.index;
+            let OfIndex { number_of_shards, uuid, refresh_interval } = found.settings.index;
             let setting = Setting {
+                uuid,
                 shards: number_of_shards.parse().ok()?,
                 refresh: match refresh_interval {
                     None => Some(Duration::from_secs(1)),
@@ -313,36 +355,31 @@ impl Api {
         }
     }
 
-    /// Hands out the documents of a point in time whose numbers are beyond one, in their order, a
-    /// page at a time; with what they say, if that is asked for.
-    pub fn each_page<E: From<SystemError>>(
+    /// Hands out a page of the documents of a point in time whose numbers are beyond one, in their
+    /// order, with what they say, if that is asked for; returns the last number where there may be
+    /// more.
+    pub fn page_beyond<E: From<SystemError>>(
         &mut self,
         point: &mut PointInTime,
         beyond: i64,
         with_source: bool,
         take: &mut dyn FnMut(&[Hit<'_>]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut beyond = beyond;
+    ) -> Result<Option<i64>, E> {
+        let page = self.page();
         let source = if with_source { json!(self.fields) } else { json!(false) };
-        loop {
-            let page = self.page();
-            let search = json!({
-                "size": page,
-                "query": { "range": { "_seq_no": { "gt": beyond } } },
-                "sort": [{ "_seq_no": "asc" }],
-                "seq_no_primary_term": true,
-                "track_total_hits": false,
-                "_source": source,
-            });
-            let answer = self.search(point, search, PAGE_PATIENCE)?;
-            let found: Found<'_> = parse("read a page of documents", &answer)?;
-            let hits = found.hits.hits;
-            take(&hits)?;
-            match hits.last() {
-                Some(last) if hits.len() == page => beyond = last.number,
-                _ => return Ok(()),
-            }
-        }
+        let search = json!({
+            "size": page,
+            "query": { "range": { "_seq_no": { "gt": beyond } } },
+            "sort": [{ "_seq_no": "asc" }],
+            "seq_no_primary_term": true,
+            "track_total_hits": false,
+            "_source": source,
+        });
+        let answer = self.search(point, search, PAGE_PATIENCE)?;
+        let found: Found<'_> = parse("read a page of documents", &answer)?;
+        let hits = found.hits.hits;
+        take(&hits)?;
+        Ok(hits.last().filter(|_| hits.len() == page).map(|last| last.number))
     }
 
     /// Hands out documents of a point in time by their ids.

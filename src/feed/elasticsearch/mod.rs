@@ -20,7 +20,8 @@ mod api;
 mod gone;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
+    mem::replace,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -35,7 +36,7 @@ use crate::{
     reference::{Projector, reconcile::Version},
     spec::Spec,
 };
-use api::{Api, Extent, Hit, PointInTime, Probe, Shard};
+use api::{Api, Extent, Hit, PointInTime, Probe, Progress, Shard};
 use gone::gone;
 
 /// How long copies may take to have what a search has shown already.
@@ -47,6 +48,10 @@ const BETWEEN_PROBES: Duration = Duration::from_millis(20);
 /// Where an index may not be refreshed, what was done so much longer ago than it refreshes itself
 /// is taken as visible.
 const UNREFRESHED_SLACK: Duration = Duration::from_secs(5);
+
+/// Where it may not be asked how far shards are, an operation is taken as visible with all below it
+/// so long after one beyond it was.
+const UNPROBED: Duration = Duration::from_secs(30);
 
 /// Bits of a version that are the number of an operation; those above name the shard.
 const NUMBER_BITS: u32 = 50;
@@ -60,6 +65,29 @@ pub struct Elasticsearch {
     identity: Value,
     /// After how long what was done is visible, where the index may not be refreshed.
     unrefreshed: Option<Duration>,
+    /// Whether it may not be asked how far shards are.
+    is_blind: bool,
+    /// The comparison that goes on.
+    comparison: Option<Comparing>,
+}
+
+/// A comparison of a collection that is known already.
+struct Comparing {
+    /// Shards that are to be compared, with their places and how far they were.
+    left: VecDeque<(u64, Shard, Progress)>,
+    asked: Instant,
+    unrefreshed: Option<Duration>,
+    /// The shard that is being compared, how it was, when that was opened, and where its next page
+    /// begins.
+    at: Option<(Comparand, PointInTime, i64)>,
+}
+
+/// A shard that is being compared.
+struct Comparand {
+    shard: Shard,
+    known: Known,
+    checkpoint: i64,
+    opened: Instant,
 }
 
 /// What is known of a shard.
@@ -101,7 +129,7 @@ impl Known {
     fn take(&mut self, checkpoint: i64, at: Opened) {
         let Some(unrefreshed) = at.unrefreshed else {
             self.waiting.clear();
-            self.taken = checkpoint;
+            self.taken = self.taken.max(checkpoint);
             return;
         };
         self.waiting.push((at.asked, checkpoint));
@@ -129,13 +157,37 @@ impl Elasticsearch {
         let fields = Projector::of_source(spec, source).fields().into_iter().collect();
         let api = Api::new(client, config.index.clone(), fields, config.page);
         let (shards, identity) = (BTreeMap::new(), Value::Null);
-        Ok(Elasticsearch { api, shards, identity, unrefreshed: None })
+        Ok(Elasticsearch {
+            api,
+            shards,
+            identity,
+            unrefreshed: None,
+            is_blind: false,
+            comparison: None,
+        })
+    }
+
+    /// Asks how far all shards are, or which they are where that may not be asked.
+    fn ask(&mut self) -> Result<Probe, SystemError> {
+        match self.api.probe() {
+            Err(error) if error.is_forbidden => {
+                if !replace(&mut self.is_blind, true) {
+                    let later = UNPROBED.as_secs();
+                    warn!("{error}; until then changes of the last {later} s are read each time");
+                }
+                Ok(Probe::blind(self.api.settings()?))
+            }
+            probed => {
+                self.is_blind &= probed.is_err();
+                probed
+            }
+        }
     }
 
     /// Asks how far all shards are; another collection than was compared ends the look.
     fn probe(&mut self, identity: &Value) -> Result<Probe, Trouble> {
-        let probe = self.api.probe()?;
-        if probe.identity() != *identity {
+        let probe = self.ask()?;
+        if !api::is_same(&probe.identity(), identity) {
             // A shard that is being brought back is missing for a while.
             return match probe.is_part_of(identity) {
                 true => Err(api::in_part("ask how far the index is".to_owned()).into()),
@@ -145,8 +197,20 @@ impl Elasticsearch {
         Ok(probe)
     }
 
-    /// Makes what was done visible, where that is allowed; returns after how long it is where not.
-    fn refresh(&mut self) -> Result<Option<Duration>, SystemError> {
+    /// Asks each shard for the highest number that is to be seen, where nobody says how far it is.
+    fn see_highest(&mut self, probe: &mut Probe, identity: &Value) -> Result<(), Trouble> {
+        let shards: Vec<Shard> = probe.shards.keys().cloned().collect();
+        for shard in shards {
+            let (point, extent) = self.open(&shard, identity)?;
+            self.api.close(point);
+            probe.shards.get_mut(&shard).expect("it is one of them").checkpoint = extent.highest;
+        }
+        Ok(())
+    }
+
+    /// Makes what was done visible, where that is allowed; returns after how long all of it is to
+    /// be seen, where that is not at once.
+    fn refresh(&mut self, probe: &Probe) -> Result<Option<Duration>, SystemError> {
         match self.api.refresh() {
             Ok(()) => self.unrefreshed = None,
             Err(error) if error.is_forbidden => {
@@ -165,7 +229,10 @@ impl Elasticsearch {
             }
             Err(error) => return Err(error),
         }
-        Ok(self.unrefreshed)
+        Ok(match probe.is_blind {
+            true => Some(self.unrefreshed.unwrap_or_default().max(UNPROBED)),
+            false => self.unrefreshed,
+        })
     }
 
     /// Opens a shard, once all that a search of it shows is with all copies.
@@ -185,7 +252,7 @@ impl Elasticsearch {
         }
     }
 
-    /// Reads what a shard has beyond a number, and says it.
+    /// Reads what a shard has beyond a number, and says it; returns how many documents that are.
     fn read(
         &mut self,
         point: &mut PointInTime,
@@ -193,31 +260,37 @@ impl Elasticsearch {
         beyond: i64,
         desk: &mut Desk<'_>,
     ) -> Result<u64, Trouble> {
-        let mut read = 0;
-        self.api.each_page(point, beyond, true, &mut |hits: &[Hit<'_>]| {
-            for hit in hits {
-                say(hit, known, desk)?;
-            }
-            read += hits.len() as u64;
-            Ok::<_, Trouble>(desk.flush()?)
-        })?;
+        let (mut read, mut next) = (0, Some(beyond));
+        while let Some(beyond) = next {
+            next = self.api.page_beyond(point, beyond, true, &mut |hits: &[Hit<'_>]| {
+                for hit in hits {
+                    say(hit, known, desk)?;
+                }
+                read += hits.len() as u64;
+                Ok::<_, Trouble>(desk.flush()?)
+            })?;
+        }
         Ok(read)
     }
 
-    /// Reads which documents a shard has, and says those that are held in another version.
+    /// Reads which documents a page of a shard has, and says those that are held in an earlier
+    /// version; a look may have seen a later one meanwhile. Returns where the next page begins.
     fn read_others(
         &mut self,
         point: &mut PointInTime,
         known: &Known,
+        beyond: i64,
         desk: &mut Desk<'_>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Option<i64>, Trouble> {
         let mut others = Vec::new();
-        self.api.each_page(point, -1, false, &mut |hits: &[Hit<'_>]| {
+        let next = self.api.page_beyond(point, beyond, false, &mut |hits: &[Hit<'_>]| {
             for Hit { id, number, .. } in hits {
-                let version = known.version(*number);
-                match desk.held().version(id) == Some(version) {
-                    true => desk.saw(id, version),
-                    false => others.push(id.clone()),
+                let held = desk.held().version(id).unwrap_or_default();
+                match known.number(held) {
+                    Some(held_number) if held_number >= *number => desk.saw(id, held),
+                    // A look has met it in another shard since, where it went from here.
+                    None if desk.held().is_met(id) => {}
+                    _ => others.push(id.clone()),
                 }
             }
             Ok::<_, Trouble>(())
@@ -225,7 +298,16 @@ impl Elasticsearch {
         self.api.by_ids(point, &others, &mut |hits: &[Hit<'_>]| {
             hits.iter().try_for_each(|hit| say(hit, known, desk))?;
             Ok::<_, Trouble>(desk.flush()?)
-        })
+        })?;
+        Ok(next)
+    }
+
+    /// Ends a comparison that was not brought to its end.
+    fn leave_comparison(&mut self) {
+        let comparison = self.comparison.take();
+        if let Some((_, point, _)) = comparison.and_then(|comparison| comparison.at) {
+            self.api.close(point);
+        }
     }
 
     /// Finds which documents of a shard are gone.
@@ -266,8 +348,12 @@ fn say(hit: &Hit<'_>, known: &Known, desk: &mut Desk<'_>) -> Result<(), Trouble>
 }
 
 impl System for Elasticsearch {
+    fn is_same(&self, one: &Value, other: &Value) -> bool {
+        api::is_same(one, other)
+    }
+
     fn identity(&mut self) -> Result<Value, SystemError> {
-        let probe = self.api.probe()?;
+        let probe = self.ask()?;
         self.api.check_aliases()?;
         let settings = self.api.settings()?;
         let is_whole = probe.uuids.keys().all(|index| {
@@ -281,8 +367,12 @@ impl System for Elasticsearch {
     }
 
     fn compare(&mut self, identity: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
-        let (probe, asked) = (self.probe(identity)?, Instant::now());
-        let unrefreshed = self.refresh()?;
+        let mut probe = self.probe(identity)?;
+        if probe.is_blind {
+            self.see_highest(&mut probe, identity)?;
+        }
+        let asked = Instant::now();
+        let unrefreshed = self.refresh(&probe)?;
         // What is held of versions is worth something while it is the same collection.
         let all_is_new = self.shards.is_empty() || self.identity != *identity;
         if all_is_new {
@@ -292,23 +382,57 @@ impl System for Elasticsearch {
             // Else all would be read again and again until something is sure to be visible.
             thread::sleep(unrefreshed.unwrap_or_default());
         }
+        self.leave_comparison();
         desk.begin_comparison(Some(probe.documents));
-        for (place, (shard, progress)) in (1..).zip(&probe.shards) {
-            let new = Known { place, taken: -1, waiting: Vec::new() };
-            let mut known = self.shards.get(shard).cloned().unwrap_or(new);
-            let (mut point, _) = self.open(shard, identity)?;
-            let opened = Instant::now();
-            let read = match all_is_new {
-                true => self.read(&mut point, &known, -1, desk).map(drop),
-                false => self.read_others(&mut point, &known, desk),
-            };
-            self.api.close(point);
-            read?;
-            known.take(progress.checkpoint, Opened { asked, opened, unrefreshed });
-            self.shards.insert(shard.clone(), known);
+        let shards = (1..).zip(&probe.shards);
+        let left =
+            shards.map(|(place, (shard, progress))| (place, shard.clone(), progress.clone()));
+        let left = left.collect();
+        self.comparison = Some(Comparing { left, asked, unrefreshed, at: None });
+        if all_is_new {
+            // Nothing can be looked at before that.
+            while !self.compare_on(desk)? {}
         }
-        desk.end_comparison(true);
         Ok(())
+    }
+
+    fn compare_on(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
+        let Some(Comparing { mut left, asked, unrefreshed, at }) = self.comparison.take() else {
+            return Ok(true);
+        };
+        let (comparand, mut point, beyond) = match at {
+            Some(at) => at,
+            None => {
+                let Some((place, shard, progress)) = left.pop_front() else {
+                    desk.end_comparison(true);
+                    return Ok(true);
+                };
+                let new = Known { place, taken: -1, waiting: Vec::new() };
+                let known = self.shards.get(&shard).cloned().unwrap_or(new);
+                let (point, _) = self.open(&shard, &self.identity.clone())?;
+                let (checkpoint, opened) = (progress.checkpoint, Instant::now());
+                (Comparand { shard, known, checkpoint, opened }, point, -1)
+            }
+        };
+        let Comparand { shard, known, checkpoint, opened } = &comparand;
+        let next = match self.shards.contains_key(shard) {
+            false => self.read(&mut point, known, beyond, desk).map(|_| None),
+            true => self.read_others(&mut point, known, beyond, desk),
+        };
+        let at = match next {
+            Ok(Some(beyond)) => Some((comparand, point, beyond)),
+            ended => {
+                self.api.close(point);
+                ended?;
+                // Looks may have come further meanwhile.
+                let mut known = self.shards.remove(shard).unwrap_or_else(|| known.clone());
+                known.take(*checkpoint, Opened { asked, opened: *opened, unrefreshed });
+                self.shards.insert(shard.clone(), known);
+                None
+            }
+        };
+        self.comparison = Some(Comparing { left, asked, unrefreshed, at });
+        Ok(false)
     }
 
     fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
@@ -327,7 +451,7 @@ impl System for Elasticsearch {
         if changed.is_empty() {
             return Ok(false);
         }
-        let unrefreshed = self.refresh()?;
+        let unrefreshed = self.refresh(&probe)?;
         let mut is_more = false;
         for shard in changed {
             let mut known = self.shards[&shard].clone();
@@ -342,8 +466,11 @@ impl System for Elasticsearch {
             missed?;
             // What is not sure to be visible is read again, however much it is.
             is_more |= read? >= self.api.page() as u64 && unrefreshed.is_none();
-            let at = Opened { asked, opened, unrefreshed };
-            known.take(probe.shards[&shard].checkpoint, at);
+            let (checkpoint, asked) = match probe.is_blind {
+                true => (extent.highest, opened),
+                false => (probe.shards[&shard].checkpoint, asked),
+            };
+            known.take(checkpoint, Opened { asked, opened, unrefreshed });
             self.shards.insert(shard, known);
         }
         Ok(is_more)

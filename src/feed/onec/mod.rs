@@ -16,7 +16,7 @@
 mod api;
 mod stream;
 
-use std::{collections::BTreeSet, mem::replace, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, mem::replace, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -75,7 +75,7 @@ impl OneC {
             let changed = Changed::of(entity, entry);
             match changed {
                 Some(Changed::Entry(entry)) => say(&entry, desk),
-                Some(Changed::Gone(id)) => desk.reconcile().miss(&id, Instant::now()),
+                Some(Changed::Gone(id)) => desk.say_gone(&id),
                 Some(Changed::Other(class)) => {
                     if others.insert(class.clone()) {
                         warn!(class, "is of no use here, and is confirmed with what is");
@@ -159,7 +159,7 @@ impl<'a> Changed<'a> {
 /// Says an entry; one that bears the mark of deletion is not there any more.
 fn say(entry: &Entry<'_>, desk: &mut Desk<'_>) {
     match entry.is_marked {
-        true => desk.reconcile().miss(&entry.id, Instant::now()),
+        true => desk.say_gone(&entry.id),
         false => desk.say(&entry.id, Version(entry.version), entry.source),
     }
 }
