@@ -44,17 +44,6 @@ fn say(small: &Small, producer: &BaseProducer, people: std::ops::Range<u32>, nam
     small.alter(&topic, &of("LogAppendTime"));
 }
 
-/// What each record says last, by ID; nothing where it has no name.
-fn names(small: &Small) -> BTreeMap<u64, String> {
-    let mut newest = BTreeMap::new();
-    for record in small.read("all") {
-        let columns: Value = serde_json::from_slice(&record.value).expect("it is JSON");
-        let id = columns["ID"].as_u64().expect("every record has one");
-        newest.insert(id, columns["NAME"].as_str().unwrap_or_default().to_owned());
-    }
-    newest
-}
-
 #[test]
 fn start_goes_on_from_what_compaction_has_left() {
     let small = Small::with_people("compacted");
@@ -76,7 +65,7 @@ fn start_goes_on_from_what_compaction_has_left() {
     let called = |end: u64| -> BTreeMap<u64, String> {
         (0..20).map(|n| (n, format!("{} {n}", if n < end { "B" } else { "A" }))).collect()
     };
-    assert_eq!(names(&small), called(0));
+    assert_eq!(small.names(), called(0));
     // What these said first is gone before anybody reads what they say since.
     say(&small, &producer, 0..10, "B", 10);
     say(&small, &producer, 20..40, "C", 9);
@@ -102,7 +91,7 @@ fn start_goes_on_from_what_compaction_has_left() {
     let mut engine = small.start(&slowly);
     wait_for("what the log says now", PATIENCE, || {
         assert_eq!(engine.code(), None, "it goes on: {}", engine.said());
-        names(&small) == called(10) && small.owes_nothing(2)
+        small.names() == called(10) && small.owes_nothing(2)
     });
     let is_first = !cfg!(feature = "failpoints");
     let takes = engine.said().contains("takes those that are there");
@@ -127,6 +116,8 @@ fn deletion_that_compaction_has_swept_away_is_noticed() {
     small.alter(&small.topic("progress"), &[&EAGER[..], &[times]].concat());
     let producer = small.producer();
     say(&small, &producer, 0..20, "A", 20);
+    // As behind every feed, a marker is the last that stands there.
+    small.feed(0..20, "A");
     small.produce(0, 0..20);
     small.run_until(20, &[]);
     wait_for("nothing to be owed", PATIENCE, || small.owes_nothing(1));
@@ -154,12 +145,12 @@ fn deletion_that_compaction_has_swept_away_is_noticed() {
     let mut engine = small.start(&[]);
     wait_for("what the log says now", PATIENCE, || {
         assert_eq!(engine.code(), None, "it goes on: {}", engine.said());
-        let names = names(&small);
+        let names = small.names();
         let of = |id: u64| names.get(&id).map(String::as_str);
         small.owes_nothing(1) && of(3) == Some("") && of(15) == Some("B 15")
     });
     assert!(engine.said().contains("takes those that are there"), "{}", engine.said());
-    for (id, name) in names(&small) {
+    for (id, name) in small.names() {
         assert_eq!(name.is_empty(), id < 10 || id == 20, "{id}: {name}");
     }
 }

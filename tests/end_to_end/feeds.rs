@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, fs, io::Write};
 
-use serde_json::Value;
-
 use crate::{
     game::wait_for,
     small::{Engine, PATIENCE, Small},
@@ -130,17 +128,6 @@ fn what_no_column_can_take_comes_into_no_log() {
     assert_eq!(document.value, b"{\"document\":{\"N\":1}}");
 }
 
-/// What each record says last, by ID.
-fn names(small: &Small) -> BTreeMap<u64, String> {
-    let mut newest = BTreeMap::new();
-    for record in small.read("all") {
-        let columns: Value = serde_json::from_slice(&record.value).expect("it is JSON");
-        let id = columns["ID"].as_u64().expect("every record has one");
-        newest.insert(id, columns["NAME"].as_str().unwrap_or_default().to_owned());
-    }
-    newest
-}
-
 #[test]
 fn sources_that_a_lookup_names_are_waited_for_and_the_first_of_them_counts_most() {
     let small = Small::with_people_from("ranked", "[\"second\", \"first\"]");
@@ -167,13 +154,13 @@ fn sources_that_a_lookup_names_are_waited_for_and_the_first_of_them_counts_most(
     };
     wait_for("the records", PATIENCE, || {
         assert_eq!(engine.code(), None, "{}", engine.said());
-        names(&small).len() == 10
+        small.names().len() == 10
     });
-    assert_eq!(names(&small), of([0..8, 5..10]));
+    assert_eq!(small.names(), of([0..8, 5..10]));
     assert_eq!(small.read("all").len(), 10, "each at once as it is");
     // Where the one that counts most knows a document no more, the next has it.
     small.feed_from("second", 7..10, "S");
-    wait_for("the corrections", PATIENCE, || names(&small) == of([0..8, 7..10]));
+    wait_for("the corrections", PATIENCE, || small.names() == of([0..8, 7..10]));
     assert_eq!(small.read("all").len(), 12);
 }
 

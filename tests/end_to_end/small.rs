@@ -178,6 +178,17 @@ impl Small {
         read(&Stack::get().brokers, &format!("{}_{topic}", self.name))
     }
 
+    /// What each record says last, by ID; nothing where it has no name.
+    pub fn names(&self) -> BTreeMap<u64, String> {
+        let mut newest = BTreeMap::new();
+        for record in self.read("all") {
+            let columns: Value = serde_json::from_slice(&record.value).expect("it is JSON");
+            let id = columns["ID"].as_u64().expect("every record has one");
+            newest.insert(id, columns["NAME"].as_str().unwrap_or_default().to_owned());
+        }
+        newest
+    }
+
     /// Runs the engine until so many records stand in the view, then kills it.
     pub fn run_until(&self, records: usize, options: &[&str]) {
         let mut engine = self.start(options);
