@@ -427,7 +427,7 @@ mod tests {
         assert_eq!((reconcile.versions().count(), reconcile.missed()), (1, 0));
         reconcile.refuse("b", Version(4));
         reconcile.upsert("b", Version(5), b"B");
-        assert_eq!(batch(&mut reconcile), ["b"]);
+        assert_eq!(batch(&mut reconcile), ["b=B"]);
         reconcile.refuse("c", Version(6));
         reconcile.begin_comparison();
         reconcile.saw("c", Version(6));
