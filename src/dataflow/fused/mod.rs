@@ -180,7 +180,7 @@ fn work_off(
     state.settle_documents();
     rows.iter().flat_map(Rows::iter).for_each(|event| state.admit(event));
     if state.is_replay(epoch) {
-        return state.correct(u64::MAX);
+        return state.correct_unseen();
     }
     spreading.correct(state, epoch, spread);
     state.resend(turn(state, spread));

@@ -79,8 +79,9 @@ pub struct State {
     /// What epochs changed, until a sink took it; of those from `record_from` on.
     recorded: BTreeMap<Epoch, OfEpoch>,
     record_from: Option<Epoch>,
-    /// Whether the open epoch is recorded.
+    /// Whether the open epoch is recorded, and whether its corrections are not.
     is_recording: bool,
+    is_unseen: bool,
     /// What an earlier run may owe, and is sent again.
     resends: Resends,
     /// Where events with one key meet that came by several partitions; `None` where none do.
@@ -207,6 +208,7 @@ impl State {
             recorded: BTreeMap::new(),
             record_from: record.then_some(0),
             is_recording: record,
+            is_unseen: false,
             resends: Resends::default(),
             copies: (spec.events.dedupe == DedupeBy::Shard).then(|| Copies::new(spec)),
             release: None,
@@ -412,6 +414,14 @@ impl State {
         self.waiting_rows
     }
 
+    /// Corrects all rows that wait, and says nothing of it: all that a replay corrects is sent again
+    /// when it is over.
+    pub(super) fn correct_unseen(&mut self) {
+        self.is_unseen = true;
+        self.correct(u64::MAX);
+        self.is_unseen = false;
+    }
+
     /// Corrects rows that wait, at most so many, those first that waited longest.
     pub(super) fn correct(&mut self, most: u64) {
         let mut left = most.min(self.waiting_rows);
@@ -448,8 +458,18 @@ impl State {
             return; // Another document's change brought it there.
         }
         let State {
-            slab, lookups, tallies, changes, header, latest, resends, is_recording, ..
+            slab,
+            lookups,
+            tallies,
+            changes,
+            header,
+            latest,
+            resends,
+            is_recording,
+            is_unseen,
+            ..
         } = &mut *self;
+        let is_seen = *is_recording && !*is_unseen;
         let says = |place: usize, version| lookups[place].document(version).map(|d| &d.row);
         let mut places = 0..before.len();
         if places.any(|place| says(place, before[place]) != says(place, after[place])) {
@@ -458,7 +478,7 @@ impl State {
                 let held = |versions| Held { event: slab.row(row), lookups, versions };
                 tallies.add(changed, &held(&before), -1);
                 tallies.add(changed, &held(&after), 1);
-                if *is_recording {
+                if is_seen {
                     changes.push(changed, Some((row, &before)), (row, &after));
                 }
             };

@@ -294,9 +294,12 @@ kind = "enriched"
             }
             state.settle_documents();
             rows.iter().for_each(|row| state.admit(row));
-            state.correct(most);
-            if !state.is_replay(epoch) {
-                state.resend(most);
+            match state.is_replay(epoch) {
+                true => state.correct_unseen(),
+                false => {
+                    state.correct(most);
+                    state.resend(most);
+                }
             }
             state.end_epoch(epoch).for_each(drop);
             let mut said = BTreeMap::new();
@@ -312,29 +315,54 @@ kind = "enriched"
         }
     }
 
-    #[test]
-    fn a_row_that_changed_back_unseen_is_still_owed() {
+    /// A run that resumes, and rows of three events.
+    fn resumed(record_from: Epoch, owed_from: u64) -> (Run, [Vec<u8>; 3]) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("spec.toml");
         fs::write(&path, SPEC).expect("a spec");
         let spec = Arc::new(Spec::load(&path).expect("it is sound"));
         let mut decoder = Decoder::new(Arc::clone(&spec));
-        let rows = [1, 2].map(|who| {
-            let event = format!(r#"{{"ID":{who},"WHO":{who},"AT":"2025-01-01 10:00:00"}}"#);
+        let rows = [1, 2, 3].map(|id| {
+            let who = id.min(2);
+            let event = format!(r#"{{"ID":{id},"WHO":{who},"AT":"2025-01-01 10:00:00"}}"#);
             decoder.decode(event.as_bytes()).expect("an event").to_vec()
         });
-        // The earlier run has sent both rows with "A", and has read that it is "B" now.
         let mut state = State::new(&spec, true);
         let chain_end = Some(10);
-        state.resume(Resume { record_from: 11, chain_end, owed_from: 2, everything: false });
-        let mut run = Run {
+        state.resume(Resume { record_from, chain_end, owed_from, everything: false });
+        let run = Run {
             state,
             projector: Projector::new(spec),
             documents: Documents::default(),
             written: BTreeMap::new(),
             offset: 0,
         };
-        run.epoch(9, Some("A"), &rows, u64::MAX);
+        (run, rows)
+    }
+
+    fn named(id: &str, name: &str) -> (String, String) {
+        (id.to_owned(), format!("\"{name}\""))
+    }
+
+    #[test]
+    fn shard_that_is_behind_gets_its_events_and_is_sent_its_corrections_again_later() {
+        // It wrote epoch 9, and others wrote 10.
+        let (mut run, rows) = resumed(10, 2);
+        run.epoch(9, Some("A"), &rows[..2], u64::MAX);
+        run.epoch(10, Some("B"), &rows[2..], u64::MAX);
+        assert_eq!(run.written, BTreeMap::from([named("3", "B")]), "and no correction");
+        assert!(run.state.owes());
+        (11..15).for_each(|epoch| run.epoch(epoch, None, &[], 1));
+        assert!(!run.state.owes());
+        assert_eq!(run.written, ["1", "2", "3"].map(|id| named(id, "B")).into());
+    }
+
+    #[test]
+    fn a_row_that_changed_back_unseen_is_still_owed() {
+        // The earlier run has sent both rows with "A", and has read that it is "B" now.
+        let (mut run, rows) = resumed(11, 2);
+        let rows = &rows[..2];
+        run.epoch(9, Some("A"), rows, u64::MAX);
         run.epoch(10, Some("B"), &[], u64::MAX);
         assert!(run.state.owes() && run.written.is_empty(), "nothing goes out of a replay");
         // It goes on, and comes back to "B" while one of the rows was neither corrected nor sent.
@@ -344,7 +372,6 @@ kind = "enriched"
             run.epoch(epoch, None, &[], 1);
         }
         assert!(!run.state.owes() && run.state.waiting_rows() == 0);
-        let named = |id: &str| (id.to_owned(), "\"B\"".to_owned());
-        assert_eq!(run.written, BTreeMap::from([named("1"), named("2")]));
+        assert_eq!(run.written, ["1", "2"].map(|id| named(id, "B")).into());
     }
 }
