@@ -130,9 +130,10 @@ class Game:
                 sys.exit(f"writer {writer} goes from epoch {last[writer]} to {record['epoch']}")
             last[writer] = record["epoch"]
 
-    def ages(self, keys, dice):
-        """That of keys that are drawn no record shows an older document than the one before it; says how many records were looked at."""
-        looked = 0
+    def ages(self, keys, dice, vectors):
+        """That of keys that are drawn no record shows an older document than the one before it, nor one that its epoch does not hold;
+        says how many records were looked at."""
+        looked, epochs = 0, sorted(vectors)
         for view, shards in self.views.items():
             key_of = (lambda row: row["ID"]) if view == "enriched" else (lambda row: place({"MARKED_BY_ROLE": None} | row)[0])
             of_key = {}
@@ -141,12 +142,14 @@ class Game:
             for key in dice.sample(list(of_key), min(keys, len(of_key))):
                 shown_cut = 0
                 for record in of_key[key]:
+                    # A document that comes back is not the one that was there before, so what a record can show ends with its epoch.
+                    until = vectors[epochs[bisect.bisect_left(epochs, record["e"])]][1]
                     e = self.known[record["v"]["ID"]][1]
                     changes = {shown_cut, *self.students.changes(e["STUDENT_ID"]), *self.teachers.changes(e["MARKED_BY"])}
-                    cuts = (cut for cut in sorted(changes) if cut >= shown_cut and record["v"] == self.row(e, cut))
+                    cuts = (cut for cut in sorted(changes) if shown_cut <= cut <= until and record["v"] == self.row(e, cut))
                     cut = next(cuts, None)
                     if cut is None:
-                        sys.exit(f"{view}: {key} at epoch {record['e']} shows an older document than before, or none that there was: {record['v']}")
+                        sys.exit(f"{view}: {key} at epoch {record['e']} shows an older document than before, or none that its epoch holds: {record['v']}")
                     shown_cut, looked = cut, looked + 1
         return looked
 
@@ -235,7 +238,7 @@ def main():
     dice = random.Random(a.seed)
     drawn = sorted({*dice.sample(sorted(vectors), min(a.epochs, len(vectors))), max(vectors)})
     game.grows()
-    followed = game.ages(a.keys, dice)
+    followed = game.ages(a.keys, dice, vectors)
     looked, earlier, behind = map(sum, zip(*(game.judge(epoch, vectors) for epoch in drawn)))
     print(f"{len(drawn)} epochs of {len(vectors)} recorded: {looked} records as they were to be, {earlier} of them with an earlier document, "
           f"{behind} of {len(drawn) * a.shards} shards at an earlier vector; {followed} records never older than the one before")

@@ -233,11 +233,11 @@ class Sealed(Folder):
         self.kafka = self.folder / "kafka"
         self.kafka.mkdir()
         self.write()
-        game = sealed.Game(self.kafka, self.SHARDS)
-        sent = {}
+        self.game = game = sealed.Game(self.kafka, self.SHARDS)
+        self.cuts, sent = {}, {}
         for epoch in range(1, self.EPOCHS + 1):
             end = len(events) * epoch // self.EPOCHS
-            cut = people + (len(said) - people) * epoch // self.EPOCHS
+            cut = self.cuts[epoch] = people + (len(said) - people) * epoch // self.EPOCHS
             held = [e for record, e in game.known.values() if record["o"] < end]
             winners = {}
             for e in sorted(held, key=lambda e: sealed.place(e)[1]):
@@ -261,6 +261,10 @@ class Sealed(Folder):
         self.write()
         done = self.script("sealed.py", self.kafka, "--shards", self.SHARDS)
         return done.stdout + done.stderr, done.returncode
+
+    def changes(self, row):
+        """Where what may stand in a record changes, in the order of the log."""
+        return sorted(self.game.students.changes(row["STUDENT_ID"]) + self.game.teachers.changes(row["MARKED_BY"]))
 
     def corrected(self, view="enriched"):
         """The place of a record of which an older one shows another document, and of that one."""
@@ -292,7 +296,8 @@ class Sealed(Folder):
         newest, oldest = self.corrected()
         self.assertIn("1 missing", alter("enriched", lambda records: records.pop()))
         self.assertIn("1 missing", alter("latest", lambda records: records.pop()))
-        last = lambda records: next(r for r in records if r["v"]["ID"] not in {o["v"]["ID"] for o in records if o["e"] < self.EPOCHS})
+        is_early = lambda v: self.changes(v)[-1] <= self.cuts[1]
+        last = lambda records: next(r for r in records if is_early(r["v"]) and r["v"]["ID"] not in {o["v"]["ID"] for o in records if o["e"] < self.EPOCHS})
         self.assertIn("1 too many", alter("enriched", lambda records: last(records).update(e=1)))
         self.assertIn("was to be", alter("enriched", lambda records: records.pop(newest)))
         self.assertIn("was to be", alter("latest", lambda records: records.pop(self.corrected("latest")[0])))
@@ -301,6 +306,32 @@ class Sealed(Folder):
         self.assertIn("dead letters", alter("dead_letters", lambda letters: letters.pop()))
         self.assertIn("two vectors", alter("progress", lambda records: records[-1]["events"].update(bounds=[[1]])))
         self.assertIn("goes from epoch 4 to 4", alter("progress", lambda records: records.append(records[-1])))
+
+    def test_what_a_document_says_again_later_does_not_pass_for_what_it_said_before(self):
+        records, log = self.topics["enriched"], self.topics["reference"]
+        elder = {}
+        for record in records:
+            before, elder[record["v"]["ID"]] = elder.get(record["v"]["ID"]), record
+            changed = self.changes(record["v"])[-1] - 1
+            was = [r for r in log[:changed] if r["k"] == log[changed]["k"]]
+            event = self.game.known[record["v"]["ID"]][1]
+            if record["e"] == self.EPOCHS and before and was and before["v"] == self.game.row(event, changed):
+                break
+        else:
+            self.fail("nothing is corrected last by one change of a document")
+        # The document goes back to what it said before, in an epoch of its own.
+        log.append(was[-1] | {"o": len(log)})
+        last = self.topics["progress"][-1]
+        self.topics["progress"] += [last | dict(worker=worker, epoch=self.EPOCHS + 1, settled=0, reference=dict(bounds=[[len(log)]]))
+            for worker in range(self.SHARDS)]
+        records.append(before | {"e": self.EPOCHS + 1})
+        said, code = self.says()
+        self.assertEqual(code, 0, said)
+        # One that shows it after the other, within an epoch that does not hold that yet.
+        records[-1]["e"] = self.EPOCHS
+        said, code = self.says()
+        self.assertEqual(code, 1, said)
+        self.assertIn("older document than before", said)
 
     def test_an_earlier_document_passes_where_it_is_owed(self):
         newest, _ = self.corrected()
