@@ -38,7 +38,9 @@ fn oracle_sample_of_the_acceptance_holds() {
 
 #[test]
 fn oracle_scripts_notice_what_is_wrong() {
-    python(&["-m", "unittest", "discover", "-q", "-s", "tests/oracle", "-p", "test_*.py"]);
+    for folder in ["tests/oracle", "tests/stack"] {
+        python(&["-m", "unittest", "discover", "-q", "-s", folder, "-p", "test_*.py"]);
+    }
 }
 
 #[test]
