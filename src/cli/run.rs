@@ -198,6 +198,12 @@ pub(super) struct Run {
 const ATOMIC_MAX: u64 = 20_000;
 const ATOMIC_MAX_OF_KAFKA: u64 = 2_000;
 
+/// What is said of an end that takes too long.
+const AT_LAST_OF_FILES: &str = "as when nobody takes the output; ended anyway: what stands in the \
+                                log up to its last \"sealed\" line is whole";
+const AT_LAST_OF_KAFKA: &str = "as when brokers do not answer; ended anyway: what is committed \
+                                stands, and the next start writes the rest";
+
 impl Run {
     pub(super) fn run(mut self) -> Result<(), Failure> {
         if self.supervise {
@@ -284,11 +290,11 @@ impl Run {
         beside: impl FnOnce(&Watch),
     ) -> Result<(), Failure> {
         let workers = usize::from(self.workers);
-        let atomic_max = match place {
-            Place::Files(_) => ATOMIC_MAX,
-            Place::Kafka(_) => ATOMIC_MAX_OF_KAFKA,
+        let (atomic_max, at_last) = match place {
+            Place::Files(_) => (ATOMIC_MAX, AT_LAST_OF_FILES),
+            Place::Kafka(_) => (ATOMIC_MAX_OF_KAFKA, AT_LAST_OF_KAFKA),
         };
-        let watch = Watch::start(self.quiet, self.metrics.clone(), workers)?;
+        let watch = Watch::start(self.quiet, self.metrics.clone(), workers, at_last)?;
         if let Some(address) = self.http {
             let served = http::serve(address, self.http_token(address)?, watch.metrics());
             info!(address = %served.map_err(Failure::failed)?, "serves HTTP");

@@ -91,11 +91,12 @@ impl Asked {
 }
 
 impl Watch {
-    /// Begins to watch a run with so many workers.
+    /// Begins to watch a run with so many workers; `at_last` is said where its end takes too long.
     pub(super) fn start(
         quiet: bool,
         metrics_file: Option<PathBuf>,
         workers: usize,
+        at_last: &'static str,
     ) -> Result<Watch, Failure> {
         let end = end_when_asked()?;
         let metrics = Arc::new(Metrics::default());
@@ -108,6 +109,7 @@ impl Watch {
             metrics_file,
             metrics: Arc::clone(&metrics),
             workers,
+            at_last,
             end: Arc::clone(&end),
         };
         let thread = thread::spawn(move || watched.watch(&over));
@@ -142,6 +144,8 @@ struct Watched {
     metrics_file: Option<PathBuf>,
     metrics: Arc<Metrics>,
     workers: usize,
+    /// What is said where the end takes too long.
+    at_last: &'static str,
     end: Arc<AtomicBool>,
 }
 
@@ -160,11 +164,7 @@ impl Watched {
                 wrote = Instant::now();
                 told |= self.write_metrics(told);
             }
-            asked.look(
-                &self.end,
-                "as when nobody takes the output; ended anyway: what stands in the log up to its \
-                 last \"sealed\" line is whole",
-            );
+            asked.look(&self.end, self.at_last);
         }
         self.write_metrics(told);
         self.bar.finish_and_clear();
