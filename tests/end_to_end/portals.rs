@@ -374,6 +374,37 @@ fn message_of_any_length_is_read_as_it_comes() {
 }
 
 #[test]
+fn base_that_was_restored_from_a_copy_waits_for_the_operators_word() {
+    let mut base = Base::new("restored", "");
+    base.put(1..=50, "A", false);
+    let mut feed = follow(&base.small, &[]);
+    base.await_equal(&mut feed);
+    base.await_confirmed();
+    base.system.ask("keep", &json!({}));
+    let kept = base.entries.clone();
+    base.put(1..=20, "B", false);
+    base.await_equal(&mut feed);
+    base.await_confirmed();
+    let before = known(&base.small, "onec");
+    base.system.ask("restore", &json!({}));
+    base.entries = kept;
+    wait_for("the feed to be held", PATIENCE, || {
+        assert_eq!(feed.code(), None, "{}", feed.said());
+        feed.said().contains("is held")
+    });
+    assert!(feed.said().contains("20 documents are new or other, 0 of 50 are gone"));
+    assert_eq!(known(&base.small, "onec"), before);
+    let (code, said) = base.small.tributary(&["accept", "onec"]);
+    assert_eq!(code, Some(0), "{said}");
+    base.await_equal(&mut feed);
+    // What changes from then on comes as ever.
+    base.put([7], "C", false);
+    base.await_equal(&mut feed);
+    base.await_confirmed();
+    base.judge();
+}
+
+#[test]
 fn pages_are_as_large_as_a_base_can_bear() {
     let mut base = Base::new("heavy", "");
     // 20 of them are more than the base can bear at once.

@@ -132,9 +132,13 @@ class Portal:
         if int(parameters.get("start", 0)) != -1:
             self.counts["counted"] += 1
         is_it = lambda item: item["id"] > beyond and (not since or item["updatedTime"] >= since) and (among is None or item["id"] in among)
-        if list(parameters.get("order") or {}) != ["id"]:
-            raise Refused(400, {"error": "the stand-in knows one order"})
-        found = sorted(filter(is_it, self.items.get(entity, {}).values()), key=lambda item: item["id"])[:PAGE]
+        found = sorted(filter(is_it, self.items.get(entity, {}).values()), key=lambda item: item["id"])
+        order = parameters.get("order") or {}
+        if order == {"updatedTime": "DESC"}:
+            found.sort(key=lambda item: item["updatedTime"], reverse=True)
+        elif list(order) != ["id"]:
+            raise Refused(400, {"error": "the stand-in knows two orders"})
+        found = found[:PAGE]
         select = set(parameters.get("select") or ["*"])
         taken = lambda item: item if "*" in select else {name: item[name] for name in item if name in select}
         return {"items": [taken(item) for item in found]}

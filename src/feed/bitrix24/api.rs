@@ -191,42 +191,54 @@ impl Api {
         self.call("clear what happened", "event.offline.clear", asked).map(drop)
     }
 
-    /// Hands out all items in the order of their numbers, many pages at a time.
-    pub(super) fn each_page<E: From<SystemError>>(
+    /// The newest moment at which an item was changed, as the portal writes it; `None` where it has
+    /// no item.
+    pub(super) fn newest(&mut self) -> Result<Option<String>, SystemError> {
+        let mut newest = None;
+        let newest_first = json!({ "updatedTime": "DESC" });
+        self.list(json!({}), newest_first, &mut |items: &[Item<'_>]| {
+            newest = items.first().and_then(|item| item.changed.clone());
+            Ok::<_, SystemError>(())
+        })?;
+        Ok(newest)
+    }
+
+    /// Hands out items in the order of their numbers, many pages of them, beyond one; returns
+    /// beyond which there may be more.
+    pub(super) fn pages_beyond<E: From<SystemError>>(
         &mut self,
+        mut beyond: u64,
         take: &mut TakePage<'_, E>,
-    ) -> Result<(), E> {
+    ) -> Result<Option<u64>, E> {
         let tried = "read items";
-        let mut beyond = 0;
-        loop {
-            let mut command = serde_json::Map::new();
-            for page in 0..PAGES {
-                let beyond = match page {
-                    0 => beyond.to_string(),
-                    _ => format!("$result[{}][items][{}][id]", name_of(page - 1), PAGE - 1),
-                };
-                command.insert(name_of(page), self.list_query(&beyond).into());
-            }
-            let asked = json!({ "halt": 1, "cmd": command });
-            let answer = self.call(tried, "batch", asked)?;
-            let batch: Batch<'_> = result(tried, &answer)?;
-            if !is_empty(batch.errors) {
+        let mut command = serde_json::Map::new();
+        for page in 0..PAGES {
+            let beyond = match page {
+                0 => beyond.to_string(),
+                _ => format!("$result[{}][items][{}][id]", name_of(page - 1), PAGE - 1),
+            };
+            command.insert(name_of(page), self.list_query(&beyond).into());
+        }
+        let asked = json!({ "halt": 1, "cmd": command });
+        let answer = self.call(tried, "batch", asked)?;
+        let batch: Batch<'_> = result(tried, &answer)?;
+        if !is_empty(batch.errors) {
+            return Err(in_part(tried).into());
+        }
+        let pages = pages(batch.result).ok_or_else(|| not_bitrix(tried))?;
+        for page in 0..PAGES {
+            let Some(listed) = pages.get(&name_of(page)) else {
                 return Err(in_part(tried).into());
-            }
-            let pages = pages(batch.result).ok_or_else(|| not_bitrix(tried))?;
-            for page in 0..PAGES {
-                let Some(listed) = pages.get(&name_of(page)) else {
-                    return Err(in_part(tried).into());
-                };
-                let items = items(listed)?;
-                take(&items)?;
-                // What follows a page that is not full was asked for beyond nobody.
-                match items.last() {
-                    Some(last) if items.len() == PAGE => beyond = last.id,
-                    _ => return Ok(()),
-                }
+            };
+            let items = items(listed)?;
+            take(&items)?;
+            // What follows a page that is not full was asked for beyond nobody.
+            match items.last() {
+                Some(last) if items.len() == PAGE => beyond = last.id,
+                _ => return Ok(None),
             }
         }
+        Ok(Some(beyond))
     }
 
     /// Hands out the items that were changed at a moment or later, in the order of their numbers.
@@ -238,7 +250,7 @@ impl Api {
         let mut beyond = 0;
         loop {
             let filter = json!({ ">=updatedTime": since, ">id": beyond });
-            let (last, count) = self.list(filter, take)?;
+            let (last, count) = self.list(filter, by_number(), take)?;
             match last {
                 Some(last) if count == PAGE => beyond = last,
                 _ => return Ok(()),
@@ -253,7 +265,7 @@ impl Api {
         take: &mut TakePage<'_, E>,
     ) -> Result<(), E> {
         for ids in ids.chunks(PAGE) {
-            self.list(json!({ "@id": ids }), take)?;
+            self.list(json!({ "@id": ids }), by_number(), take)?;
         }
         Ok(())
     }
@@ -262,13 +274,14 @@ impl Api {
     fn list<E: From<SystemError>>(
         &mut self,
         filter: Value,
+        order: Value,
         take: &mut TakePage<'_, E>,
     ) -> Result<(Option<u64>, usize), E> {
         let tried = "read items";
         let asked = json!({
             "entityTypeId": self.entity.number(),
             "select": self.select,
-            "order": { "id": "ASC" },
+            "order": order,
             "filter": filter,
             "start": -1,
         });
@@ -393,6 +406,10 @@ impl App {
         file.persist(path)?;
         Ok(())
     }
+}
+
+fn by_number() -> Value {
+    json!({ "id": "ASC" })
 }
 
 fn name_of(page: usize) -> String {

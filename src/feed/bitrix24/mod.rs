@@ -7,9 +7,10 @@
 //! log. Where there is no queue (a webhook, a plan without it) a look asks for what was changed
 //! since the newest moment that it saw, and what is gone is found by comparison.
 //!
-//! Invariants: the queue is listened to before all is read, so nothing falls between; nothing is
-//! cleared that is not in the log; a handful that an elder feed had put aside is cleared only after
-//! a comparison that began later is in the log.
+//! Invariants: the queue is listened to before all is read, so nothing falls between, and so is the
+//! newest moment asked for; nothing is cleared that is not in the log; a handful that an elder feed
+//! had put aside is cleared only after a comparison that began later is in the log. The portal is
+//! asked one question after the other, looks amid a comparison included, so what it said last holds.
 //!
 //! Not here: how it is asked (`api`), and how often that may be (`pace`).
 
@@ -43,8 +44,17 @@ pub struct Bitrix24 {
     listens: Option<bool>,
     /// What was put aside and is not cleared yet.
     put_aside: Option<Happened>,
-    /// The newest moment of change that was seen, as the portal writes it.
+    /// The moment of change, as the portal writes it, from which on it is asked what changed.
     newest: Option<String>,
+    comparison: Option<Comparing>,
+}
+
+/// A comparison on its way.
+struct Comparing {
+    /// What an elder feed had put aside.
+    put_aside: Vec<String>,
+    /// Up to which number items were said.
+    beyond: u64,
 }
 
 impl Bitrix24 {
@@ -63,7 +73,15 @@ impl Bitrix24 {
         let fields: BTreeSet<String> = fields.iter().map(whole).collect();
         let api = Api::new(config, fields.into_iter().collect())?;
         let (url, entity) = (config.url.clone(), config.entity);
-        Ok(Bitrix24 { api, url, entity, listens: None, put_aside: None, newest: None })
+        Ok(Bitrix24 {
+            api,
+            url,
+            entity,
+            listens: None,
+            put_aside: None,
+            newest: None,
+            comparison: None,
+        })
     }
 
     /// Has the portal keep what happens, where it can.
@@ -110,7 +128,9 @@ impl Bitrix24 {
 
     /// Says what was changed since the newest moment that was seen.
     fn look_at_changes(&mut self, desk: &mut Desk<'_>) -> Result<(), Trouble> {
-        let Some(since) = self.newest.as_deref().and_then(before) else { return Ok(()) };
+        // Where there was no item, whatever comes is news.
+        let since = self.newest.as_deref().and_then(before);
+        let since = since.unwrap_or_else(|| Timestamp::UNIX_EPOCH.to_string());
         let mut newest = self.newest.clone();
         self.api.each_changed_since(&since, &mut |items: &[Item<'_>]| {
             for item in items {
@@ -151,18 +171,32 @@ impl System for Bitrix24 {
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         let put_aside = match self.listen()? {
             true => self.api.put_aside()?,
-            false => Vec::new(),
+            false => {
+                // What is changed while all is read may bear an earlier moment than what is read
+                // last.
+                if self.newest.is_none() {
+                    self.newest = self.api.newest()?;
+                }
+                Vec::new()
+            }
         };
         desk.begin_comparison(None);
-        let mut newest = self.newest.take();
-        self.api.each_page(&mut |items: &[Item<'_>]| {
-            for item in items {
-                say(item, desk);
-                see(&mut newest, item);
-            }
+        self.comparison = Some(Comparing { put_aside, beyond: 0 });
+        Ok(())
+    }
+
+    fn compare_on(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
+        let Some(Comparing { put_aside, beyond }) = self.comparison.take() else {
+            return Ok(true);
+        };
+        let next = self.api.pages_beyond(beyond, &mut |items: &[Item<'_>]| {
+            items.iter().for_each(|item| say(item, desk));
             Ok::<_, Trouble>(desk.flush()?)
         })?;
-        self.newest = newest;
+        if let Some(beyond) = next {
+            self.comparison = Some(Comparing { put_aside, beyond });
+            return Ok(false);
+        }
         desk.end_comparison(true);
         // What was only counted is not in the log.
         if !desk.is_counting() {
@@ -171,7 +205,7 @@ impl System for Bitrix24 {
                 self.api.clear(&process)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {

@@ -50,8 +50,9 @@ pub(super) struct Entry<'a> {
 pub(super) struct Node {
     /// The plan and the node, as the base wants them named.
     point: String,
-    /// The number of the next message.
-    message: u64,
+    /// The number of the last message that was confirmed; it only grows, but in a base that was
+    /// restored from a copy.
+    pub(super) received: u64,
 }
 
 /// The questions.
@@ -106,15 +107,18 @@ impl Api {
         })
     }
 
-    /// Hands out all entries, a page at a time.
-    pub(super) fn each_page<E: From<SystemError>>(
+    /// Hands out a page of entries from a position on; returns that of the next page, where there
+    /// may be one.
+    pub(super) fn page<E: From<SystemError>>(
         &mut self,
+        skip: usize,
         take: &mut dyn FnMut(&[Entry<'_>]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<Option<usize>, E> {
         let tried = format!("read a page of {}", self.entity);
-        let mut skip = 0;
-        self.top = PROBE;
-        loop {
+        if skip == 0 {
+            self.top = PROBE;
+        }
+        let body = loop {
             let path = format!(
                 "/{}?$format=json&$orderby=Ref_Key&$skip={skip}&$top={}&{}",
                 percent_coded(&self.entity),
@@ -122,26 +126,23 @@ impl Api {
                 self.selected(),
             );
             let answer = self.ask(&tried, "GET", &path, PAGE_PATIENCE, PAGE_BYTES_MAX);
-            let body = match answer.and_then(|answer| good(&tried, answer)) {
-                Ok(body) => body,
+            match answer.and_then(|answer| good(&tried, answer)) {
+                Ok(body) => break body,
                 // The base, or what stands before it, may be too small for so much.
-                Err(_) if self.top > 1 => {
-                    self.top /= 2;
-                    continue;
-                }
+                Err(_) if self.top > 1 => self.top /= 2,
                 Err(error) => return Err(error.into()),
-            };
-            let page: Page<'_> = parse(&tried, &body)?;
-            let entries: Option<Vec<Entry<'_>>> = page.value.into_iter().map(Entry::of).collect();
-            let entries = entries.ok_or_else(|| not_odata(&tried))?;
-            take(&entries)?;
-            if entries.len() < self.top {
-                return Ok(());
             }
-            skip += entries.len();
-            let each = (body.len() / entries.len()).max(1);
-            self.top = (PAGE_BYTES / each).clamp(1, (2 * self.top).min(PAGE_ENTRIES_MAX));
+        };
+        let page: Page<'_> = parse(&tried, &body)?;
+        let entries: Option<Vec<Entry<'_>>> = page.value.into_iter().map(Entry::of).collect();
+        let entries = entries.ok_or_else(|| not_odata(&tried))?;
+        take(&entries)?;
+        if entries.len() < self.top {
+            return Ok(None);
         }
+        let each = (body.len() / entries.len()).max(1);
+        self.top = (PAGE_BYTES / each).clamp(1, (2 * self.top).min(PAGE_ENTRIES_MAX));
+        Ok(Some(skip + entries.len()))
     }
 
     /// Hands out an entry by its key, where there is one.
@@ -178,7 +179,7 @@ impl Api {
             return Err(SystemError::new(tried, said, remedy));
         };
         let point = format!("{}/{plan}(guid'{}')", self.url, node.key);
-        Ok(Some(Node { point, message: node.received + 1 }))
+        Ok(Some(Node { point, received: node.received }))
     }
 
     /// Hands out what has changed, as it comes.
@@ -218,7 +219,8 @@ impl Api {
 }
 
 fn message(node: &Node) -> String {
-    let Node { point, message } = node;
+    let Node { point, received } = node;
+    let message = received + 1;
     let point = percent_coded(&format!("'{point}'"));
     format!("DataExchangePoint={point}&MessageNo={message}")
 }

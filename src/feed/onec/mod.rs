@@ -46,6 +46,10 @@ pub struct OneC {
     others: BTreeSet<String>,
     /// Whether it was told that there is nothing to look at.
     is_told: bool,
+    /// The number of the last message that was confirmed, where a plan is named.
+    received: Option<u64>,
+    /// Up to which position a comparison on its way has come.
+    compared_to: Option<usize>,
 }
 
 impl OneC {
@@ -64,12 +68,17 @@ impl OneC {
             entity: config.entity.clone(),
             others: BTreeSet::new(),
             is_told: false,
+            received: None,
+            compared_to: None,
         })
     }
 
     /// Says a message of changes, and confirms it.
     fn exchange(&mut self, node: &Node, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         let OneC { api, entity, others, .. } = self;
+        if self.received.is_some_and(|received| node.received < received) {
+            return Err(Trouble::Other);
+        }
         let (mut said, mut failed) = (0, None);
         api.changes(node, &mut |entry: &RawValue| {
             let changed = Changed::of(entity, entry);
@@ -99,7 +108,14 @@ impl OneC {
         failpoint!("onec-written");
         api.confirm(node)?;
         failpoint!("onec-confirmed");
+        // What it says from now on, a copy of before does not.
+        self.received = Some(node.received + 1);
+        desk.mark().identity = self.identity_now();
         Ok(())
+    }
+
+    fn identity_now(&self) -> Value {
+        json!({ "base": self.url, "entity": self.entity, "received": self.received })
     }
 
     /// Asks for what a comparison has not met by its key.
@@ -166,19 +182,37 @@ fn say(entry: &Entry<'_>, desk: &mut Desk<'_>) {
 
 impl System for OneC {
     fn identity(&mut self) -> Result<Value, SystemError> {
-        Ok(json!({ "base": self.url, "entity": self.entity }))
+        self.received = self.api.node()?.map(|node| node.received);
+        Ok(self.identity_now())
+    }
+
+    /// A base that has confirmed less than it had was restored from a copy.
+    fn is_same(&self, one: &Value, other: &Value) -> bool {
+        let is = |part: &str| one[part] == other[part];
+        let received = |value: &Value| value["received"].as_u64();
+        let went_back = received(one).zip(received(other)).is_some_and(|(had, has)| has < had);
+        is("base") && is("entity") && !went_back
     }
 
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         desk.begin_comparison(None);
-        self.api.each_page(&mut |entries: &[Entry<'_>]| {
+        self.compared_to = Some(0);
+        Ok(())
+    }
+
+    fn compare_on(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
+        let Some(skip) = self.compared_to.take() else { return Ok(true) };
+        self.compared_to = self.api.page(skip, &mut |entries: &[Entry<'_>]| {
             // One that is marked is not met.
             entries.iter().filter(|entry| !entry.is_marked).for_each(|entry| say(entry, desk));
             Ok::<_, Trouble>(desk.flush()?)
         })?;
+        if self.compared_to.is_some() {
+            return Ok(false);
+        }
         self.ask_by_key(desk)?;
         desk.end_comparison(true);
-        Ok(())
+        Ok(true)
     }
 
     fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
