@@ -18,7 +18,10 @@ use super::Failure;
 use crate::{
     config::{ConfigError, FeedConfig, SourceConfig},
     engine::{FeedNumbers, Metrics},
-    feed::{Bitrix24, Elasticsearch, Feed, FeedError, Guard, Health, Log, OneC, System},
+    feed::{
+        Bitrix24, Elasticsearch, Feed, FeedError, Guard, Health, Log, OneC, SILENCE, System,
+        await_silence,
+    },
     kafka::Kafka,
     spec::{Spec, is_source_name},
 };
@@ -28,6 +31,9 @@ pub(super) type Sources = BTreeMap<String, (Box<dyn System + Send>, FeedConfig)>
 
 /// Between starts of a feed that the brokers have failed.
 const BETWEEN_STARTS: Duration = Duration::from_secs(5);
+
+/// Between looks whether the engine leads.
+const BETWEEN_LOOKS_FOR_LEAD: Duration = Duration::from_millis(50);
 
 /// Between looks how feeds are.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
@@ -92,8 +98,9 @@ pub(super) fn feed(spec: &Arc<Spec>, log: Log, config: &FeedConfig) -> Feed {
     }
 }
 
-/// Feeds beside an engine, each in a thread of its own, until it is asked to end. What fails them
-/// fails nothing else.
+/// Feeds beside an engine, each in a thread of its own, from when the engine leads until it is asked
+/// to end: a start that is refused takes no feed from the engine that goes on. What fails them fails
+/// nothing else.
 pub(super) fn feed_beside(
     spec: &Arc<Spec>,
     kafka: &Kafka,
@@ -103,27 +110,40 @@ pub(super) fn feed_beside(
     metrics: &Arc<Metrics>,
 ) {
     for (source, (mut system, config)) in sources {
-        let health = Arc::new(Health::default());
-        watch(source.clone(), Arc::clone(&health), Arc::clone(end), Arc::clone(metrics));
         let log = Log { kafka: kafka.clone(), topic: topic.to_owned(), source: source.clone() };
-        let (feed, end) = (feed(spec, log, &config), Arc::clone(end));
+        let feed = feed(spec, log, &config);
+        let (end, metrics) = (Arc::clone(end), Arc::clone(metrics));
         thread::spawn(move || {
+            while metrics.generation() == 0 {
+                if end.load(Ordering::Relaxed) {
+                    return;
+                }
+                thread::sleep(BETWEEN_LOOKS_FOR_LEAD);
+            }
+            let health = Arc::new(Health::default());
+            watch(source.clone(), Arc::clone(&health), Arc::clone(&end), metrics);
             while !end.load(Ordering::Relaxed) {
                 let told = |_| info!(source, "snapshot complete");
-                match feed.run(&mut *system, &end, &health, &told) {
-                    Ok(_) => {}
+                let failed = match feed.run(&mut *system, &end, &health, &told) {
+                    Ok(_) => continue,
                     Err(why @ (FeedError::Unused { .. } | FeedError::OtherSpec { .. })) => {
                         error!(source, "is not fed, the engine goes on: {why}");
                         return;
                     }
                     Err(FeedError::Fenced { .. }) => {
-                        warn!(source, "another feed of it has begun; the engine goes on");
-                        return;
+                        warn!(
+                            source,
+                            "another feed of it has begun; the engine goes on, and feeds again \
+                             once that one is silent for {} s",
+                            SILENCE.as_secs()
+                        );
+                        await_silence(&feed.log, &end).err().map(FeedError::from)
                     }
-                    Err(failed) => {
-                        error!(source, "the feed is started again, the engine goes on: {failed}");
-                        thread::sleep(BETWEEN_STARTS);
-                    }
+                    Err(failed) => Some(failed),
+                };
+                if let Some(failed) = failed {
+                    error!(source, "the feed is started again, the engine goes on: {failed}");
+                    thread::sleep(BETWEEN_STARTS);
                 }
             }
         });

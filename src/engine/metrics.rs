@@ -339,6 +339,11 @@ impl Metrics {
         self.generation.set(generation);
     }
 
+    /// Which start is in force here; 0 before one is.
+    pub fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
     /// How a feed is that runs inside.
     pub fn feed(&self, source: &str, numbers: FeedNumbers) {
         let (feeds, by) = (&self.feeds, ByFeed { feed: source.to_owned() });

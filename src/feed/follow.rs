@@ -37,7 +37,7 @@ const BETWEEN_LOOKS_HELD: Duration = Duration::from_secs(1);
 const BETWEEN_COUNTS: Duration = Duration::from_secs(60);
 
 /// Between marks in the log while nothing but time has passed.
-const BETWEEN_MARKS: Duration = Duration::from_secs(60);
+pub(super) const BETWEEN_MARKS: Duration = Duration::from_secs(60);
 
 /// The longest that it sleeps in one piece.
 const NAP: Duration = Duration::from_millis(50);

@@ -44,7 +44,7 @@ pub use elasticsearch::Elasticsearch;
 pub use files::Files;
 pub use health::{Comparison, Health};
 pub use onec::OneC;
-pub use word::{give_word, held, marks};
+pub use word::{SILENCE, await_silence, give_word, held, marks};
 
 pub use crate::reference::{log::Mark, reconcile::Guard};
 

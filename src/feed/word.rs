@@ -2,9 +2,14 @@
 //!
 //! Shape: the log in; how each feed is out, and a word back.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
-use super::{FeedError, Log};
+use super::{FeedError, Log, follow::BETWEEN_MARKS};
 use crate::{
     kafka::{Kafka, KafkaError, Outgoing, WriteError},
     reference::log::{Hold, Mark, SEPARATOR, Word},
@@ -27,6 +32,38 @@ pub fn marks(kafka: &Kafka, topic: &str) -> Result<BTreeMap<String, Mark>, Kafka
         true
     })?;
     Ok(marks)
+}
+
+/// How long a feed that another one has fenced waits for that one to be silent: each writes its mark
+/// far more often.
+pub const SILENCE: Duration = BETWEEN_MARKS.saturating_mul(3);
+
+/// Between looks whether the other one is.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(15);
+
+/// Waits until no feed of a source has marked the log for `SILENCE`, or it is to end.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn await_silence(log: &Log, end: &AtomicBool) -> Result<(), KafkaError> {
+    failpoint!("feed-silent", |_| Ok(()));
+    let key = log.key("");
+    let mut read_to = log.kafka.asker()?.extent(&log.topic, 0)?.1;
+    let (mut heard, mut looked) = (Instant::now(), Instant::now());
+    while !end.load(Ordering::Relaxed) && heard.elapsed() < SILENCE {
+        thread::sleep(Duration::from_millis(100));
+        if looked.elapsed() < BETWEEN_LOOKS.min(SILENCE / 4) {
+            continue;
+        }
+        looked = Instant::now();
+        read_to = log.kafka.scan(&log.topic, 0, read_to, &mut |taken| {
+            if taken.key() == Some(key.as_bytes()) {
+                heard = looked;
+            }
+            true
+        })?;
+    }
+    Ok(())
 }
 
 /// Why a source's feed is held, where it is.
