@@ -26,17 +26,18 @@ use rdkafka::{
 use serde_json::Value;
 
 use crate::{
-    elasticsearch::{Index, of_index, person, says},
+    elasticsearch::{Index, of_index_at, person, says},
     game::{number, seed, wait_for},
     small::{Engine, PATIENCE, Small},
-    stack::Stack,
+    stack::{Node, Stack},
 };
 
 /// Documents that nobody deletes: events are of them.
 const KEPT: u32 = 50;
 
-/// Documents a page of the feed.
+/// Documents a page of the feed: of many as where nothing is said.
 const PAGE: usize = 100;
+const PAGE_OF_MANY: usize = 5_000;
 
 /// How long a write may take to stand in the log while the feed runs.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
@@ -136,7 +137,8 @@ fn log_equals_the_index_through_writes_kills_and_re_creations() {
     let draw = Mutex::new(Xoshiro256PlusPlus::seed_from_u64(seed()));
     let draw = |below: u64| draw.lock().expect("nobody panics in here").next_u64() % below;
     let more = "feed = { max_deletes = 1.0, delete_after = \"1s\" }\n";
-    let (small, index) = of_index("soaked", more);
+    let page = if count < 100_000 { PAGE } else { PAGE_OF_MANY };
+    let (small, index) = of_index_at(Node::get(), "soaked", page, more);
     index.make(2);
     let model = Model { documents: BTreeMap::new(), watched: Vec::new(), next: 0 };
     let (model, log) = (Mutex::new(model), Mutex::new(Log::default()));
@@ -296,7 +298,7 @@ fn log_equals_the_index_through_writes_kills_and_re_creations() {
             log.records, log.repeated,
         );
         assert_eq!(late, 0, "writes that were seen late");
-        assert!(log.repeated <= kills * PAGE, "{} records say nothing new", log.repeated);
+        assert!(log.repeated <= kills * page, "{} records say nothing new", log.repeated);
     });
     assert!(kills > 0 && remakes > 0 && watched > 100, "it was played");
     // No record ever lost its person.
