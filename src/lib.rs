@@ -37,6 +37,10 @@ macro_rules! failpoint {
         #[cfg(feature = "failpoints")]
         fail::fail_point!($name);
     };
+    ($name:literal, $returns:expr) => {
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!($name, $returns);
+    };
 }
 
 pub mod cli;

@@ -11,7 +11,7 @@
 //! Not here: the writers of this start (`sink::kafka`), which look at the lead record again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher, Hasher, RandomState},
     sync::{
         Arc,
@@ -30,11 +30,13 @@ use super::{
     topics::dead_letter_bytes,
 };
 use crate::{
-    kafka::{Kafka, KafkaError, TopicState, WriteError, Writer},
+    kafka::{Kafka, KafkaError, Outgoing, TopicState, WriteError, Writer},
+    process::now_ms,
     progress::{
-        Accepted, Difference, FORM, LEAD_KEY, Lead, Output, Ownership, Recovery, Retaken,
-        SHARD_HASH, Store, StoreError, Superseded,
+        Accepted, Difference, FORM, LEAD_KEY, Lead, LogEnds, Output, Ownership, Recovery, Retaken,
+        SHARD_HASH, StartId, Store, StoreError, Superseded,
     },
+    reference::ReferenceError,
     sink::kafka::{Topic, Topics, output_topics},
     source::{Input, PartitionId},
     spec::{DedupeBy, ShardId, Spec},
@@ -69,8 +71,8 @@ pub struct Accept {
 /// A start that is in force.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// Its number.
-    pub generation: u64,
+    /// Which it is.
+    pub id: StartId,
     /// The topics, as they are.
     pub topics: Arc<Topics>,
     /// What is written already.
@@ -81,6 +83,8 @@ pub struct Start {
     pub(super) begins: Begins,
     /// What was accepted to be lost, by this start and those before it.
     accepted: Accepted,
+    /// Where the reference log ends, as this process sees it.
+    pub(super) log_ends: Arc<LogEnds>,
 }
 
 /// Why a dataflow cannot start.
@@ -200,12 +204,18 @@ pub enum StartError {
         /// The topic.
         topic: String,
     },
+    /// The reference log does not do.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
     /// Another start is in force.
     #[error(transparent)]
     Superseded(#[from] Superseded),
-    /// Another start began at the same time.
-    #[error("another start of the dataflow took the lead; one at a time")]
-    Rival,
+    /// The process that leads says what this one does not understand.
+    #[error(
+        "the first process of the cluster says what this one does not understand; run one version \
+         of tributary in all"
+    )]
+    Word,
 }
 
 /// Starts that take the lead's id from each other.
@@ -230,7 +240,7 @@ fn drawn() -> u64 {
 /// What the process that leads says to the others.
 #[derive(Serialize, Deserialize)]
 struct Word {
-    generation: u64,
+    id: StartId,
     dedupe: DedupeBy,
     accepted: Accepted,
     begins: Begins,
@@ -263,8 +273,8 @@ impl Start {
 
     /// What the others need to know of it.
     pub(super) fn word(&self) -> Vec<u8> {
-        let Start { generation, dedupe, begins, accepted, .. } = self.clone();
-        let word = Word { generation, dedupe, accepted, begins };
+        let Start { id, dedupe, begins, accepted, .. } = self.clone();
+        let word = Word { id, dedupe, accepted, begins };
         serde_json::to_vec(&word).expect("plain values have a JSON")
     }
 }
@@ -280,12 +290,13 @@ pub(super) fn follow(
     names: &Names,
     word: &[u8],
 ) -> Result<Start, StartError> {
-    let Ok(Word { generation, dedupe, accepted, begins }) = serde_json::from_slice(word) else {
-        return Err(StartError::Rival);
+    let Ok(Word { id, dedupe, accepted, begins }) = serde_json::from_slice(word) else {
+        return Err(StartError::Word);
     };
-    let topics = Arc::new(look(kafka, spec, names)?.0);
+    let topics = Arc::new(look(kafka, spec, names)?);
     let recovery = Store::new(kafka.clone(), &spec.name).recovery(spec.shards, &accepted)?;
-    Ok(Start { generation, topics, recovery: Arc::new(recovery), dedupe, begins, accepted })
+    let (recovery, log_ends) = (Arc::new(recovery), Arc::default());
+    Ok(Start { id, topics, recovery, dedupe, begins, accepted, log_ends })
 }
 
 /// Leads a start of so many workers.
@@ -294,25 +305,19 @@ pub(super) fn follow(
 /// When it cannot go on; nothing is written to the outputs then.
 pub fn lead(
     kafka: &Kafka,
-    spec: &Spec,
+    spec: &Arc<Spec>,
     names: &Names,
     workers: u32,
     accept: Accept,
 ) -> Result<Start, StartError> {
     let store = Store::new(kafka.clone(), &spec.name);
-    let (topics, lag_ms) = look(kafka, spec, names)?;
+    let topics = look(kafka, spec, names)?;
     let lead_id = Store::lead_id(&spec.name);
     let name = format!("{:016x}", drawn());
-    let (mut rivals, mut last) = (Rivals::default(), None::<(Option<Lead>, Lead)>);
+    let mut rivals = Rivals::default();
     let (mut writer, before, mut ours) = loop {
         let mut writer = kafka.writer(&lead_id)?;
         let before = store.lead()?;
-        if let Some((elder, tried)) = &last
-            && before != *elder
-            && before.as_ref().is_none_or(|lead| lead.name != tried.name)
-        {
-            return Err(StartError::Rival);
-        }
         if before.is_none() && !store.progress()?.is_empty() {
             return Err(StartError::NoLead { topic: Store::lead_topic(&spec.name) });
         }
@@ -320,28 +325,35 @@ pub fn lead(
         let ours = Lead { name: name.clone(), ..ours };
         // What is gone by now is told before anybody is fenced: the start in force may go on.
         let so_far = store.recovery_so_far(spec.shards, &ours.accepted)?;
-        Begins::ask(kafka, &topics, before.as_ref(), &so_far, accept.loss)?;
-        match write(&mut writer, &spec.name, &ours) {
+        let (_, lost) = Begins::ask(kafka, &topics, before.as_ref(), &so_far, accept.loss)?;
+        accept_lost(kafka, &topics, (spec, &ours), lost, (&so_far, now_ms()))?;
+        match write(&mut writer, &spec.name, &ours, &BTreeSet::new()) {
             Ok(()) => break (writer, before, ours),
             Err(WriteError::Hopeless(error)) => return Err(error.into()),
-            // Another start took the id, which may be refused or end before it leads: then nobody
-            // else does. Or this one leads, and was told nothing of it. Taking the id again ends
-            // what is open; the record then says how it ended.
+            // Another start took the id, and may be refused or end before it leads; or this one
+            // leads, and was told nothing of it. Taking the id again ends what is open; the record
+            // then says whom this start follows. Of starts at one time the last to write it leads.
             Err(error @ (WriteError::Unknown { .. } | WriteError::Fenced { .. })) => {
-                warn!("{error}: asks who leads, and begins again if nobody else does");
+                warn!("{error}: begins again");
                 thread::sleep(rivals.next_pause());
-                last = Some((before, ours));
             }
         }
     };
     info!(generation = ours.generation, workers = ours.workers, "leads");
     fence(kafka, spec, ours.workers)?;
     debug!("fenced every writer that there ever was");
-    let mut recovery = store.recovery(spec.shards, &ours.accepted)?;
+    let (mut recovery, passed) = store.recovery_and_passed(spec.shards, &ours.accepted)?;
     // Asked after the progress is known: what was read is there, unless it is lost.
     let (begins, lost) = Begins::ask(kafka, &topics, before.as_ref(), &recovery, accept.loss)?;
-    let accepted = accept_lost(kafka, &store, &topics, (spec, &ours), lost, (&recovery, lag_ms))?;
+    let now_ms = store.lead_time_ms()?;
+    let accepted = accept_lost(kafka, &topics, (spec, &ours), lost, (&recovery, now_ms))?;
     if accepted != ours.accepted {
+        if accepted.reference != ours.accepted.reference {
+            warn!(
+                "documents may be gone from the reference log: takes those that are there; where \
+                 the log itself has lost some, start its feed again"
+            );
+        }
         recovery = store.recovery(spec.shards, &accepted)?;
     }
     info!(
@@ -354,12 +366,12 @@ pub fn lead(
     }
     let is_as_before = (&ours.events_from, ours.reference_from, &ours.accepted)
         == (&begins.events, begins.reference, &accepted);
-    if !is_as_before {
-        // Only a start that goes on says from where the state is made now.
+    if !is_as_before || !passed.is_empty() {
+        // Only a start that goes on says from where the state is made now, and what nobody needs.
         ours.events_from.clone_from(&begins.events);
         ours.reference_from = begins.reference;
         ours.accepted = accepted;
-        while let Err(error) = write(&mut writer, &spec.name, &ours) {
+        while let Err(error) = write(&mut writer, &spec.name, &ours, &passed) {
             match error {
                 // An elder start that finds out that it is one takes the id too: the record says
                 // who has it by right.
@@ -368,36 +380,38 @@ pub fn lead(
                 }
                 WriteError::Hopeless(error) => return Err(error.into()),
             }
-            if store.lead()?.is_none_or(|lead| lead.name != ours.name) {
-                return Err(StartError::Rival);
+            let Some(lead) = store.lead()? else {
+                return Err(StartError::NoLead { topic: Store::lead_topic(&spec.name) });
+            };
+            if let Some(superseded) = ours.id().superseded_by(&lead) {
+                return Err(superseded.into());
             }
         }
     }
-    let (topics, recovery) = (Arc::new(topics), Arc::new(recovery));
-    let Lead { generation, dedupe, accepted, .. } = ours;
-    Ok(Start { generation, topics, recovery, dedupe, begins, accepted })
+    let (topics, recovery, log_ends) = (Arc::new(topics), Arc::new(recovery), Arc::default());
+    let id = ours.id();
+    let Lead { dedupe, accepted, .. } = ours;
+    Ok(Start { id, topics, recovery, dedupe, begins, accepted, log_ends })
 }
 
 /// What is accepted to be lost from now on; of the reference log also what may be gone by its age.
 fn accept_lost(
     kafka: &Kafka,
-    store: &Store,
     topics: &Topics,
-    (spec, ours): (&Spec, &Lead),
+    (spec, ours): (&Arc<Spec>, &Lead),
     lost: Lost,
-    (recovery, lag_ms): (&Recovery, i64),
+    (recovery, now_ms): (&Recovery, i64),
 ) -> Result<Accepted, StartError> {
     let mut accepted = ours.accepted.clone();
     accepted.events.extend(lost.events);
     let Some(reference) = &topics.reference else { return Ok(accepted) };
-    let now_ms = store.lead_time_ms()?;
-    let is_gone = lost.is_reference
-        || is_outdated(kafka, topics, recovery, accepted.reference, (lag_ms, now_ms))?;
+    let is_gone =
+        lost.is_reference || is_outdated(kafka, topics, recovery, accepted.reference, now_ms)?;
     // Where nothing is written, nothing was read either.
     if is_gone && !recovery.is_empty() {
-        warn!(
-            "documents may be gone from the reference log: takes those that are there; where the \
-             log itself has lost some, start its feed again"
+        info!(
+            "documents may be gone from the reference log: looks whether those that are there can \
+             be taken"
         );
         let end = documents_end(kafka, reference, spec)?;
         accepted.reference = Some(Retaken { start: ours.generation, end, time_ms: now_ms });
@@ -405,9 +419,8 @@ fn accept_lost(
     Ok(accepted)
 }
 
-/// The topics of a dataflow, as they are, and for how long the reference log is left alone by
-/// compaction, in ms.
-pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<(Topics, i64), StartError> {
+/// The topics of a dataflow, as they are.
+pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Topics, StartError> {
     let outputs = output_topics(spec);
     let (lead, progress) = (Store::lead_topic(&spec.name), Store::progress_topic(&spec.name));
     let needs_reference = !spec.lookups.is_empty();
@@ -451,16 +464,16 @@ pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<(Topics,
         .as_ref()
         .and_then(|name| found[name].settings.get("min.compaction.lag.ms")?.parse().ok());
     let dead_letters = dead_letters.expect("every dataflow has dead letters");
-    let topics = Topics {
+    Ok(Topics {
         events: topic(&names.events),
         reference: reference.as_ref().map(topic),
+        reference_lag_ms: lag.unwrap_or(0),
         views,
         dead_letter_bytes: dead_letter_bytes(&found[&dead_letters.name]),
         dead_letters,
         progress: topic(&progress),
         lead: topic(&lead),
-    };
-    Ok((topics, lag.unwrap_or(0)))
+    })
 }
 
 /// The lead record of this start.
@@ -509,16 +522,23 @@ fn next(
     Ok(before.next(Lead { dedupe, ..ours })?)
 }
 
-fn write(writer: &mut Writer, dataflow: &str, lead: &Lead) -> Result<(), WriteError> {
+/// Writes a lead record, and that of some progress records nothing is left.
+fn write(
+    writer: &mut Writer,
+    dataflow: &str,
+    lead: &Lead,
+    passed: &BTreeSet<String>,
+) -> Result<(), WriteError> {
     let (topic, value) = (Store::lead_topic(dataflow), lead.to_json());
+    let progress = Store::progress_topic(dataflow);
+    let headers = &[("dataflow", dataflow.as_bytes())];
     failpoint!("lead-before");
     writer.write(|send| {
-        send(crate::kafka::Outgoing {
-            topic: &topic,
-            partition: 0,
-            key: Some(LEAD_KEY),
-            value: Some(&value),
-            headers: &[("dataflow", dataflow.as_bytes())],
+        let (key, value) = (Some(LEAD_KEY), Some(&value[..]));
+        send(Outgoing { topic: &topic, partition: 0, key, value, headers })?;
+        passed.iter().try_for_each(|key| {
+            let key = Some(key.as_bytes());
+            send(Outgoing { topic: &progress, partition: 0, key, value: None, headers })
         })
     })?;
     failpoint!("lead-after");

@@ -151,7 +151,7 @@ impl<'k> Letters<'k> {
         spec: &'k Spec,
         names: &Names,
     ) -> Result<Letters<'k>, LettersError> {
-        let topics = look(kafka, spec, names)?.0;
+        let topics = look(kafka, spec, names)?;
         Ok(Letters { kafka, spec, topics })
     }
 

@@ -11,7 +11,6 @@
 //! Not here: that a record before a bound becomes another one later (`source::kafka`).
 
 use std::{
-    collections::BTreeSet,
     sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
@@ -20,11 +19,17 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{Metrics, lead::StartError};
+use super::{
+    Metrics,
+    lead::{Start, StartError},
+};
 use crate::{
     kafka::{Asker, Kafka, KafkaError, SmallRecord},
-    progress::{AcceptedLoss, Lead, Recovery, Retaken, Store, StoreError, Superseded},
-    reference::log::{complete_source, may_begin},
+    process::now_ms,
+    progress::{
+        AcceptedLoss, Lead, LogEnd, Recovery, Retaken, StartId, Store, StoreError, may_be_swept,
+    },
+    reference::Sources,
     sink::kafka::{Topic, Topics},
     source::{Input, Last, PartitionId, Vector, kafka::Handed},
     spec::Spec,
@@ -138,22 +143,21 @@ impl Begins {
 /// is owed, since an earlier start took the documents as they were and ended amid it, needs those
 /// from there on.
 ///
-/// Compaction leaves alone what is younger than the topic's `min.compaction.lag.ms`; a day of it is
-/// kept in hand. What is left there may all be young, since a deletion goes without a trace: so it
-/// counts too when the shards owed nothing last.
+/// What is left there may all be young, since a deletion goes without a trace: so it counts too since
+/// when the shards owe nothing.
 pub(super) fn is_outdated(
     kafka: &Kafka,
     topics: &Topics,
     recovery: &Recovery,
     retaken: Option<Retaken>,
-    (lag_ms, now_ms): (i64, i64),
+    now_ms: i64,
 ) -> Result<bool, KafkaError> {
     let taken = retaken.map_or(0, |retaken| retaken.end);
     let Recovery { epochs, settled, settled_ms, .. } = recovery;
     let written = || (0..epochs.len()).filter(|shard| epochs[*shard] > 0);
     let first = written().map(|shard| if settled[shard] == 0 { taken } else { settled[shard] });
     let (Some(topic), Some(first)) = (&topics.reference, first.min()) else { return Ok(false) };
-    let is_old = |time: i64| time < now_ms - (lag_ms - DAY_MS).max(0);
+    let is_old = |time: i64| may_be_swept(time, now_ms, topics.reference_lag_ms);
     if kafka.time_at(&topic.name, 0, first)?.is_some_and(is_old) {
         return Ok(true);
     }
@@ -166,20 +170,24 @@ pub(super) fn is_outdated(
 /// taken as they are there.
 ///
 /// # Errors
-/// When the snapshots are not complete there: records would lose the documents that they have.
-pub(super) fn documents_end(kafka: &Kafka, topic: &Topic, spec: &Spec) -> Result<u64, StartError> {
-    let mut complete = BTreeSet::new();
+/// When the snapshots are not complete there, or less is kept of documents than the spec takes:
+/// records would lose what they have.
+pub(super) fn documents_end(
+    kafka: &Kafka,
+    topic: &Topic,
+    spec: &Arc<Spec>,
+) -> Result<u64, StartError> {
+    let mut sources = Sources::new(spec);
     let end = kafka.scan(&topic.name, 0, 0, &mut |taken| {
-        complete.extend(complete_source(taken.key(), taken.value()).map(Box::from));
+        sources.take(taken.key(), taken.value());
         true
     })?;
-    match may_begin(spec, &complete) {
+    sources.hold_enough()?;
+    match sources.may_begin() {
         true => Ok(end),
         false => Err(StartError::NoSnapshot { topic: topic.name.clone() }),
     }
 }
-
-const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// The inputs that do not hold, where a vector's bound says that a record was read last, that
 /// record: a topic of the same identity whose log was cut and filled anew, as when a broker that
@@ -259,7 +267,7 @@ fn lost(
 /// on a thread of its own: a process that has nothing to write would not notice.
 pub(super) struct Guard {
     store: Store,
-    generation: u64,
+    start: StartId,
     found: Arc<Mutex<Option<StartError>>>,
     /// Dropped to end the thread.
     _running: mpsc::Sender<()>,
@@ -272,22 +280,23 @@ impl Guard {
     /// When its client cannot be made.
     pub(super) fn begin(
         store: Store,
-        generation: u64,
-        topics: &Arc<Topics>,
+        start: &Start,
         metrics: Arc<Metrics>,
         stop: impl Fn() + Send + 'static,
     ) -> Result<Guard, KafkaError> {
         let asker = store.kafka().asker()?;
         let found = Arc::new(Mutex::new(None));
         let (running, over) = mpsc::channel::<()>();
-        let (topics, finding) = (Arc::clone(topics), Arc::clone(&found));
-        let looking = store.clone();
+        let (topics, finding) = (Arc::clone(&start.topics), Arc::clone(&found));
+        let (looking, log_ends) = (store.clone(), Arc::clone(&start.log_ends));
+        let start = start.id.clone();
+        let ours = start.clone();
         thread::spawn(move || {
             let mut lead_end = 0;
             while over.recv_timeout(BETWEEN_LOOKS) == Err(mpsc::RecvTimeoutError::Timeout) {
                 // Brokers that do not answer are noticed by who reads and writes.
                 let found = look(&asker, &topics).and_then(|found| match found {
-                    None => superseded(&looking, &asker, generation, &mut lead_end),
+                    None => superseded(&looking, &asker, &ours, &mut lead_end),
                     found => Ok(found),
                 });
                 if let Ok(Some(error)) = found {
@@ -295,20 +304,22 @@ impl Guard {
                     return stop();
                 }
                 for read in read(&topics) {
+                    let asked_ms = now_ms();
                     if let Some(end) = asker.end_now(&read.topic.name, read.partition) {
                         metrics.ends(read.input, end);
+                        if read.input == Input::Reference {
+                            log_ends.set(LogEnd { asked_ms, end });
+                        }
                     }
                 }
             }
         });
-        Ok(Guard { store, generation, found, _running: running })
+        Ok(Guard { store, start, found, _running: running })
     }
 
     /// Whether another start is in force, asked now; `None` too where brokers do not answer.
     pub(super) fn superseded(&self) -> Option<StartError> {
-        let theirs = self.store.lead().ok()??.generation;
-        let ours = self.generation;
-        (theirs > ours).then_some(Superseded { ours, theirs }.into())
+        Some(self.start.superseded_by(&self.store.lead().ok()??)?.into())
     }
 
     /// What was found.
@@ -321,16 +332,16 @@ impl Guard {
 fn superseded(
     store: &Store,
     asker: &Asker,
-    ours: u64,
+    ours: &StartId,
     end: &mut u64,
 ) -> Result<Option<StartError>, StoreError> {
     let now = store.lead_end(asker)?;
     if now == *end {
         return Ok(None);
     }
-    let theirs = store.lead()?.map_or(0, |lead| lead.generation);
+    let lead = store.lead()?;
     *end = now;
-    Ok((theirs > ours).then_some(Superseded { ours, theirs }.into()))
+    Ok(lead.and_then(|lead| ours.superseded_by(&lead)).map(StartError::from))
 }
 
 /// In what the topics differ from those of the start.

@@ -212,7 +212,7 @@ impl EngineError {
     pub fn is_superseded(&self) -> bool {
         matches!(
             self,
-            EngineError::Start(StartError::Superseded(_) | StartError::Rival)
+            EngineError::Start(StartError::Superseded(_))
                 | EngineError::Sink(SinkError::Kafka(KafkaSinkError::Superseded(_)))
         )
     }
@@ -223,7 +223,8 @@ impl EngineError {
             self,
             EngineError::Reference(ReferenceError::Lacking { .. })
                 | EngineError::Start(
-                    StartError::Unfit(_)
+                    StartError::Reference(ReferenceError::Lacking { .. })
+                        | StartError::Unfit(_)
                         | StartError::Different(_)
                         | StartError::Partitions { .. }
                         | StartError::FewerPartitions { .. }
@@ -296,9 +297,9 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
             let stop = Arc::clone(&stop);
             let stop = move || stop.store(true, Ordering::Relaxed);
             let store = Store::new(run.kafka.clone(), &spec.name);
-            follow.metrics.led(start.generation);
+            follow.metrics.led(start.id.generation);
             let metrics = Arc::clone(&follow.metrics);
-            let guard = loss::Guard::begin(store, start.generation, &start.topics, metrics, stop);
+            let guard = loss::Guard::begin(store, start, metrics, stop);
             Some(guard.map_err(StartError::from)?)
         }
         _ => None,

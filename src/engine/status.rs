@@ -111,7 +111,7 @@ pub fn status(
 
 fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Status, StartError> {
     let store = Store::new(kafka.clone(), &spec.name);
-    let topics = super::lead::look(kafka, spec, names)?.0;
+    let topics = super::lead::look(kafka, spec, names)?;
     let lead = store.lead()?;
     let generation = lead.as_ref().map_or(0, |lead| lead.generation);
     let all = store.progress()?;

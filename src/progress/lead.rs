@@ -105,6 +105,23 @@ pub struct Output {
     pub partitions: u32,
 }
 
+/// Which start it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartId {
+    /// Its number.
+    pub generation: u64,
+    /// The name that it drew.
+    pub name: String,
+}
+
+impl StartId {
+    /// That the start of a lead record has taken over from this one, if it has.
+    pub fn superseded_by(&self, lead: &Lead) -> Option<Superseded> {
+        let is_other = lead.generation >= self.generation && lead.name != self.name;
+        is_other.then_some(Superseded { ours: self.generation, theirs: lead.generation })
+    }
+}
+
 /// Another start is in force: this one is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -163,6 +180,11 @@ impl Lead {
     /// The record's value.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("plain values have a JSON")
+    }
+
+    /// Which start it is of.
+    pub fn id(&self) -> StartId {
+        StartId { generation: self.generation, name: self.name.clone() }
     }
 
     /// The lead record of the next start, which has so much in common with this one that it may
@@ -238,6 +260,18 @@ mod tests {
         assert_eq!((next.generation, next.workers), (2, 4));
         let more = next.next(Lead { workers: 9, ..lead() }).expect("nothing differs");
         assert_eq!((more.generation, more.workers), (3, 9));
+    }
+
+    #[test]
+    fn start_is_superseded_by_whoever_drew_another_name() {
+        let ours = lead().id();
+        let by = |generation, name: &str| {
+            let theirs = Lead { generation, name: name.to_owned(), ..lead() };
+            ours.superseded_by(&theirs).map(|superseded| superseded.theirs)
+        };
+        assert_eq!(by(1, "a"), None);
+        assert_eq!((by(1, "b"), by(2, "b")), (Some(1), Some(2)));
+        assert_eq!(by(0, "b"), None, "an elder one takes nothing over");
     }
 
     #[test]

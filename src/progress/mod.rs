@@ -9,16 +9,20 @@
 //!
 //! Not here: who writes when (`engine`).
 //!
-//! In reading order: `record`, `lead`, `recovery`, `store` (the topics that hold them).
+//! In reading order: `record`, `lead`, `recovery`, `settled` (since when nothing is owed), `store`
+//! (the topics that hold them).
 
 mod lead;
 mod record;
 mod recovery;
+mod settled;
 mod store;
 
 pub use lead::{
-    Accepted, AcceptedLoss, Difference, FORM, Lead, Output, Retaken, SHARD_HASH, Superseded,
+    Accepted, AcceptedLoss, Difference, FORM, Lead, Output, Retaken, SHARD_HASH, StartId,
+    Superseded,
 };
 pub use record::{Ownership, Progress, RecordError, Says, TopicBounds};
 pub use recovery::{Recovery, RecoveryError};
+pub use settled::{LogEnd, LogEnds, SettledSince, may_be_swept};
 pub use store::{LEAD_KEY, Store, StoreError};

@@ -37,9 +37,8 @@ pub struct Progress {
     pub epoch: Epoch,
     /// Below this offset of the reference log these shards owe no correction.
     pub settled: u64,
-    /// When they owed none last, by the clock of who wrote it, in ms since 1970: what stood in the
-    /// reference log then lies below `settled`, but for what was being read. 0 where it is not
-    /// known.
+    /// What stands in the reference log from there on was written after this time, by the clock of
+    /// who looked, in ms since 1970 (`SettledSince`). 0 where it is not known.
     #[serde(default)]
     pub settled_ms: i64,
     /// Up to where the epoch holds the events.

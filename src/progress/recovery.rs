@@ -5,7 +5,7 @@
 //! Invariants: the chain's epochs and vectors grow together. A shard that nobody wrote of is at
 //! the beginning. Reading the same records gives the same recovery, whoever reads them.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use super::{Accepted, AcceptedLoss, Progress, Retaken, TopicBounds};
 use crate::{
@@ -23,7 +23,7 @@ pub struct Recovery {
     pub epochs: Vec<Epoch>,
     /// By shard, below which offset of the reference log it owes no correction.
     pub settled: Vec<u64>,
-    /// By shard, when it owed nothing last, in ms since 1970 (`Progress::settled_ms`).
+    /// By shard, a time after which all stands that it may owe (`Progress::settled_ms`).
     pub settled_ms: Vec<i64>,
     /// Name and identity of the topic of the events, as they were recorded last; `None` where
     /// nothing was since it is read anew.
@@ -69,15 +69,7 @@ impl Recovery {
         shards: u16,
         accepted: &Accepted,
     ) -> Result<Recovery, RecoveryError> {
-        let mut latest: Vec<Option<&Progress>> = vec![None; usize::from(shards)];
-        for record in records {
-            for shard in (0..shards).filter(|shard| record.ownership.has(ShardId(*shard))) {
-                let held = &mut latest[usize::from(shard)];
-                if held.is_none_or(|held| held.epoch <= record.epoch) {
-                    *held = Some(record);
-                }
-            }
-        }
+        let latest = latest(records, shards);
         let chain = chain(latest.iter().flatten().copied(), accepted)?;
         let newest = records.iter().max_by_key(|record| (record.generation, record.epoch));
         let newest_start = newest.map_or(0, |record| record.generation);
@@ -104,6 +96,17 @@ impl Recovery {
         })
     }
 
+    /// The keys of the records on which no recovery rests any more: others have written of all
+    /// their shards since, and a later start of some.
+    pub fn passed(records: &[Progress], shards: u16) -> BTreeSet<String> {
+        let newest_start = records.iter().map(|record| record.generation).max();
+        let needed: BTreeSet<String> =
+            latest(records, shards).into_iter().flatten().map(Progress::key).collect();
+        let is_elder = |record: &&Progress| Some(record.generation) < newest_start;
+        let elder = records.iter().filter(is_elder).map(Progress::key);
+        elder.filter(|key| !needed.contains(key)).collect()
+    }
+
     /// The last recorded epoch; 0 where there is none.
     pub fn last_epoch(&self) -> Epoch {
         self.chain.last().map_or(0, |(epoch, _)| *epoch)
@@ -113,6 +116,20 @@ impl Recovery {
     pub fn is_empty(&self) -> bool {
         self.chain.is_empty()
     }
+}
+
+/// By shard, the record that speaks of it, of those in the order in which they were written.
+fn latest(records: &[Progress], shards: u16) -> Vec<Option<&Progress>> {
+    let mut latest: Vec<Option<&Progress>> = vec![None; usize::from(shards)];
+    for record in records {
+        for shard in (0..shards).filter(|shard| record.ownership.has(ShardId(*shard))) {
+            let held = &mut latest[usize::from(shard)];
+            if held.is_none_or(|held| held.epoch <= record.epoch) {
+                *held = Some(record);
+            }
+        }
+    }
+    latest
 }
 
 /// Whether what a start recorded of an input is of before a loss.
@@ -212,6 +229,30 @@ mod tests {
         assert_eq!(recovery.epochs, [11, 12, 11, 12]);
         assert_eq!(recovery.settled, [3, 2, 3, 2]);
         assert_eq!(recovery.chain.iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>(), [11, 12]);
+    }
+
+    #[test]
+    fn records_that_others_have_passed_can_go() {
+        let of = |start: u64, record: Progress| Progress { generation: start, ..record };
+        let mut records = vec![
+            of(1, progress(0, 2, 10, [5, 5], 1)),
+            of(1, progress(1, 2, 12, [6, 5], 2)),
+            // One of three workers is as far as the first start.
+            of(2, progress(0, 3, 13, [7, 5], 3)),
+        ];
+        let passed = |records: &[Progress]| Vec::from_iter(Recovery::passed(records, 6));
+        assert_eq!(passed(&records), Vec::<String>::new());
+        records.push(of(2, progress(1, 3, 12, [6, 5], 3)));
+        records.push(of(2, progress(2, 3, 11, [6, 5], 3)));
+        // Shard 5 is further by what the first start says of it.
+        assert_eq!(passed(&records), ["1-0"]);
+        records.push(of(3, progress(0, 1, 14, [8, 5], 4)));
+        let all = ["1-0", "1-1", "2-0", "2-1", "2-2"];
+        assert_eq!(passed(&records), all);
+        let left = &records[5..];
+        let accepted = Accepted::default();
+        let of = |records: &[Progress]| Recovery::of(records, 6, &accepted).expect("they fit");
+        assert_eq!(of(left), of(&records));
     }
 
     #[test]

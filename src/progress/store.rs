@@ -6,6 +6,8 @@
 //! Invariants: both are read to what was written before the question, open transactions included
 //! (`Kafka::read_to_end`), so who fenced a writer first sees all that it ever committed.
 
+use std::collections::BTreeSet;
+
 use super::{Accepted, Lead, Progress, RecordError, Recovery, RecoveryError};
 use crate::kafka::{Asker, Kafka, KafkaError, SmallTopic};
 
@@ -114,6 +116,19 @@ impl Store {
     /// When the records cannot be read, or contradict each other.
     pub fn recovery(&self, shards: u16, accepted: &Accepted) -> Result<Recovery, StoreError> {
         Ok(Recovery::of(&self.progress()?, shards, accepted)?)
+    }
+
+    /// The same, and the keys of the records on which none rests any more.
+    ///
+    /// # Errors
+    /// As `recovery`.
+    pub fn recovery_and_passed(
+        &self,
+        shards: u16,
+        accepted: &Accepted,
+    ) -> Result<(Recovery, BTreeSet<String>), StoreError> {
+        let records = self.progress()?;
+        Ok((Recovery::of(&records, shards, accepted)?, Recovery::passed(&records, shards)))
     }
 
     /// Where it would begin if all that is open came to nothing: known at once, and no start that

@@ -11,23 +11,19 @@
 //!
 //! Not here: who writes it (`feed`).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Content, Projector, ReferenceError, Statement,
+    Content, Projector, ReferenceError, Sources, Statement,
     document::DEPTH_MAX,
     file::Counts,
     reconcile::{Spent, Version},
 };
 use crate::{
-    kafka::PartitionReader,
+    kafka::{Kafka, PartitionReader},
     row::json,
     source::{
         Bound, Limit,
@@ -169,13 +165,18 @@ pub const SEPARATOR: char = ':';
 /// The reference log of a dataflow, as it is read.
 pub struct ReferenceLog {
     records: Bounded,
-    spec: Arc<Spec>,
     projector: Projector,
     counts: Counts,
-    /// The sources whose first snapshot is complete,
-    complete: BTreeSet<Box<str>>,
-    /// and those of whose documents less is kept than the spec takes, with what is missing.
-    lacking: BTreeMap<Box<str>, BTreeSet<String>>,
+    sources: Sources,
+    ahead: Ahead,
+}
+
+/// What the log says further on than it was read.
+struct Ahead {
+    kafka: Kafka,
+    topic: String,
+    /// Up to where it was looked: less is kept there for a while, and later enough again.
+    looked_to: u64,
 }
 
 /// What a record of the log says.
@@ -183,36 +184,8 @@ pub struct ReferenceLog {
 pub enum Said {
     /// What a document now says, or that it is gone.
     Document(Statement),
-    /// What a source's feed says of itself.
-    Mark(Box<str>, Kept),
-    /// What the operator says to a source's feed.
-    Word,
-}
-
-/// What readers of a log need of a mark, whatever else a later feed has it say.
-#[derive(Debug, Default, PartialEq, Deserialize)]
-pub struct Kept {
-    complete: bool,
-    #[serde(default)]
-    keeps: BTreeSet<String>,
-}
-
-/// Of which source a record says that its first snapshot is complete.
-pub fn complete_source<'r>(key: Option<&'r [u8]>, value: Option<&[u8]>) -> Option<&'r str> {
-    let source = str::from_utf8(key?).ok()?.strip_suffix(SEPARATOR)?;
-    let is_mark = !source.is_empty() && !source.contains(SEPARATOR);
-    (is_mark && kept(value?).complete).then_some(source)
-}
-
-/// Whether a dataflow may begin: the first snapshot of each source that it names is complete, or of
-/// some source where it names none.
-pub fn may_begin(spec: &Spec, complete: &BTreeSet<Box<str>>) -> bool {
-    let mut named = spec.sources().into_iter();
-    !complete.is_empty() && named.all(|source| complete.contains(source))
-}
-
-fn kept(mark: &[u8]) -> Kept {
-    serde_json::from_slice(mark).unwrap_or_default()
+    /// What a source's feed says of itself, or the operator to it.
+    Mark,
 }
 
 /// The value of a document's record; without a version where its system has none.
@@ -245,11 +218,11 @@ fn number(token: &RawValue) -> Option<u64> {
 pub fn read(key: &[u8], value: Option<&[u8]>, projector: &Projector) -> Option<Said> {
     let key = str::from_utf8(key).ok()?;
     let (source, id) = key.split_once(SEPARATOR)?;
-    if source.is_empty() {
-        return Some(Said::Word);
+    if source.is_empty() || id.is_empty() && value.is_some() {
+        return Some(Said::Mark);
     }
     if id.is_empty() {
-        return value.map(|value| Said::Mark(source.into(), kept(value)));
+        return None;
     }
     let content = match value {
         None => Content::Deleted,
@@ -259,15 +232,19 @@ pub fn read(key: &[u8], value: Option<&[u8]>, projector: &Projector) -> Option<S
 }
 
 impl ReferenceLog {
-    /// The log that `reader` reads from an offset on.
-    pub fn new(spec: &Arc<Spec>, reader: PartitionReader, from: u64) -> ReferenceLog {
+    /// The log that `reader` reads from an offset on, in that topic.
+    pub fn new(
+        spec: &Arc<Spec>,
+        (kafka, topic): (Kafka, String),
+        reader: PartitionReader,
+        from: u64,
+    ) -> ReferenceLog {
         ReferenceLog {
             records: Bounded::new(reader, from, true),
             projector: Projector::new(Arc::clone(spec)),
             counts: Counts::default(),
-            complete: BTreeSet::new(),
-            lacking: BTreeMap::new(),
-            spec: Arc::clone(spec),
+            sources: Sources::new(spec),
+            ahead: Ahead { kafka, topic, looked_to: 0 },
         }
     }
 
@@ -275,46 +252,37 @@ impl ReferenceLog {
     /// whether there may be more already.
     ///
     /// # Errors
-    /// When the log cannot be read on.
+    /// When the log cannot be read on, or a feed keeps less of a source's documents from here on
+    /// than the spec takes; nothing that follows is handed out then.
     pub fn read(
         &mut self,
         limit: Limit,
         take: &mut dyn FnMut(u64, Statement),
     ) -> Result<(u64, u64, bool), ReferenceError> {
-        let ReferenceLog { records, spec, projector, counts, complete, lacking } = self;
-        let read = records.read(limit, &mut |Handed { offset, key, value, .. }| match read(
-            key.unwrap_or_default(),
-            value,
-            projector,
-        ) {
-            Some(Said::Document(statement)) => {
-                counts.documents += 1;
-                take(offset, statement);
+        let ReferenceLog { records, projector, counts, sources, ahead } = self;
+        let mut sound = Ok(());
+        let read = records.read(limit, &mut |Handed { offset, key, value, .. }| {
+            if sound.is_err() {
+                return;
             }
-            Some(Said::Mark(source, kept)) => {
-                if kept.complete {
-                    complete.insert(source.clone());
-                }
-                let takes = Projector::of_source(Arc::clone(spec), &source).paths();
-                let missing: BTreeSet<String> = takes.difference(&kept.keeps).cloned().collect();
-                if kept.keeps.is_empty() || missing.is_empty() {
-                    lacking.remove(&source);
-                } else {
-                    lacking.insert(source, missing);
+            if let Some(source) = sources.take(key, value)
+                && let Err(lacking) = sources.hold_enough_of(source)
+            {
+                sound = ahead.hold_enough_of(source, offset, sources, lacking);
+                if sound.is_err() {
+                    return;
                 }
             }
-            Some(Said::Word) => {}
-            None => counts.refused += 1,
+            match read(key.unwrap_or_default(), value, projector) {
+                Some(Said::Document(statement)) => {
+                    counts.documents += 1;
+                    take(offset, statement);
+                }
+                Some(Said::Mark) => {}
+                None => counts.refused += 1,
+            }
         });
-        let read = read?;
-        // A mark further on may say otherwise.
-        match self.lacking.first_key_value().filter(|_| self.records.is_at_end()) {
-            None => Ok(read),
-            Some((source, missing)) => Err(ReferenceError::Lacking {
-                source_name: source.to_string(),
-                missing: missing.iter().cloned().collect::<Vec<_>>().join(", "),
-            }),
-        }
+        sound.and(Ok(read?))
     }
 
     /// From now on hands out nothing at or past a bound; `None` lifts it.
@@ -337,19 +305,37 @@ impl ReferenceLog {
         self.records.bound()
     }
 
-    /// Whether a first epoch may hold what was read.
-    pub fn may_begin(&self) -> bool {
-        may_begin(&self.spec, &self.complete)
-    }
-
-    /// The sources whose first snapshot is awaited.
-    pub fn awaited(&self) -> Vec<&str> {
-        let named = self.spec.sources().into_iter();
-        named.filter(|source| !self.complete.contains(*source)).collect()
+    /// What the log says of its sources, as far as it was read.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// What was read so far.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+}
+
+impl Ahead {
+    /// Whether a later mark of the source says that enough is kept again; else `lacking`. Who reads
+    /// what was written long ago is not to stop at what has long been mended.
+    fn hold_enough_of(
+        &mut self,
+        source: &str,
+        offset: u64,
+        so_far: &Sources,
+        lacking: ReferenceError,
+    ) -> Result<(), ReferenceError> {
+        if offset < self.looked_to {
+            return Ok(());
+        }
+        let mut later = so_far.clone();
+        let end = self.kafka.scan(&self.topic, 0, offset + 1, &mut |taken| {
+            later.take(taken.key(), taken.value());
+            true
+        })?;
+        later.hold_enough_of(source).map_err(|_| lacking)?;
+        self.looked_to = end;
+        Ok(())
     }
 }

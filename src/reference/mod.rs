@@ -14,12 +14,14 @@ pub mod file;
 pub mod log;
 pub mod project;
 pub mod reconcile;
+pub mod sources;
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    kafka::KafkaError,
     row::{Key, LookupId, Row},
     source::{FileError, SourceError},
 };
@@ -28,6 +30,7 @@ pub use document::{Content, Statement};
 pub use file::ReferenceFiles;
 pub use log::ReferenceLog;
 pub use project::Projector;
+pub use sources::Sources;
 
 /// What a document says of one key of one lookup: "key 21284 of `student` is mine, and this is what
 /// I say of it".
@@ -91,6 +94,9 @@ pub enum ReferenceError {
     /// The reference log failed.
     #[error(transparent)]
     Log(#[from] SourceError),
+    /// It could not be read ahead.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
     /// The log does not hold of documents what the spec takes of them.
     #[error(
         "the reference log does not hold {missing} of the documents of source \"{source_name}\": \

@@ -167,7 +167,7 @@ fn sources_that_a_lookup_names_are_waited_for_and_the_first_of_them_counts_most(
 #[test]
 fn log_that_does_not_keep_what_a_spec_takes_is_not_read_and_not_cut_down() {
     let narrow = Small::with_people("narrow");
-    narrow.feed(0..10, "A");
+    narrow.feed(0..500, "A");
     // Another dataflow over the same log, which takes one column more.
     let mut wide = Small::with_people("wide");
     let spec = wide.folder.path().join("spec.toml");
@@ -181,23 +181,40 @@ fn log_that_does_not_keep_what_a_spec_takes_is_not_read_and_not_cut_down() {
     );
     fs::write(&config, place).expect("a file");
     wide.at = ["--config".to_owned(), config.display().to_string()];
-    wide.produce(0, 0..10);
+    wide.produce(0, 0..500);
     let (code, said) = wide.tributary(&["run"]);
     assert_eq!(code, Some(5), "{said}");
     let lacking = "does not hold MORE[0].is of the documents of source \"people\"";
     assert!(said.contains(lacking), "{said}");
     assert!(wide.read("all").is_empty());
     // Fed with its spec the log holds enough for both,
-    wide.feed(0..10, "B");
-    wide.run_until(10, &[]);
+    wide.feed(0..500, "B");
+    wide.run_until(500, &[]);
     // and is not cut down to what the other takes, unless somebody says so.
     let path = narrow.folder.path().join("people.ndjson").display().to_string();
     let feed = ["feed", "--once", "--documents", &path];
     let (code, said) = narrow.tributary(&feed);
     assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("keeps MORE[0].is of the documents"), "{said}");
+    // It changes each document, so that all are written as they are then.
+    fs::write(&path, fs::read_to_string(&path).expect("a file").replace("A ", "C ")).expect("it");
     let (code, said) = narrow.tributary(&[&feed[..], &["--accept-difference"]].concat());
     assert_eq!(code, Some(0), "{said}");
+    // Of what was cut down nothing goes out,
+    let (code, said) = wide.tributary(&["run", "--epoch-lines", "10"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains(lacking), "{said}");
+    assert_eq!(wide.read("all").len(), 500);
+    // and once it is whole again it is read on, past what was cut down in between.
+    wide.feed(0..500, "D");
+    let mut engine = wide.start(&[]);
+    let all_of = |name: &str| -> BTreeMap<u64, String> {
+        (0..500).map(|id| (id, format!("{name} {id}"))).collect()
+    };
+    wait_for("what they are called now", PATIENCE, || {
+        assert_eq!(engine.code(), None, "{}", engine.said());
+        wide.names() == all_of("D")
+    });
     let unnamed = Small::with_people_from("unnamed", "[\"nobody\"]");
     let (code, said) = unnamed.tributary(&feed);
     assert!(code == Some(1) && said.contains("no lookup of the dataflow takes"), "{said}");

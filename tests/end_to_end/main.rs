@@ -30,6 +30,7 @@ mod sizes;
 mod small;
 mod soak;
 mod stack;
+mod starts;
 mod supervise;
 mod tip;
 mod topics;

@@ -175,7 +175,16 @@ impl Small {
 
     /// All committed records of one of its topics.
     pub fn read(&self, topic: &str) -> Vec<Seen> {
-        read(&Stack::get().brokers, &format!("{}_{topic}", self.name))
+        let mut records = read(&Stack::get().brokers, &format!("{}_{topic}", self.name));
+        // A start says of progress that nobody needs any more that it is gone.
+        records.retain(|record| topic != "progress" || !record.value.is_empty());
+        records
+    }
+
+    /// Whether some process of its cluster has taken a transactional id.
+    pub fn has_taken(&self, id: &str) -> bool {
+        let taken = read(&Stack::get().brokers, "__transaction_state");
+        taken.iter().any(|record| record.key.ends_with(id.as_bytes()))
     }
 
     /// What each record says last, by ID; nothing where it has no name.

@@ -105,7 +105,7 @@ impl Reference {
     pub(super) fn is_complete(&self, more: bool) -> bool {
         match self {
             Reference::Files(_) => !more,
-            Reference::Log(log) => log.log.is_at_end() && log.log.may_begin(),
+            Reference::Log(log) => log.log.is_at_end() && log.log.sources().may_begin(),
         }
     }
 
@@ -113,8 +113,8 @@ impl Reference {
     /// where any would do, none is named.
     pub(super) fn awaited(&self) -> Option<Vec<&str>> {
         match self {
-            Reference::Log(log) if log.log.is_at_end() && !log.log.may_begin() => {
-                Some(log.log.awaited())
+            Reference::Log(log) if log.log.is_at_end() && !log.log.sources().may_begin() => {
+                Some(log.log.sources().awaited())
             }
             _ => None,
         }

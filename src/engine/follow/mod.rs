@@ -515,7 +515,8 @@ impl Ends {
             owed_from: of_own(&recovery.settled).unwrap_or(0),
             everything: start.owes_everything(ownership),
         });
-        let hand = Hand { generation: start.generation, ownership, recovery };
+        let (id, log_ends) = (start.id.clone(), Arc::clone(&start.log_ends));
+        let hand = Hand { start: id, ownership, recovery, log_ends };
         let stop = Arc::clone(&shared.stop);
         let sink = KafkaSink::take_over(
             Store::new(run.kafka.clone(), &spec.name),
@@ -540,9 +541,10 @@ impl Ends {
         from.extend(reference.map(|topic| (topic.name.clone(), 0, start.begins.reference)));
         let read = run.kafka.read(&from, wake);
         let (readers, mut queues) = read.map_err(crate::source::SourceError::from)?;
-        let reference = reference.map(|_| {
+        let reference = reference.map(|topic| {
+            let place = (run.kafka.clone(), topic.name.clone());
             let queue = queues.pop().expect("it was asked for last");
-            let log = ReferenceLog::new(spec, queue, start.begins.reference);
+            let log = ReferenceLog::new(spec, place, queue, start.begins.reference);
             // Every worker has its own share of what is owed; this one reads for all.
             let owed_from = start.recovery.settled.iter().min().copied();
             Reference::log(log, owed_from.filter(|_| !start.recovery.is_empty()))

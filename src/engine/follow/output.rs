@@ -7,7 +7,6 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    process::now_ms,
     sink::{KafkaSink, Sink, SinkError, update_log::WorkerLog},
     source::Vector,
 };
@@ -119,7 +118,7 @@ impl Output {
                 if (is_due || is_end) && sink.has_progress() && !sink.is_busy() {
                     commits.begun = now;
                     commits.under_way_since = commits.waiting_since.take().or(Some(now));
-                    sink.commit(now_ms())?;
+                    sink.commit()?;
                 }
                 if now >= commits.next_word && *sink.held() != commits.told {
                     commits.next_word = now + BETWEEN_QUIET_WORDS;

@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     kafka::{TRANSACTION_PATIENCE, WriteError, Writer, patiently},
-    progress::{Accepted, Lead, Store, Superseded},
+    progress::{Accepted, Store},
     spec::{ShardId, Spec},
     time::Epoch,
 };
@@ -225,10 +225,10 @@ impl Thread {
         let make = |id| self.patiently(|store| Ok(store.kafka().patient_writer(id, patience)?));
         let writers = [make(&self.ids[0])?, make(&self.ids[1])?];
         let accepted = self.still_leads()?;
-        let found = self.patiently(|store| Ok(store.recovery(self.spec.shards, &accepted)?))?;
-        match self.judge(&found.epochs, doubtful) {
+        let found = self.patiently(|store| Ok(store.recovery(self.spec.shards, &accepted)?));
+        match found.and_then(|found| self.judge(&found.epochs, doubtful)) {
             Ok(is_there) => Ok((writers, is_there)),
-            // Another start may have taken over, and written, in between.
+            // Another start may have taken over, accepted a loss, and written, in between.
             Err(foreign) => self.still_leads().and(Err(foreign)),
         }
     }
@@ -236,13 +236,13 @@ impl Thread {
     /// Whether this start is in force; what it accepted.
     fn still_leads(&self) -> Result<Accepted, KafkaSinkError> {
         let lead = self.patiently(|store| Ok(store.lead()?))?;
-        let ours = self.hand.generation;
+        let ours = &self.hand.start;
         match lead {
-            Some(Lead { generation, accepted, .. }) if generation == ours => Ok(accepted),
-            Some(Lead { generation: theirs, .. }) if theirs > ours => {
-                Err(Superseded { ours, theirs }.into())
-            }
-            _ => Err(KafkaSinkError::NoLead { topic: Store::lead_topic(&self.spec.name) }),
+            Some(lead) if lead.id() == *ours => Ok(lead.accepted),
+            other => Err(match other.and_then(|lead| ours.superseded_by(&lead)) {
+                Some(superseded) => superseded.into(),
+                None => KafkaSinkError::NoLead { topic: Store::lead_topic(&self.spec.name) },
+            }),
         }
     }
 

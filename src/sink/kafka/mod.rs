@@ -24,8 +24,11 @@ use super::{Sealed, Sink, SinkError};
 use crate::{
     dataflow::{After, RecordRef},
     kafka::KafkaError,
-    process::resident_bytes,
-    progress::{Ownership, Progress, Recovery, Says, Store, StoreError, Superseded, TopicBounds},
+    process::{now_ms, resident_bytes},
+    progress::{
+        LogEnds, Ownership, Progress, Recovery, Says, SettledSince, StartId, Store, StoreError,
+        Superseded, TopicBounds, may_be_swept,
+    },
     row::{ColumnId, Joined, Value, json},
     source::{DeadLetter, Input, Vector},
     spec::{ShardId, Spec, ViewId, ViewKind, plan::View},
@@ -46,6 +49,8 @@ pub struct Topics {
     pub events: Topic,
     /// The reference log; `None` for a dataflow without lookups.
     pub reference: Option<Topic>,
+    /// For how long compaction leaves its records alone, in ms.
+    pub reference_lag_ms: i64,
     /// By `ViewId`: what shows a view; `None` for counts, which are not written.
     pub views: Vec<Option<Topic>>,
     /// Where dead letters go.
@@ -73,11 +78,13 @@ pub struct Topic {
 #[derive(Clone, Debug)]
 pub struct Hand {
     /// The start.
-    pub generation: u64,
+    pub start: StartId,
     /// The worker's shards.
     pub ownership: Ownership,
     /// What the start found to be written.
     pub recovery: Arc<Recovery>,
+    /// Where the reference log ends.
+    pub log_ends: Arc<LogEnds>,
 }
 
 /// Why the outputs in Kafka cannot be written on.
@@ -119,6 +126,15 @@ pub enum KafkaSinkError {
         /// The topic of the progress.
         topic: String,
     },
+    /// The reference log was not read to its end for so long that compaction may have swept
+    /// deletions away.
+    #[error(
+        "topic \"{topic}\" was not read to its end for nearly as long as its          min.compaction.lag.ms, so deletions may be gone from it without a trace; nothing of what          follows was written: start again, which takes the documents as they are"
+    )]
+    Outdated {
+        /// The reference log's topic.
+        topic: String,
+    },
     /// The run is to stop, and the brokers do not answer.
     #[error("stopped while the brokers did not answer")]
     Stopped,
@@ -137,9 +153,11 @@ pub struct KafkaSink {
     batch: Batch,
     /// What is to be the progress of the next transaction.
     newest: Option<Newest>,
-    /// When the worker's shards owed nothing last, in ms since 1970; `None` before they were
-    /// written.
-    settled_ms: Option<i64>,
+    /// Below which offset of the reference log the worker's shards owe nothing by what is handed
+    /// to the committer, up to where that holds the log, and since when they owe nothing.
+    settled: u64,
+    reference_held: u64,
+    settled_since: SettledSince,
     /// What was committed last, or what the start found of all shards.
     committed: Epoch,
     /// The inputs that the transaction under way holds, and those that the last one held.
@@ -201,10 +219,14 @@ impl KafkaSink {
         )?;
         let own = (0..spec.shards).map(ShardId).filter(|shard| hand.ownership.has(*shard));
         let own: Vec<usize> = own.map(|shard| usize::from(shard.0)).collect();
-        let Recovery { epochs, settled_ms, .. } = &*hand.recovery;
+        let Recovery { epochs, settled, settled_ms, chain, .. } = &*hand.recovery;
         let committed = own.iter().map(|shard| epochs[*shard]).min();
-        let written = own.iter().filter(|shard| epochs[**shard] > 0);
-        let settled_ms = written.map(|shard| settled_ms[*shard]).min();
+        let written = || own.iter().filter(|shard| epochs[**shard] > 0);
+        // Who has written nothing yet reads the log from its begin.
+        let settled_ms = written().map(|shard| settled_ms[*shard]).min().unwrap_or_else(now_ms);
+        let settled = written().map(|shard| settled[*shard]).min().unwrap_or(0);
+        let newest = chain.last().and_then(|(_, vector)| vector.get(&Input::Reference));
+        let reference_held = newest.map_or(0, |bound| bound.offset);
         Ok(KafkaSink {
             enriched: spec.views.iter().enumerate().filter_map(is_enriched).collect(),
             keys: spec.views.iter().map(|view| KeyForm::of(spec, view)).collect(),
@@ -213,7 +235,9 @@ impl KafkaSink {
             hand,
             batch: Batch::default(),
             newest: None,
-            settled_ms,
+            settled,
+            reference_held,
+            settled_since: SettledSince::new(settled_ms),
             committed: committed.unwrap_or(0),
             under_way: Vector::new(),
             held: Vector::new(),
@@ -277,12 +301,12 @@ impl KafkaSink {
         self.newest.is_some()
     }
 
-    /// Begins to commit what is sealed, unless a commit is under way; `now_ms` is the time, since
-    /// 1970.
+    /// Begins to commit what is sealed, unless a commit is under way.
     ///
     /// # Errors
-    /// When an earlier commit failed for good.
-    pub fn commit(&mut self, now_ms: i64) -> Result<(), SinkError> {
+    /// When an earlier commit failed for good, or this one may rest on a reference log that was not
+    /// read for too long.
+    pub fn commit(&mut self) -> Result<(), SinkError> {
         self.look()?;
         if self.committer.is_busy() {
             return Ok(());
@@ -291,11 +315,15 @@ impl KafkaSink {
             return Ok(());
         };
         let Topics { events, reference, .. } = &*self.topics;
-        let owes_nothing = vector.get(&Input::Reference).is_none_or(|read| read.offset <= settled);
-        let settled_ms = self.settled_ms.filter(|_| !owes_nothing).unwrap_or(now_ms);
-        self.settled_ms = Some(settled_ms);
+        let reference_held = vector.get(&Input::Reference).map_or(0, |bound| bound.offset);
+        if reference_held > self.reference_held {
+            self.is_in_time()?;
+        }
+        (self.settled, self.reference_held) = (settled, reference_held);
+        self.settled_since.settled(settled, &self.hand.log_ends);
+        let settled_ms = self.settled_since.since_ms();
         let progress = Progress {
-            generation: self.hand.generation,
+            generation: self.hand.start.generation,
             ownership: self.hand.ownership,
             epoch,
             settled,
@@ -319,12 +347,30 @@ impl KafkaSink {
     /// # Errors
     /// When it failed for good.
     pub fn look(&mut self) -> Result<(), SinkError> {
+        // Also while nothing is written.
+        self.settled_since.settled(self.settled, &self.hand.log_ends);
         if let Some(committed) = self.committer.ended()? {
             self.committed = committed.epoch;
             self.commits.push(committed);
             self.held = std::mem::take(&mut self.under_way);
         }
         Ok(())
+    }
+
+    /// Whether no deletion can have been swept away between what was read of the reference log
+    /// before and what follows it now.
+    fn is_in_time(&self) -> Result<(), KafkaSinkError> {
+        failpoint!("clock-jumps", |_| Err(self.outdated()));
+        let (since, lag) = (self.settled_since.since_ms(), self.topics.reference_lag_ms);
+        match may_be_swept(since, now_ms(), lag) {
+            true => Err(self.outdated()),
+            false => Ok(()),
+        }
+    }
+
+    fn outdated(&self) -> KafkaSinkError {
+        let topic = self.topics.reference.as_ref().map(|topic| topic.name.clone());
+        KafkaSinkError::Outdated { topic: topic.unwrap_or_default() }
     }
 
     /// Whether a shard holds an epoch already.
