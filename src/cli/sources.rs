@@ -134,8 +134,8 @@ pub(super) fn feed_beside(
                         warn!(
                             source,
                             "another feed of it has begun; the engine goes on, and feeds again \
-                             once that one is silent for {} s",
-                            SILENCE.as_secs()
+                             once that one has ended, or was silent for {} min",
+                            SILENCE.as_secs() / 60
                         );
                         await_silence(&feed.log, &end).err().map(FeedError::from)
                     }

@@ -295,7 +295,8 @@ pub(super) fn follow(
     };
     let topics = Arc::new(look(kafka, spec, names)?);
     let recovery = Store::new(kafka.clone(), &spec.name).recovery(spec.shards, &accepted)?;
-    let (recovery, log_ends) = (Arc::new(recovery), Arc::default());
+    let log_ends = Arc::new(LogEnds::new(begins.log_end));
+    let recovery = Arc::new(recovery);
     Ok(Start { id, topics, recovery, dedupe, begins, accepted, log_ends })
 }
 
@@ -388,7 +389,8 @@ pub fn lead(
             }
         }
     }
-    let (topics, recovery, log_ends) = (Arc::new(topics), Arc::new(recovery), Arc::default());
+    let (topics, recovery) = (Arc::new(topics), Arc::new(recovery));
+    let log_ends = Arc::new(LogEnds::new(begins.log_end));
     let id = ours.id();
     let Lead { dedupe, accepted, .. } = ours;
     Ok(Start { id, topics, recovery, dedupe, begins, accepted, log_ends })

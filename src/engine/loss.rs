@@ -52,6 +52,8 @@ pub(super) struct Begins {
     pub(super) events: Vec<u64>,
     /// Of the reference log.
     pub(super) reference: u64,
+    /// Where that ended then.
+    pub(super) log_end: Option<LogEnd>,
 }
 
 /// What is lost of the inputs, and was accepted by a start.
@@ -96,6 +98,7 @@ impl Begins {
         recovery: &Recovery,
         is_loss_accepted: bool,
     ) -> Result<(Begins, Lost), StartError> {
+        let asked_ms = now_ms();
         let Extents(extents) = Extents::ask(&kafka.asker()?, topics)?;
         let newest = recovery.chain.last().map(|(_, vector)| vector);
         let is_other = others(kafka, topics, newest, &extents)?;
@@ -124,7 +127,10 @@ impl Begins {
             }
             match read.input {
                 Input::Events(_) => begins.events.push(extent.0),
-                _ => begins.reference = extent.0,
+                _ => {
+                    begins.reference = extent.0;
+                    begins.log_end = Some(LogEnd { asked_ms, end: extent.1 });
+                }
             }
         }
         if !is_loss_accepted && !losses.is_empty() {

@@ -23,7 +23,7 @@ use std::{
 
 use serde_json::value::RawValue;
 
-use super::{FeedError, Health, Log};
+use super::{FeedError, Health, Log, health::now};
 use crate::{
     kafka::{KafkaError, Outgoing, WriteError, Writer, patiently},
     reference::{
@@ -38,6 +38,9 @@ use crate::{
 /// Most records and bytes of one transaction.
 const RECORDS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 4 << 20;
+
+/// Between marks in the log while nothing but time has passed.
+const BETWEEN_MARKS: Duration = Duration::from_secs(60);
 
 /// What a feed did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +78,7 @@ pub struct Desk<'f> {
     reconcile: Reconcile,
     writer: Option<Writer>,
     mark: Mark,
+    marked: Instant,
     /// The feed before this one, until this one's mark is written.
     elder: Option<String>,
     /// What the operator said last, and up to where the log was read for that.
@@ -108,6 +112,9 @@ impl<'f> Desk<'f> {
         if !dropped.is_empty() && !accepted {
             return Err(FeedError::OtherSpec { source_name, dropped: dropped.join(", ") });
         }
+        // Where more is kept from now on, no document has it yet.
+        let keeps_more = !found.keeps.is_empty() && !keeps.is_subset(&found.keeps);
+        let complete = found.complete && !keeps_more;
         let name = format!("{:016x}", RandomState::new().build_hasher().finish());
         let mut desk = Desk {
             log,
@@ -117,7 +124,8 @@ impl<'f> Desk<'f> {
             reconcile,
             writer: Some(writer),
             elder: Some(found.feed.clone()),
-            mark: Mark { feed: name, keeps, ..found },
+            mark: Mark { feed: name, keeps, complete, has_ended: false, ..found },
+            marked: Instant::now(),
             word,
             read_to,
             counted: None,
@@ -273,14 +281,27 @@ impl<'f> Desk<'f> {
             self.fed.written += batch.len() as u64 - deleted;
             self.reconcile.wrote(batch);
         }
-        Ok(())
+        self.mark_when_due()
     }
 
-    /// Writes the mark of this feed.
+    /// Writes the mark of this feed where it was not written for a minute.
+    ///
+    /// # Errors
+    /// As `flush`.
+    pub fn mark_when_due(&mut self) -> Result<(), FeedError> {
+        match self.marked.elapsed() < BETWEEN_MARKS {
+            true => Ok(()),
+            false => self.write_mark(),
+        }
+    }
+
+    /// Writes the mark of this feed: it is still the newest, or ends.
     ///
     /// # Errors
     /// As `flush`.
     pub fn write_mark(&mut self) -> Result<(), FeedError> {
+        self.marked = Instant::now();
+        self.mark.state.at = now();
         let record = (self.log.key(""), Some(self.mark.to_json()));
         while !self.transact(slice::from_ref(&record))? {}
         Ok(())

@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Desk, Fed, Feed, FeedError, Health, System, SystemError, Tally, Trouble, health::now};
 use crate::reference::{
@@ -36,9 +36,6 @@ const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS_HELD: Duration = Duration::from_secs(1);
 const BETWEEN_COUNTS: Duration = Duration::from_secs(60);
 
-/// Between marks in the log while nothing but time has passed.
-pub(super) const BETWEEN_MARKS: Duration = Duration::from_secs(60);
-
 /// The longest that it sleeps in one piece.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -53,7 +50,6 @@ pub(super) struct Following<'f> {
     /// How often the system failed one time after the other.
     failures: u32,
     warned: Option<(Instant, SystemError)>,
-    marked: Instant,
 }
 
 /// Compares all in one go.
@@ -63,7 +59,9 @@ fn compare_all(
     desk: &mut Desk<'_>,
 ) -> Result<(), Trouble> {
     system.compare(identity, desk)?;
-    while !system.compare_on(desk)? {}
+    while !system.compare_on(desk)? {
+        desk.mark_when_due()?;
+    }
     Ok(())
 }
 
@@ -89,8 +87,7 @@ impl<'f> Following<'f> {
     ) -> Following<'f> {
         let any = Accepted { identity: None, deletions: u64::MAX };
         let accepted = feed.accepted.then_some(any);
-        let marked = Instant::now();
-        Following { feed, end, health, told, accepted, failures: 0, warned: None, marked }
+        Following { feed, end, health, told, accepted, failures: 0, warned: None }
     }
 
     pub(super) fn run(mut self, system: &mut dyn System) -> Result<Fed, FeedError> {
@@ -106,6 +103,11 @@ impl<'f> Following<'f> {
                 Err(Trouble::System(error)) => self.bear(error, &mut desk)?,
                 Err(Trouble::Feed(error)) => return Err(error),
             }
+        }
+        // One that it took over from need not wait until it is silent.
+        desk.mark().has_ended = true;
+        if let Err(error) = self.write_mark(&mut desk) {
+            debug!("cannot say in the log that it has ended: {error}");
         }
         Ok(desk.fed())
     }
@@ -126,7 +128,9 @@ impl<'f> Following<'f> {
             // Held when it ended: the word may have been given meanwhile.
             self.was_accepted(&hold.id, &identity, desk)?;
         }
-        self.compare(&identity, system, desk)?;
+        if !self.compare(&identity, system, desk)? {
+            return Ok(());
+        }
         let nothing_is_missed = desk.held().missed() == 0;
         let mark = desk.mark();
         mark.complete = true;
@@ -159,9 +163,6 @@ impl<'f> Following<'f> {
                 self.compare(&identity, system, desk)?;
                 compared = Instant::now();
             }
-            if self.marked.elapsed() >= BETWEEN_MARKS {
-                self.write_mark(desk)?;
-            }
             if !is_new {
                 self.sleep(self.feed.between_looks, desk);
             }
@@ -169,23 +170,28 @@ impl<'f> Following<'f> {
         Ok(())
     }
 
-    /// Compares all, and writes what is other.
+    /// Compares all, and writes what is other; returns whether it came to its end.
     fn compare(
         &mut self,
         identity: &Value,
         system: &mut dyn System,
         desk: &mut Desk<'_>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<bool, Trouble> {
         system.compare(identity, desk)?;
         let mut looked = Instant::now();
         while !system.compare_on(desk)? {
+            failpoint!("comparison-step");
             desk.flush()?;
             if self.is_to_end() {
-                return Ok(());
+                return Ok(false);
             }
-            // What changes is not to wait until all is compared.
+            // What changes is not to wait until all is compared; nor that for a look that fails.
             if looked.elapsed() >= self.feed.between_looks {
-                system.look(desk)?;
+                match system.look(desk) {
+                    Ok(_) => {}
+                    Err(Trouble::System(error)) => self.warn(&error),
+                    Err(trouble) => return Err(trouble),
+                }
                 desk.flush()?;
                 looked = Instant::now();
             }
@@ -194,7 +200,7 @@ impl<'f> Following<'f> {
         self.delete_missed(identity, system, desk)?;
         desk.mark().state.compared = now();
         self.answered(desk);
-        Ok(())
+        Ok(true)
     }
 
     /// Deletes what was missed for long enough; waits for the operator's word where that is much.
@@ -312,9 +318,20 @@ impl<'f> Following<'f> {
         if self.feed.once && self.failures >= FAILURES_MAX {
             return Err(FeedError::System(error));
         }
-        let is_new = |(at, last): &(Instant, SystemError)| {
-            *last != error || at.elapsed() >= BETWEEN_WARNINGS
-        };
+        self.warn(&error);
+        let doubled = BETWEEN_TRIES_MIN * 2_u32.pow(self.failures.min(10) - 1);
+        let pause = error.after.unwrap_or(doubled).clamp(BETWEEN_TRIES_MIN, BETWEEN_TRIES_MAX);
+        desk.mark().state.trouble = Some(error.to_string());
+        self.say(desk);
+        desk.mark_when_due()?;
+        self.sleep(pause, desk);
+        Ok(())
+    }
+
+    /// Tells that the system fails, where that is news.
+    fn warn(&mut self, error: &SystemError) {
+        let is_new =
+            |(at, last): &(Instant, SystemError)| last != error || at.elapsed() >= BETWEEN_WARNINGS;
         if self.warned.as_ref().is_none_or(is_new) {
             warn!(
                 source = self.feed.log.source,
@@ -322,15 +339,6 @@ impl<'f> Following<'f> {
             );
             self.warned = Some((Instant::now(), error.clone()));
         }
-        let doubled = BETWEEN_TRIES_MIN * 2_u32.pow(self.failures.min(10) - 1);
-        let pause = error.after.unwrap_or(doubled).clamp(BETWEEN_TRIES_MIN, BETWEEN_TRIES_MAX);
-        desk.mark().state.trouble = Some(error.to_string());
-        self.say(desk);
-        if self.marked.elapsed() >= BETWEEN_MARKS {
-            self.write_mark(desk)?;
-        }
-        self.sleep(pause, desk);
-        Ok(())
     }
 
     /// Takes that the system answered as it should.
@@ -357,8 +365,6 @@ impl<'f> Following<'f> {
     }
 
     fn write_mark(&mut self, desk: &mut Desk<'_>) -> Result<(), FeedError> {
-        self.marked = Instant::now();
-        desk.mark().state.at = now();
         self.say(desk);
         desk.write_mark()
     }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{FeedError, Log, follow::BETWEEN_MARKS};
+use super::{FeedError, Log};
 use crate::{
     kafka::{Kafka, KafkaError, Outgoing, WriteError},
     reference::log::{Hold, Mark, SEPARATOR, Word},
@@ -34,34 +34,42 @@ pub fn marks(kafka: &Kafka, topic: &str) -> Result<BTreeMap<String, Mark>, Kafka
     Ok(marks)
 }
 
-/// How long a feed that another one has fenced waits for that one to be silent: each writes its mark
-/// far more often.
-pub const SILENCE: Duration = BETWEEN_MARKS.saturating_mul(3);
+/// How long a feed that another one has fenced waits for one that does not say that it has ended: no
+/// question to a system takes longer, and between two each writes its mark.
+pub const SILENCE: Duration = Duration::from_secs(20 * 60);
 
-/// Between looks whether the other one is.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(15);
+/// Between looks whether the other one has ended.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 
-/// Waits until no feed of a source has marked the log for `SILENCE`, or it is to end.
+/// Waits until the last feed of a source has ended, or has written nothing for `SILENCE`, or this one
+/// is to end.
 ///
 /// # Errors
-/// When the log cannot be read.
+/// When the log cannot be read for good.
 pub fn await_silence(log: &Log, end: &AtomicBool) -> Result<(), KafkaError> {
-    failpoint!("feed-silent", |_| Ok(()));
-    let key = log.key("");
-    let mut read_to = log.kafka.asker()?.extent(&log.topic, 0)?.1;
-    let (mut heard, mut looked) = (Instant::now(), Instant::now());
+    let (prefix, mut read_to) = (log.key(""), 0);
+    let mut heard = Instant::now();
     while !end.load(Ordering::Relaxed) && heard.elapsed() < SILENCE {
-        thread::sleep(Duration::from_millis(100));
-        if looked.elapsed() < BETWEEN_LOOKS.min(SILENCE / 4) {
-            continue;
-        }
-        looked = Instant::now();
-        read_to = log.kafka.scan(&log.topic, 0, read_to, &mut |taken| {
-            if taken.key() == Some(key.as_bytes()) {
+        let (looked, mut has_ended) = (Instant::now(), false);
+        let read = log.kafka.scan(&log.topic, 0, read_to, &mut |taken| {
+            let key = taken.key().and_then(|key| str::from_utf8(key).ok());
+            if let Some(id) = key.and_then(|key| key.strip_prefix(&*prefix)) {
                 heard = looked;
+                let mark = taken.value().filter(|_| id.is_empty()).map(Mark::parse);
+                has_ended = mark.is_some_and(|mark| mark.has_ended);
             }
             true
-        })?;
+        });
+        match read {
+            Ok(_) if has_ended => return Ok(()),
+            Ok(to) => read_to = to,
+            // While nothing can be heard nobody is silent.
+            Err(error) if error.may_pass() => heard = looked,
+            Err(error) => return Err(error),
+        }
+        while looked.elapsed() < BETWEEN_LOOKS && !end.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(50));
+        }
     }
     Ok(())
 }

@@ -13,11 +13,13 @@
 
 use std::sync::Mutex;
 
+use serde::{Deserialize, Serialize};
+
 /// What is kept in hand of the time for which compaction leaves a record alone.
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// A look at where the log ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEnd {
     /// A time before the brokers were asked.
     pub asked_ms: i64,
@@ -38,6 +40,11 @@ pub struct SettledSince {
 }
 
 impl LogEnds {
+    /// With a look that was made before, where one was.
+    pub fn new(look: Option<LogEnd>) -> LogEnds {
+        LogEnds(Mutex::new(look))
+    }
+
     /// Takes a look.
     pub fn set(&self, look: LogEnd) {
         *self.0.lock().expect("nobody panics while holding it") = Some(look);
@@ -57,7 +64,8 @@ impl SettledSince {
     /// Takes that no correction is owed below an offset of the log.
     pub fn settled(&mut self, settled: u64, looks: &LogEnds) {
         for look in self.awaited.take().into_iter().chain(looks.newest()) {
-            match look.end <= settled {
+            // Behind what was read last the marker of its transaction may stand.
+            match look.end <= settled + 1 {
                 true => self.since_ms = self.since_ms.max(look.asked_ms),
                 // The eldest is reached first.
                 false => self.awaited = self.awaited.or(Some(look)),
@@ -91,12 +99,13 @@ mod tests {
             since.since_ms()
         };
         assert_eq!(after(10, None), 5);
-        assert_eq!(after(10, Some((20, 10))), 20);
+        assert_eq!(after(10, Some((10, 12))), 5);
+        assert_eq!(after(11, Some((20, 12))), 20, "behind it is a marker");
         // Nobody looks any more, as while brokers are gone: what is reached then says nothing.
         assert_eq!(after(500, None), 20);
         // What grows under a correction that takes long does not put it off for ever.
         assert_eq!(after(500, Some((30, 600))), 20);
-        assert_eq!(after(599, Some((40, 900))), 20);
+        assert_eq!(after(598, Some((40, 900))), 20);
         assert_eq!(after(600, Some((50, 1_000))), 30);
         assert_eq!(after(1_000, None), 50);
         // One whose elder clock was ahead.

@@ -11,7 +11,11 @@
 //!
 //! Not here: who writes it (`feed`).
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
@@ -49,6 +53,9 @@ pub struct Mark {
     /// What of its guard against deletions is used up.
     #[serde(default)]
     pub spent: Spent,
+    /// Whether that feed has ended as it was to.
+    #[serde(default)]
+    pub has_ended: bool,
     /// Why it waits for the operator's word, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
@@ -175,8 +182,8 @@ pub struct ReferenceLog {
 struct Ahead {
     kafka: Kafka,
     topic: String,
-    /// Up to where it was looked: less is kept there for a while, and later enough again.
-    looked_to: u64,
+    /// Up to where it was looked, by source: less is kept there for a while, and later enough again.
+    looked_to: BTreeMap<Box<str>, u64>,
 }
 
 /// What a record of the log says.
@@ -244,7 +251,7 @@ impl ReferenceLog {
             projector: Projector::new(Arc::clone(spec)),
             counts: Counts::default(),
             sources: Sources::new(spec),
-            ahead: Ahead { kafka, topic, looked_to: 0 },
+            ahead: Ahead { kafka, topic, looked_to: BTreeMap::new() },
         }
     }
 
@@ -326,7 +333,7 @@ impl Ahead {
         so_far: &Sources,
         lacking: ReferenceError,
     ) -> Result<(), ReferenceError> {
-        if offset < self.looked_to {
+        if self.looked_to.get(source).is_some_and(|looked_to| offset < *looked_to) {
             return Ok(());
         }
         let mut later = so_far.clone();
@@ -335,7 +342,7 @@ impl Ahead {
             true
         })?;
         later.hold_enough_of(source).map_err(|_| lacking)?;
-        self.looked_to = end;
+        self.looked_to.insert(source.into(), end);
         Ok(())
     }
 }

@@ -58,7 +58,7 @@ impl Sources {
                 Some(source)
             }
             _ => {
-                if !self.marks.contains_key(source) {
+                if value.is_some() && !self.marks.contains_key(source) {
                     self.marks.insert(source.into(), Kept::default());
                 }
                 None

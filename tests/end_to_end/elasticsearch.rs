@@ -314,8 +314,7 @@ fn records_keep_their_people_while_the_node_is_gone() {
     index.make(1);
     index.write([("1", Some(person(1, "A"))), ("2", Some(person(2, "A")))]);
     let file = small.folder.path().join("metrics").display().to_string();
-    let comes_back = [("FAILPOINTS", "feed-silent=return")];
-    let mut engine = small.begin("run", &["--metrics", &file], &comes_back);
+    let mut engine = small.start(&["--metrics", &file]);
     let metric = |name: &str| {
         let text = fs::read_to_string(&file).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(name)).map(str::to_owned);
@@ -363,13 +362,11 @@ fn records_keep_their_people_while_the_node_is_gone() {
         goes_on(&mut engine);
         engine.said().contains("another feed of it has begun")
     });
-    // That one has ended, and is heard of no more; what is awaited of that is left out here.
-    if cfg!(feature = "failpoints") {
-        wait_for("the feed inside to come back", PATIENCE, || {
-            goes_on(&mut engine);
-            newest("1") == "C"
-        });
-    }
+    // That one has ended, and says so.
+    wait_for("the feed inside to come back", PATIENCE, || {
+        goes_on(&mut engine);
+        newest("1") == "C"
+    });
 }
 
 #[test]

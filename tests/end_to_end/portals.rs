@@ -201,6 +201,42 @@ fn some_changes(portal: &mut Portal, dice: &mut Xoshiro256PlusPlus, round: u64) 
     portal.delete(gone);
 }
 
+/// Whether the last mark of the source says that a snapshot is complete, and that the feed has ended.
+fn marked(small: &Small, source: &str) -> (bool, bool) {
+    let key = format!("{source}:").into_bytes();
+    let mark = small.read("reference").into_iter().rfind(|record| record.key == key);
+    let mark = mark.expect("there is a mark").value;
+    let mark: Value = serde_json::from_slice(&mark).expect("it is JSON");
+    (mark["complete"] == true, mark["has_ended"] == true)
+}
+
+#[test]
+#[cfg_attr(not(feature = "failpoints"), ignore = "needs failpoints")]
+fn what_changes_while_all_is_compared_is_seen_and_half_a_snapshot_is_none() {
+    let mut portal = Portal::new("halved", true, ", compare = \"1h\"");
+    portal.put(1..=6_000, "A");
+    let slowly = ("FAILPOINTS", "comparison-step=sleep(3000)");
+    let mut feed = portal.small.begin("feed", &["--follow"], &[slowly]);
+    wait_for("the first pages", PATIENCE, || known(&portal.small, "bitrix24").len() >= 2_500);
+    assert_eq!(marked(&portal.small, "bitrix24"), (false, false));
+    // It is asked to end amid it: nobody is to take that for all.
+    feed.signal(Signal::SIGTERM);
+    wait_for("it to end", PATIENCE, || feed.code().is_some());
+    assert_eq!(feed.code(), Some(0), "{}", feed.said());
+    assert!(known(&portal.small, "bitrix24").len() < 6_000, "it was amid its comparison");
+    assert_eq!(marked(&portal.small, "bitrix24"), (false, true));
+    let mut feed = portal.small.begin("feed", &["--follow"], &[slowly]);
+    wait_for("another comparison", PATIENCE, || !marked(&portal.small, "bitrix24").1);
+    portal.put([1], "B");
+    wait_for("what changed meanwhile", PATIENCE, || {
+        assert!(!feed.said().contains("snapshot complete"), "it came too late");
+        known(&portal.small, "bitrix24").get("1").is_some_and(|item| item["name"] == "B 1")
+    });
+    portal.await_equal(&mut feed);
+    wait_for("it to be complete", PATIENCE, || marked(&portal.small, "bitrix24") == (true, false));
+    portal.judge();
+}
+
 #[test]
 fn feed_of_a_portal_that_is_killed_anywhere_loses_nothing() {
     let seed = seed();
@@ -370,37 +406,6 @@ fn message_of_any_length_is_read_as_it_comes() {
     println!("a message of {bytes} bytes took {grown} MiB");
     assert!(grown < 30, "{grown} MiB more for a message of {bytes} bytes");
     assert!(feed.said().contains("StandardODATA.Catalog_Files"), "{}", feed.said());
-    base.judge();
-}
-
-#[test]
-fn base_that_was_restored_from_a_copy_waits_for_the_operators_word() {
-    let mut base = Base::new("restored", "");
-    base.put(1..=50, "A", false);
-    let mut feed = follow(&base.small, &[]);
-    base.await_equal(&mut feed);
-    base.await_confirmed();
-    base.system.ask("keep", &json!({}));
-    let kept = base.entries.clone();
-    base.put(1..=20, "B", false);
-    base.await_equal(&mut feed);
-    base.await_confirmed();
-    let before = known(&base.small, "onec");
-    base.system.ask("restore", &json!({}));
-    base.entries = kept;
-    wait_for("the feed to be held", PATIENCE, || {
-        assert_eq!(feed.code(), None, "{}", feed.said());
-        feed.said().contains("is held")
-    });
-    assert!(feed.said().contains("20 documents are new or other, 0 of 50 are gone"));
-    assert_eq!(known(&base.small, "onec"), before);
-    let (code, said) = base.small.tributary(&["accept", "onec"]);
-    assert_eq!(code, Some(0), "{said}");
-    base.await_equal(&mut feed);
-    // What changes from then on comes as ever.
-    base.put([7], "C", false);
-    base.await_equal(&mut feed);
-    base.await_confirmed();
     base.judge();
 }
 

@@ -38,7 +38,7 @@ fn start_that_waits_for_a_snapshot_leaves_the_one_in_force_alone() {
     small.produce(0, 5..6);
     wait_for("it to go on", PATIENCE, || {
         assert_eq!(engine.code(), None, "{}", engine.said());
-        small.names().get(&5).is_some() && small.names()[&3] == "B 3"
+        small.names().contains_key(&5) && small.names()[&3] == "B 3"
     });
 }
 

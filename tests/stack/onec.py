@@ -6,7 +6,7 @@ whatever $top says, again and again until NotifyChangesReceived says that number
 changed since it was handed out. The base's own node is no place to exchange with. Counted as broken: a confirmation of what
 was not handed out whole, and questions that the base does not understand.
 """
-import base64, copy, re, uuid
+import base64, re, uuid
 
 import stand_in
 from stand_in import Refused
@@ -27,7 +27,7 @@ class Base:
         self.node, self.own = str(uuid.uuid5(uuid.NAMESPACE_URL, "node")), str(uuid.uuid5(uuid.NAMESPACE_URL, "own"))
         self.versions = 0
         self.whole = None
-        self.fault = self.kept = None
+        self.fault = None
         self.counts = {"pages": 0, "by_key": 0, "selects": 0, "notifies": 0, "broken": 0, "not_understood": 0, "no_disk": 0}
 
     # What a test asks.
@@ -47,10 +47,6 @@ class Base:
         elif what == "fault":
             # {"what": "cut" | "half" | "large" | "lost", "bytes"}: of the next message, or of its confirmation.
             self.fault = body
-        elif what == "keep":
-            self.kept = copy.deepcopy((self.entries, self.registered, self.received, self.sent, self.versions))
-        elif what == "restore":
-            self.entries, self.registered, self.received, self.sent, self.versions = copy.deepcopy(self.kept)
         elif what == "counts":
             return {**self.counts, "registered": len(self.registered), "received": self.received}
         else:
@@ -70,7 +66,7 @@ class Base:
             if query.get("$format") != "json":
                 self.refuse("the stand-in knows JSON alone")
             if name == "ExchangePlan_Tributary":
-                node = lambda key, code, own: {"Ref_Key": key, "Code": code, "SentNo": self.sent, "ReceivedNo": self.received, "ThisNode": own, "DeletionMark": False}
+                node = lambda key, code, own: {"Ref_Key": key, "Code": code, "SentNo": str(self.sent), "ReceivedNo": str(self.received), "ThisNode": own, "DeletionMark": False}
                 return {"value": [node(self.own, "MAIN", True), node(self.node, "TRIBUTARY", False)]}
             if name == "SelectChanges" and method == "POST":
                 return self.select(query)

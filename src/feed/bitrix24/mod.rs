@@ -119,6 +119,8 @@ impl Bitrix24 {
         // A comparison at the next start would find these as well.
         gone.iter().for_each(|id| desk.say_gone(&id.to_string()));
         desk.flush()?;
+        // One that another feed has fenced may have found nothing to write, and is to clear nothing.
+        desk.write_mark()?;
         failpoint!("bitrix24-written");
         self.api.clear(process)?;
         failpoint!("bitrix24-cleared");
@@ -201,6 +203,7 @@ impl System for Bitrix24 {
         // What was only counted is not in the log.
         if !desk.is_counting() {
             desk.flush()?;
+            desk.write_mark()?;
             for process in put_aside {
                 self.api.clear(&process)?;
             }

@@ -8,7 +8,7 @@
 use std::{io::Read, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::value::RawValue;
 use ureq::http::StatusCode;
 
@@ -50,9 +50,8 @@ pub(super) struct Entry<'a> {
 pub(super) struct Node {
     /// The plan and the node, as the base wants them named.
     point: String,
-    /// The number of the last message that was confirmed; it only grows, but in a base that was
-    /// restored from a copy.
-    pub(super) received: u64,
+    /// The number of the next message.
+    message: u64,
 }
 
 /// The questions.
@@ -179,7 +178,7 @@ impl Api {
             return Err(SystemError::new(tried, said, remedy));
         };
         let point = format!("{}/{plan}(guid'{}')", self.url, node.key);
-        Ok(Some(Node { point, received: node.received }))
+        Ok(Some(Node { point, message: node.received + 1 }))
     }
 
     /// Hands out what has changed, as it comes.
@@ -219,8 +218,7 @@ impl Api {
 }
 
 fn message(node: &Node) -> String {
-    let Node { point, received } = node;
-    let message = received + 1;
+    let Node { point, message } = node;
     let point = percent_coded(&format!("'{point}'"));
     format!("DataExchangePoint={point}&MessageNo={message}")
 }
@@ -259,6 +257,20 @@ struct Page<'a> {
     value: Vec<&'a RawValue>,
 }
 
+/// A number, which may be written as text.
+fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Plain(u64),
+        Text(String),
+    }
+    match Number::deserialize(from)? {
+        Number::Plain(number) => Ok(number),
+        Number::Text(text) => text.parse().map_err(D::Error::custom),
+    }
+}
+
 #[derive(Deserialize)]
 struct Nodes {
     value: Vec<NodeEntry>,
@@ -270,7 +282,7 @@ struct NodeEntry {
     key: String,
     #[serde(rename = "Code")]
     code: String,
-    #[serde(rename = "ReceivedNo")]
+    #[serde(rename = "ReceivedNo", deserialize_with = "number")]
     received: u64,
     #[serde(rename = "ThisNode", default)]
     is_own: bool,

@@ -46,8 +46,6 @@ pub struct OneC {
     others: BTreeSet<String>,
     /// Whether it was told that there is nothing to look at.
     is_told: bool,
-    /// The number of the last message that was confirmed, where a plan is named.
-    received: Option<u64>,
     /// Up to which position a comparison on its way has come.
     compared_to: Option<usize>,
 }
@@ -68,7 +66,6 @@ impl OneC {
             entity: config.entity.clone(),
             others: BTreeSet::new(),
             is_told: false,
-            received: None,
             compared_to: None,
         })
     }
@@ -76,9 +73,6 @@ impl OneC {
     /// Says a message of changes, and confirms it.
     fn exchange(&mut self, node: &Node, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         let OneC { api, entity, others, .. } = self;
-        if self.received.is_some_and(|received| node.received < received) {
-            return Err(Trouble::Other);
-        }
         let (mut said, mut failed) = (0, None);
         api.changes(node, &mut |entry: &RawValue| {
             let changed = Changed::of(entity, entry);
@@ -105,17 +99,12 @@ impl OneC {
             return Ok(());
         }
         desk.flush()?;
+        // One that another feed has fenced may have found nothing to write, and is to forget nothing.
+        desk.write_mark()?;
         failpoint!("onec-written");
         api.confirm(node)?;
         failpoint!("onec-confirmed");
-        // What it says from now on, a copy of before does not.
-        self.received = Some(node.received + 1);
-        desk.mark().identity = self.identity_now();
         Ok(())
-    }
-
-    fn identity_now(&self) -> Value {
-        json!({ "base": self.url, "entity": self.entity, "received": self.received })
     }
 
     /// Asks for what a comparison has not met by its key.
@@ -182,16 +171,7 @@ fn say(entry: &Entry<'_>, desk: &mut Desk<'_>) {
 
 impl System for OneC {
     fn identity(&mut self) -> Result<Value, SystemError> {
-        self.received = self.api.node()?.map(|node| node.received);
-        Ok(self.identity_now())
-    }
-
-    /// A base that has confirmed less than it had was restored from a copy.
-    fn is_same(&self, one: &Value, other: &Value) -> bool {
-        let is = |part: &str| one[part] == other[part];
-        let received = |value: &Value| value["received"].as_u64();
-        let went_back = received(one).zip(received(other)).is_some_and(|(had, has)| has < had);
-        is("base") && is("entity") && !went_back
+        Ok(json!({ "base": self.url, "entity": self.entity }))
     }
 
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {

@@ -221,10 +221,16 @@ impl KafkaSink {
         let own: Vec<usize> = own.map(|shard| usize::from(shard.0)).collect();
         let Recovery { epochs, settled, settled_ms, chain, .. } = &*hand.recovery;
         let committed = own.iter().map(|shard| epochs[*shard]).min();
-        let written = || own.iter().filter(|shard| epochs[**shard] > 0);
-        // Who has written nothing yet reads the log from its begin.
-        let settled_ms = written().map(|shard| settled_ms[*shard]).min().unwrap_or_else(now_ms);
-        let settled = written().map(|shard| settled[*shard]).min().unwrap_or(0);
+        // A shard of which nobody wrote owes all from the log's begin, and knows no more of it than
+        // those that did; where nobody wrote at all, all there is now is read.
+        let all = (0..epochs.len()).filter(|shard| epochs[*shard] > 0);
+        let own_ms = own.iter().filter(|shard| epochs[**shard] > 0).map(|shard| settled_ms[*shard]);
+        let settled = own.iter().map(|shard| settled[*shard]).min().unwrap_or(0);
+        let settled_ms = match own.iter().all(|shard| epochs[*shard] > 0) {
+            true => own_ms.min(),
+            false => all.map(|shard| settled_ms[shard]).min(),
+        };
+        let settled_ms = settled_ms.unwrap_or_else(now_ms);
         let newest = chain.last().and_then(|(_, vector)| vector.get(&Input::Reference));
         let reference_held = newest.map_or(0, |bound| bound.offset);
         Ok(KafkaSink {
