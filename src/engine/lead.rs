@@ -346,7 +346,8 @@ pub fn lead(
     let (mut recovery, passed) = store.recovery_and_passed(spec.shards, &ours.accepted)?;
     // Asked after the progress is known: what was read is there, unless it is lost.
     let (begins, lost) = Begins::ask(kafka, &topics, before.as_ref(), &recovery, accept.loss)?;
-    let now_ms = store.lead_time_ms()?;
+    // Whichever clock is ahead: that of who looks later, in the sink, may be either.
+    let now_ms = store.lead_time_ms()?.max(now_ms());
     let accepted = accept_lost(kafka, &topics, (spec, &ours), lost, (&recovery, now_ms))?;
     if accepted != ours.accepted {
         if accepted.reference != ours.accepted.reference {

@@ -222,8 +222,10 @@ impl<'k> Letters<'k> {
             bytes += letter.value.len();
             batch.push(letter);
             if batch.len() >= LETTERS_MAX || bytes >= BYTES_MAX {
-                failed = self.commit(&mut writer, &mut notes, &batch).err();
-                done.replayed += batch.len() as u64;
+                match self.commit(&mut writer, &mut notes, &batch) {
+                    Ok(replayed) => done.replayed += replayed,
+                    Err(error) => failed = Some(error),
+                }
                 batch.clear();
                 bytes = 0;
             }
@@ -232,33 +234,38 @@ impl<'k> Letters<'k> {
         if let Some(error) = failed {
             return Err(error);
         }
-        self.commit(&mut writer, &mut notes, &batch)?;
-        done.replayed += batch.len() as u64;
+        done.replayed += self.commit(&mut writer, &mut notes, &batch)?;
         if let Repaired::Values(values) = repaired {
             done.missing = values.len() as u64 - seen;
         }
         Ok(done)
     }
 
-    /// Brings some back in one transaction, with as many writers as it takes.
+    /// Brings some back in one transaction, with as many writers as it takes; returns how many it
+    /// has.
     fn commit(
         &self,
         writer: &mut Writer,
         notes: &mut BTreeSet<String>,
         batch: &[Letter],
-    ) -> Result<(), LettersError> {
+    ) -> Result<u64, LettersError> {
+        let mut in_doubt = 0;
         loop {
             // Another replay may have brought back some of them meanwhile.
             let left: Vec<&Letter> =
                 batch.iter().filter(|letter| !notes.contains(&note(letter))).collect();
             if left.is_empty() {
-                return Ok(());
+                return Ok(in_doubt);
             }
             match writer.write(|send| self.send(&left, send)) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(left.len() as u64),
                 Err(WriteError::Fenced { .. }) => return Err(LettersError::Fenced),
                 Err(WriteError::Hopeless(error)) => return Err(error.into()),
-                Err(WriteError::Unknown { .. }) => (*writer, *notes) = self.take_over()?,
+                Err(WriteError::Unknown { .. }) => {
+                    // A transaction is there whole or not at all.
+                    in_doubt = left.len() as u64;
+                    (*writer, *notes) = self.take_over()?;
+                }
             }
         }
     }

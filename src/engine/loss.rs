@@ -108,7 +108,8 @@ impl Begins {
         for (read, extent) in read(topics).zip(extents) {
             let from = before.and_then(|lead| match read.input {
                 Input::Events(PartitionId(place)) => lead.events_from.get(place as usize).copied(),
-                _ => Some(lead.reference_from),
+                // A start that ended before it went on has said nothing of it.
+                _ => Some(lead.reference_from).filter(|_| !lead.events_from.is_empty()),
             });
             let was_read = newest.and_then(|vector| vector.get(&read.input));
             let was_read = was_read.map_or(0, |bound| bound.offset);

@@ -209,7 +209,8 @@ impl Default for Metrics {
         registry.register("records", "Records held", records.clone());
         registry.register(
             "waiting_corrections",
-            "Records that a changed document touches and that are not corrected yet",
+            "Records that a changed document touches and that are not corrected yet, or that an \
+             earlier run may owe and that are not sent again yet",
             waiting.clone(),
         );
         registry.register(

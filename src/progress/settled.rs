@@ -82,7 +82,8 @@ impl SettledSince {
 /// Whether a deletion that was written at a time, or later, may have been swept away, where
 /// compaction leaves alone what is younger than `lag_ms`.
 pub fn may_be_swept(time_ms: i64, now_ms: i64, lag_ms: i64) -> bool {
-    time_ms < now_ms - (lag_ms - DAY_MS).max(0)
+    // One that is yet to come is of a clock that went wrong, and says nothing.
+    time_ms < now_ms - (lag_ms - DAY_MS).max(0) || time_ms > now_ms + DAY_MS
 }
 
 #[cfg(test)]
@@ -118,5 +119,6 @@ mod tests {
         assert!(!may_be_swept(now - 6 * DAY_MS, now, 7 * DAY_MS));
         assert!(may_be_swept(now - 6 * DAY_MS - 1, now, 7 * DAY_MS));
         assert!(may_be_swept(now - 1, now, 0));
+        assert!(may_be_swept(now + 2 * DAY_MS, now, 7 * DAY_MS), "a clock was wrong");
     }
 }

@@ -182,6 +182,7 @@ pub struct ReferenceLog {
 struct Ahead {
     kafka: Kafka,
     topic: String,
+    is_shown: bool,
     /// Up to where it was looked, by source: less is kept there for a while, and later enough again.
     looked_to: BTreeMap<Box<str>, u64>,
 }
@@ -239,19 +240,21 @@ pub fn read(key: &[u8], value: Option<&[u8]>, projector: &Projector) -> Option<S
 }
 
 impl ReferenceLog {
-    /// The log that `reader` reads from an offset on, in that topic.
+    /// The log that `reader` reads from an offset on, in that topic; `is_shown`: documents that were
+    /// read of it stand in the outputs.
     pub fn new(
         spec: &Arc<Spec>,
         (kafka, topic): (Kafka, String),
         reader: PartitionReader,
         from: u64,
+        is_shown: bool,
     ) -> ReferenceLog {
         ReferenceLog {
             records: Bounded::new(reader, from, true),
             projector: Projector::new(Arc::clone(spec)),
             counts: Counts::default(),
             sources: Sources::new(spec),
-            ahead: Ahead { kafka, topic, looked_to: BTreeMap::new() },
+            ahead: Ahead { kafka, topic, is_shown, looked_to: BTreeMap::new() },
         }
     }
 
@@ -341,7 +344,12 @@ impl Ahead {
             later.take(taken.key(), taken.value());
             true
         })?;
-        later.hold_enough_of(source).map_err(|_| lacking)?;
+        // Until all is compared again documents are as they were cut down. Whoever has shown nothing
+        // yet waits for that anyway.
+        let is_whole = !self.is_shown || later.is_complete(source);
+        if later.hold_enough_of(source).is_err() || !is_whole {
+            return Err(lacking);
+        }
         self.looked_to.insert(source.into(), end);
         Ok(())
     }

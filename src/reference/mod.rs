@@ -101,7 +101,8 @@ pub enum ReferenceError {
     #[error(
         "the reference log does not hold {missing} of the documents of source \"{source_name}\": \
          another dataflow's spec says what its feed keeps; give this dataflow a reference log of \
-         its own (`reference` in the configuration), or run the feed with this spec"
+         its own (`reference` in the configuration), or run the feed with this spec (`tributary \
+         feed --once`), and start again"
     )]
     Lacking {
         /// The source.

@@ -66,7 +66,9 @@ impl Sources {
         }
     }
 
-    fn is_complete(&self, source: &str) -> bool {
+    /// Whether the first snapshot of a source, or that with which more is kept than before, is
+    /// complete.
+    pub fn is_complete(&self, source: &str) -> bool {
         self.marks.get(source).is_some_and(|mark| mark.complete)
     }
 

@@ -66,7 +66,7 @@ impl Game {
             said += &fs::read_to_string(path.expect("a file").path()).expect("metrics are text");
         }
         assert!(said.contains("tributary_event_lines_total"), "there were metrics to look at");
-        for topic in ["enriched", "latest", "dead_letters"] {
+        for topic in ["enriched", "latest", "dead_letters", "progress", "lead", "reference"] {
             let mut headers = BTreeSet::new();
             for record in self.read(topic) {
                 headers.extend(record.headers.into_iter().filter(|(name, _)| name != "epoch"));

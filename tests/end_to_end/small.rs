@@ -286,10 +286,12 @@ impl Small {
             let record: Value = serde_json::from_slice(&record.value).expect("progress is JSON");
             let start: &mut BTreeMap<_, _> =
                 newest.entry(record["generation"].as_u64()).or_default();
-            start.insert(record["worker"].as_u64(), record["settled"].as_u64());
+            let settled = record["settled"].as_u64().expect("it is said");
+            let read = record["reference"]["bounds"][0][0].as_u64().expect("the log was read");
+            start.insert(record["worker"].as_u64(), settled > 0 && settled >= read);
         }
         let of_last = newest.into_values().next_back().unwrap_or_default();
-        of_last.len() == writers && of_last.values().all(|settled| settled.is_some_and(|s| s > 0))
+        of_last.len() == writers && of_last.values().all(|owes_nothing| *owes_nothing)
     }
 
     /// Deletes the topic of the events, and makes it again.

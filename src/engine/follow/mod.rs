@@ -464,7 +464,7 @@ impl<'a> Follower<'a> {
         let state = self.flow.state();
         let WorkerMetrics { records, waiting, unsealed, sealed, .. } = &self.metrics;
         records.set(state.events() as i64);
-        waiting.set(state.waiting_rows() as i64);
+        waiting.set(state.waiting() as i64);
         unsealed.set(self.unsealed.len() as i64);
         if let (true, Frontier::At(epoch)) = (self.is_first, self.flow.frontier()) {
             sealed.set(epoch);
@@ -543,8 +543,9 @@ impl Ends {
         let (readers, mut queues) = read.map_err(crate::source::SourceError::from)?;
         let reference = reference.map(|topic| {
             let place = (run.kafka.clone(), topic.name.clone());
+            let is_shown = !start.recovery.is_empty();
             let queue = queues.pop().expect("it was asked for last");
-            let log = ReferenceLog::new(spec, place, queue, start.begins.reference);
+            let log = ReferenceLog::new(spec, place, queue, start.begins.reference, is_shown);
             // Every worker has its own share of what is owed; this one reads for all.
             let owed_from = start.recovery.settled.iter().min().copied();
             Reference::log(log, owed_from.filter(|_| !start.recovery.is_empty()))

@@ -129,7 +129,9 @@ pub enum KafkaSinkError {
     /// The reference log was not read to its end for so long that compaction may have swept
     /// deletions away.
     #[error(
-        "topic \"{topic}\" was not read to its end for nearly as long as its          min.compaction.lag.ms, so deletions may be gone from it without a trace; nothing of what          follows was written: start again, which takes the documents as they are"
+        "topic \"{topic}\" was not read to its end for nearly as long as its \
+         min.compaction.lag.ms, so deletions may be gone from it without a trace; nothing of what \
+         follows was written: start again, which takes the documents as they are"
     )]
     Outdated {
         /// The reference log's topic.
@@ -230,7 +232,7 @@ impl KafkaSink {
             true => own_ms.min(),
             false => all.map(|shard| settled_ms[shard]).min(),
         };
-        let settled_ms = settled_ms.unwrap_or_else(now_ms);
+        let settled_ms = settled_ms.map_or_else(now_ms, |time| time.min(now_ms()));
         let newest = chain.last().and_then(|(_, vector)| vector.get(&Input::Reference));
         let reference_held = newest.map_or(0, |bound| bound.offset);
         Ok(KafkaSink {

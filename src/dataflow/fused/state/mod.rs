@@ -138,7 +138,7 @@ struct Waiting {
 pub struct After<'s> {
     /// Up to where it holds the inputs.
     pub vector: &'s Vector,
-    /// How many rows wait for corrections.
+    /// How many rows wait for corrections, or to be sent again.
     pub waiting_rows: u64,
     /// The offset of the reference log below which no correction is owed.
     pub settled: u64,
@@ -414,6 +414,11 @@ impl State {
         self.waiting_rows
     }
 
+    /// The same, and those that are to be sent again.
+    pub fn waiting(&self) -> u64 {
+        self.waiting_rows + self.resends.left()
+    }
+
     /// Corrects all rows that wait, and says nothing of it: all that a replay corrects is sent again
     /// when it is over.
     pub(super) fn correct_unseen(&mut self) {
@@ -526,7 +531,7 @@ impl State {
             std::mem::swap(&mut of_epoch.changes, &mut self.changes);
             std::mem::swap(&mut of_epoch.retired, &mut self.retired);
             of_epoch.vector.clone_from(&self.vector);
-            of_epoch.waiting_rows = self.waiting_rows;
+            of_epoch.waiting_rows = self.waiting();
             of_epoch.settled = self.settled();
             let before = self.recorded.insert(epoch, of_epoch);
             assert!(before.is_none(), "an epoch ends once");

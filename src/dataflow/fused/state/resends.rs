@@ -60,6 +60,8 @@ pub(super) struct Resends {
     /// The last row of the first of them that was handed out; or, where everything is owed, of all.
     last: Option<RowId>,
     is_everything_sent: bool,
+    /// How many rows are left, once that was counted.
+    left: Option<u64>,
     /// Rows that the open epoch has sent, while some are to be sent again.
     of_epoch: HashSet<RowId>,
 }
@@ -115,6 +117,14 @@ impl Resends {
         match self.is_everything_owed() {
             true => Some(0),
             false => self.keys.front().map(|touched| touched.offset),
+        }
+    }
+
+    /// How many rows are to be sent again; before they were counted, of how many keys.
+    pub(super) fn left(&self) -> u64 {
+        match self.owed_from() {
+            None => 0,
+            Some(_) => self.left.unwrap_or_else(|| (self.keys.len() as u64).max(1)),
         }
     }
 
@@ -185,9 +195,25 @@ impl State {
         self.resends.owed_from().is_some()
     }
 
+    /// Counts the rows that are to be sent again, once all are there.
+    fn count_resends(&mut self) {
+        let State { resends, lookups, events, .. } = self;
+        if resends.left.is_some() {
+            return;
+        }
+        let of_key = |Touched { lookup, key, .. }: &Touched| {
+            lookups[usize::from(lookup.0)].find(key).map_or(0, |entry| u64::from(entry.rows))
+        };
+        resends.left = Some(match resends.is_everything_owed() {
+            true => *events,
+            false => resends.keys.iter().map(of_key).sum::<u64>().max(1),
+        });
+    }
+
     /// Sends again records that an earlier run may owe, at most so many.
     pub(in crate::dataflow::fused) fn resend(&mut self, most: u64) {
         let (mut left, owed_from) = (most, self.resends.owed_from());
+        self.count_resends();
         while left > 0 {
             let State { resends, lookups, slab, header, spec, .. } = self;
             let next = resends.next(|step| match step {
@@ -204,6 +230,8 @@ impl State {
                 Next::Row(row) => {
                     self.send_again(row);
                     left -= 1;
+                    let of_all = &mut self.resends.left;
+                    *of_all = of_all.map(|rows| rows.saturating_sub(1).max(1));
                 }
                 Next::KeyEnded => {}
                 Next::Done => break,
@@ -352,8 +380,11 @@ kind = "enriched"
         run.epoch(10, Some("B"), &rows[2..], u64::MAX);
         assert_eq!(run.written, BTreeMap::from([named("3", "B")]), "and no correction");
         assert!(run.state.owes());
-        (11..15).for_each(|epoch| run.epoch(epoch, None, &[], 1));
-        assert!(!run.state.owes());
+        assert_eq!((run.state.waiting_rows(), run.state.waiting()), (0, 2), "two keys");
+        run.epoch(11, None, &[], 1);
+        assert_eq!(run.state.waiting(), 2, "two rows");
+        (12..15).for_each(|epoch| run.epoch(epoch, None, &[], 1));
+        assert!(!run.state.owes() && run.state.waiting() == 0);
         assert_eq!(run.written, ["1", "2", "3"].map(|id| named(id, "B")).into());
     }
 
