@@ -255,6 +255,32 @@ mod tests {
         assert_eq!(of(left), of(&records));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn nothing_rests_on_what_was_passed(
+            steps in proptest::collection::vec((0_u8..4, 1_u32..4, 0_u32..4), 1..80)
+        ) {
+            let (mut generation, mut of, mut epoch) = (1, 2, 10);
+            let mut records = Vec::new();
+            for (what, workers, worker) in steps {
+                if what == 0 {
+                    // A start whose shards may be behind.
+                    (generation, of, epoch) = (generation + 1, workers, epoch - 1);
+                }
+                let record = progress(worker % of, of, epoch, [epoch, epoch], epoch);
+                records.push(Progress { generation, ..record });
+                epoch += 1;
+            }
+            let passed = Recovery::passed(&records, 7);
+            let left: Vec<Progress> =
+                records.iter().filter(|record| !passed.contains(&record.key())).cloned().collect();
+            let of = |records: &[Progress]| {
+                Recovery::of(records, 7, &Accepted::default()).expect("they fit")
+            };
+            assert_eq!(of(&left), of(&records));
+        }
+    }
+
     #[test]
     fn a_shard_of_which_nobody_wrote_is_at_the_beginning() {
         let recovery = Recovery::of(&[progress(1, 2, 12, [6, 5], 2)], 2, &Accepted::default())
