@@ -211,7 +211,10 @@ impl Storms {
             "  {} documents changed; about {amid} corrections written meanwhile, {all} in all",
             self.changed
         );
-        assert!(0 < amid && amid < all, "all that counts is to come amid corrections");
+        assert!(
+            0 < amid && amid < all,
+            "all that counts is to come amid corrections: give fewer --seconds"
+        );
         feed.kill().expect("it runs");
         feed.wait().expect("it was started");
         took

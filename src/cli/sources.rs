@@ -98,9 +98,9 @@ pub(super) fn feed(spec: &Arc<Spec>, log: Log, config: &FeedConfig) -> Feed {
     }
 }
 
-/// Feeds beside an engine, each in a thread of its own, from when the engine leads until it is asked
-/// to end: a start that is refused takes no feed from the engine that goes on. What fails them fails
-/// nothing else.
+/// Feeds beside an engine, each in a thread of its own, from when the engine leads until it is
+/// asked to end: a start that is refused takes no feed from the engine that goes on. What fails
+/// them fails nothing else.
 pub(super) fn feed_beside(
     spec: &Arc<Spec>,
     kafka: &Kafka,

@@ -150,8 +150,8 @@ impl Begins {
 /// is owed, since an earlier start took the documents as they were and ended amid it, needs those
 /// from there on.
 ///
-/// What is left there may all be young, since a deletion goes without a trace: so it counts too since
-/// when the shards owe nothing.
+/// What is left there may all be young, since a deletion goes without a trace: so it counts too
+/// since when the shards owe nothing.
 pub(super) fn is_outdated(
     kafka: &Kafka,
     topics: &Topics,

@@ -34,15 +34,15 @@ pub fn marks(kafka: &Kafka, topic: &str) -> Result<BTreeMap<String, Mark>, Kafka
     Ok(marks)
 }
 
-/// How long a feed that another one has fenced waits for one that does not say that it has ended: no
-/// question to a system takes longer, and between two each writes its mark.
+/// How long a feed that another one has fenced waits for one that does not say that it has ended:
+/// no question to a system takes longer, and between two each writes its mark.
 pub const SILENCE: Duration = Duration::from_secs(20 * 60);
 
 /// Between looks whether the other one has ended.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 
-/// Waits until the last feed of a source has ended, or has written nothing for `SILENCE`, or this one
-/// is to end.
+/// Waits until the last feed of a source has ended, or has written nothing for `SILENCE`, or this
+/// one is to end.
 ///
 /// # Errors
 /// When the log cannot be read for good.

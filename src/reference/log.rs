@@ -183,7 +183,8 @@ struct Ahead {
     kafka: Kafka,
     topic: String,
     is_shown: bool,
-    /// Up to where it was looked, by source: less is kept there for a while, and later enough again.
+    /// Up to where it was looked, by source: less is kept there for a while, and later enough
+    /// again.
     looked_to: BTreeMap<Box<str>, u64>,
 }
 
@@ -240,8 +241,8 @@ pub fn read(key: &[u8], value: Option<&[u8]>, projector: &Projector) -> Option<S
 }
 
 impl ReferenceLog {
-    /// The log that `reader` reads from an offset on, in that topic; `is_shown`: documents that were
-    /// read of it stand in the outputs.
+    /// The log that `reader` reads from an offset on, in that topic; `is_shown`: documents that
+    /// were read of it stand in the outputs.
     pub fn new(
         spec: &Arc<Spec>,
         (kafka, topic): (Kafka, String),
@@ -344,8 +345,8 @@ impl Ahead {
             later.take(taken.key(), taken.value());
             true
         })?;
-        // Until all is compared again documents are as they were cut down. Whoever has shown nothing
-        // yet waits for that anyway.
+        // Until all is compared again documents are as they were cut down. Whoever has shown
+        // nothing yet waits for that anyway.
         let is_whole = !self.is_shown || later.is_complete(source);
         if later.hold_enough_of(source).is_err() || !is_whole {
             return Err(lacking);

@@ -10,7 +10,8 @@
 //! Invariants: the queue is listened to before all is read, so nothing falls between, and so is the
 //! newest moment asked for; nothing is cleared that is not in the log; a handful that an elder feed
 //! had put aside is cleared only after a comparison that began later is in the log. The portal is
-//! asked one question after the other, looks amid a comparison included, so what it said last holds.
+//! asked one question after the other, looks amid a comparison included, so what it said last
+//! holds.
 //!
 //! Not here: how it is asked (`api`), and how often that may be (`pace`).
 
@@ -119,7 +120,8 @@ impl Bitrix24 {
         // A comparison at the next start would find these as well.
         gone.iter().for_each(|id| desk.say_gone(&id.to_string()));
         desk.flush()?;
-        // One that another feed has fenced may have found nothing to write, and is to clear nothing.
+        // One that another feed has fenced may have found nothing to write, and is to clear
+        // nothing.
         desk.write_mark()?;
         failpoint!("bitrix24-written");
         self.api.clear(process)?;

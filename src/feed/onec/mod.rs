@@ -99,7 +99,8 @@ impl OneC {
             return Ok(());
         }
         desk.flush()?;
-        // One that another feed has fenced may have found nothing to write, and is to forget nothing.
+        // One that another feed has fenced may have found nothing to write, and is to forget
+        // nothing.
         desk.write_mark()?;
         failpoint!("onec-written");
         api.confirm(node)?;

@@ -419,8 +419,8 @@ impl State {
         self.waiting_rows + self.resends.left()
     }
 
-    /// Corrects all rows that wait, and says nothing of it: all that a replay corrects is sent again
-    /// when it is over.
+    /// Corrects all rows that wait, and says nothing of it: all that a replay corrects is sent
+    /// again when it is over.
     pub(super) fn correct_unseen(&mut self) {
         self.is_unseen = true;
         self.correct(u64::MAX);
