@@ -30,7 +30,7 @@ pub struct Kept {
 #[derive(Clone)]
 pub struct Sources {
     spec: Arc<Spec>,
-    marks: BTreeMap<Box<str>, Kept>,
+    said: BTreeMap<Box<str>, Kept>,
 }
 
 impl Kept {
@@ -43,7 +43,7 @@ impl Kept {
 impl Sources {
     /// Of a log of which nothing was read.
     pub fn new(spec: &Arc<Spec>) -> Sources {
-        Sources { spec: Arc::clone(spec), marks: BTreeMap::new() }
+        Sources { spec: Arc::clone(spec), said: BTreeMap::new() }
     }
 
     /// Takes a record of the log; returns of which source it is a mark.
@@ -54,12 +54,12 @@ impl Sources {
         }
         match (id, value) {
             ("", Some(mark)) => {
-                self.marks.insert(source.into(), Kept::parse(mark));
+                self.said.insert(source.into(), Kept::parse(mark));
                 Some(source)
             }
             _ => {
-                if value.is_some() && !self.marks.contains_key(source) {
-                    self.marks.insert(source.into(), Kept::default());
+                if value.is_some() && !self.said.contains_key(source) {
+                    self.said.insert(source.into(), Kept::default());
                 }
                 None
             }
@@ -69,7 +69,7 @@ impl Sources {
     /// Whether the first snapshot of a source, or that with which more is kept than before, is
     /// complete.
     pub fn is_complete(&self, source: &str) -> bool {
-        self.marks.get(source).is_some_and(|mark| mark.complete)
+        self.said.get(source).is_some_and(|mark| mark.complete)
     }
 
     /// The sources whose first snapshot the dataflow needs and that have none complete: those that
@@ -77,7 +77,7 @@ impl Sources {
     pub fn awaited(&self) -> Vec<&str> {
         let mut needed = self.spec.sources();
         if self.spec.lookups.iter().any(|lookup| lookup.from.is_empty()) {
-            needed.extend(self.marks.keys().map(|source| &**source));
+            needed.extend(self.said.keys().map(|source| &**source));
         }
         needed.into_iter().filter(|source| !self.is_complete(source)).collect()
     }
@@ -85,12 +85,12 @@ impl Sources {
     /// Whether a dataflow may begin: each source that it needs is complete, and at least one is
     /// there.
     pub fn may_begin(&self) -> bool {
-        !self.marks.is_empty() && self.awaited().is_empty()
+        !self.said.is_empty() && self.awaited().is_empty()
     }
 
     /// What the spec takes of a source's documents and the log does not hold.
     fn missing(&self, source: &str) -> BTreeSet<String> {
-        let Some(Kept { keeps, .. }) = self.marks.get(source) else { return BTreeSet::new() };
+        let Some(Kept { keeps, .. }) = self.said.get(source) else { return BTreeSet::new() };
         if keeps.is_empty() {
             return BTreeSet::new();
         }
@@ -116,7 +116,7 @@ impl Sources {
     /// # Errors
     /// As there, of the first.
     pub fn hold_enough(&self) -> Result<(), ReferenceError> {
-        self.marks.keys().try_for_each(|source| self.hold_enough_of(source))
+        self.said.keys().try_for_each(|source| self.hold_enough_of(source))
     }
 }
 

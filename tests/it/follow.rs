@@ -283,6 +283,8 @@ fn supervised_run_is_started_again_and_ends_when_it_is_asked() {
     wait_for("the first to seal", || fs::read_to_string(&log).is_ok_and(|text| !text.is_empty()));
     let first = started(&engine)[0];
     kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+    // What the next one seals is to be awaited, not what stands there.
+    fs::remove_file(&log).unwrap();
     wait_for("another to be started", || started(&engine).len() == 2);
     wait_for("it to seal", || fs::read_to_string(&log).is_ok_and(|text| text.contains("sealed")));
     ask_to_end(&engine.child);
