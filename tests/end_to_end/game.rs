@@ -13,6 +13,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -184,7 +185,7 @@ impl Game {
                 let index = Index::new(node, &name);
                 index.make(2);
                 let people = fs::read_to_string(input.join("people.ndjson")).expect("people");
-                write_changes(&index, &people.lines().collect::<Vec<_>>());
+                write_changes(&index, &people.lines().map(str::to_owned).collect::<Vec<_>>());
                 let config = folder.path().join("place.toml");
                 let place = format!(
                     "[kafka]\nbrokers = [\"{}\"]\n[sources.people]\nkind = \"elasticsearch\"\n\
@@ -542,7 +543,7 @@ enum Changes {
 }
 
 impl Changes {
-    fn write(&mut self, lines: &[&str]) {
+    fn write(&mut self, lines: &[String]) {
         match self {
             Changes::File(file) => {
                 for line in lines {
@@ -555,8 +556,8 @@ impl Changes {
 }
 
 /// Brings changes to an index, in their order; a node that is gone is waited for.
-fn write_changes(index: &Index, lines: &[&str]) {
-    let change = |line: &&str| {
+fn write_changes(index: &Index, lines: &[String]) {
+    let change = |line: &String| {
         let change: Value = serde_json::from_str(line).expect("changes are JSON");
         let id = change["_id"].as_str().expect("each is of somebody").to_owned();
         let is_gone = change["op"] == "delete";
@@ -588,7 +589,8 @@ fn people_at_the_end(spec: &Path, input: &Path) -> BTreeMap<String, Value> {
     people
 }
 
-/// Makes the clicks and the changes, each in its place among the clicks.
+/// Makes the clicks and the changes, each in its place among the clicks; clicks go on while changes
+/// wait for a system that is down.
 fn produce(
     stack: &Stack,
     name: &str,
@@ -607,7 +609,9 @@ fn produce(
     let events = fs::read(input.join("events.ndjson")).expect("the clicks");
     let keys = fs::read(input.join("keys.txt")).expect("their keys");
     thread::spawn(move || {
-        let mut waiting = changes_due.iter().peekable();
+        let (due, dues) = mpsc::channel::<Vec<String>>();
+        let changing = thread::spawn(move || dues.iter().for_each(|due| changes.write(&due)));
+        let mut waiting = changes_due.into_iter().peekable();
         let events: Vec<&[u8]> = events.split(|byte| *byte == b'\n').collect();
         let events = &events[..events.len() - 1];
         let begin = Instant::now();
@@ -627,11 +631,11 @@ fn produce(
             }
             if number % 20 == 0 {
                 producer.poll(Duration::ZERO);
-                let mut due = Vec::new();
+                let mut now = Vec::new();
                 while let Some((_, change)) = waiting.next_if(|(due, _)| *due <= number as u64) {
-                    due.push(change.as_str());
+                    now.push(change);
                 }
-                changes.write(&due);
+                due.send(now).expect("they are written");
                 let at = lasts.mul_f64(number as f64 / events.len() as f64);
                 if !is_hurry {
                     thread::sleep(at.saturating_sub(begin.elapsed()));
@@ -639,7 +643,9 @@ fn produce(
             }
         }
         producer.flush(Duration::from_secs(60)).expect("the broker takes them");
-        changes.write(&waiting.map(|(_, change)| change.as_str()).collect::<Vec<_>>());
+        due.send(waiting.map(|(_, change)| change).collect()).expect("they are written");
+        drop(due);
+        changing.join().expect("they are written");
         pace.is_done.store(true, Ordering::Relaxed);
     })
 }

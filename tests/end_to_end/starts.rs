@@ -107,7 +107,7 @@ fn progress_that_later_starts_have_passed_is_gone() {
         stands.insert(record.key, record.value.is_empty());
     }
     let left: Vec<_> = stands.iter().filter(|(_, is_gone)| !**is_gone).collect();
-    assert_eq!(stands.len(), 8, "two writers of four starts: {stands:?}");
-    // Of a start that was killed one writer may have been behind.
-    assert!(left.len() <= 5, "{left:?}");
+    // Of each start that was killed one of its two writers may have been behind.
+    assert!(stands.len() >= 4, "each start has written: {stands:?}");
+    assert!(left.len() < stands.len() && left.len() <= 5, "{left:?} of {stands:?}");
 }
