@@ -3,17 +3,19 @@
 //! ```text
 //! cargo bench --bench over_kafka -- drain   [--events 2000000 --times 1] [-- RUN_OPTIONS]
 //! cargo bench --bench over_kafka -- latency [--seconds 20 --held 1000000 --times 2] [--rate N | --storm]
+//!                                           [-- RUN_OPTIONS]
 //! cargo bench --bench over_kafka -- horizon [--events 1000000]
 //! ```
 //!
 //! Shape: a generated university whose events stand in a topic of six partitions. `drain`: events a
 //! second from the first record that the broker appended to the outputs to the last, with one
-//! worker and two (and with options of `tributary run`), and of a program that reads each event and
-//! writes as many bytes, in as many records, without knowing what they say. `latency`: open loop;
+//! worker and two, and of a program that reads each event and writes as many bytes, in as many
+//! records, without knowing what they say. `latency`: open loop;
 //! from the moment at which an event was due to the moment at which a reader of committed records
 //! has its enriched record, at 1, 1,000 and 20,000 events a second, and at 5,000 while as many
 //! documents change as have a million records; beside it the pass-through with a transaction each
 //! 5 ms, and in turn with it so many times. Broker, engine, clicks and reader share the machine.
+//! Both take options of `tributary run`.
 //! `horizon`: what is held and how large the process is, while more than ten times a horizon flows
 //! through.
 
@@ -58,13 +60,14 @@ fn main() -> ExitCode {
                 rate => Which::Rate(rate),
             };
             let (seconds, held) = (number("--seconds", 20), number("--held", 1_000_000));
-            latency::run(seconds, held, which, number("--times", 2));
+            latency::run(seconds, held, which, number("--times", 2), &options);
         }
         Some("horizon") => horizon::run(number("--events", 1_000_000)),
         _ => {
             eprintln!(
                 "say what: drain [--events N --times N] [-- RUN_OPTIONS], \
-                 latency [--seconds N --held N --times N] [--rate N | --storm], horizon [--events N]"
+                 latency [--seconds N --held N --times N] [--rate N | --storm] [-- RUN_OPTIONS], \
+                 horizon [--events N]"
             );
             return ExitCode::from(2);
         }

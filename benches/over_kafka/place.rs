@@ -2,9 +2,10 @@
 
 use std::{
     fs,
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use nix::{
@@ -314,18 +315,41 @@ impl<'p> Engine<'p> {
     /// Waits until all events are held by what is committed, and nothing is owed.
     pub fn wait_until_held(&self, patience: Duration) {
         let ends: i64 = (0..PARTITIONS).map(|p| self.place.extent(EVENTS, p).1).sum();
-        let topic = format!("{}_progress", self.name);
         wait_for("all events to be held", patience, || {
             let (mut held, mut owes) = (0, true);
-            self.place.some(&topic, 0, 0, |message| {
-                let value = message.payload().unwrap_or_default();
-                let record: Value = serde_json::from_slice(value).expect("progress is JSON");
+            self.progress(0, &mut |_, record| {
                 let bounds = record["events"]["bounds"].as_array().expect("it has bounds");
                 held = bounds.iter().map(|bound| bound[0].as_i64().unwrap_or(0)).sum();
-                owes = record["settled"].as_u64() < record["reference"]["bounds"][0][0].as_u64();
-                true
+                owes = does_owe(record);
             });
             held >= ends && !owes
+        });
+    }
+
+    /// From when to when corrections were owed, by what it said from an offset of its progress on:
+    /// until the first word that none is owed any more.
+    pub fn owed(&self, from: i64) -> Option<Range<Instant>> {
+        let (mut first, mut last, mut was_owed) = (None, None, false);
+        self.progress(from, &mut |ms, record| {
+            let owes = does_owe(record);
+            if owes || was_owed {
+                first = first.or(Some(ms));
+                last = Some(ms);
+            }
+            was_owed = owes;
+        });
+        let (now, since) = (Instant::now(), UNIX_EPOCH.elapsed().expect("after 1970"));
+        let moment = |ms: i64| now - since.saturating_sub(Duration::from_millis(ms as u64));
+        Some(moment(first?)..moment(last?))
+    }
+
+    /// Its progress records from an offset on, each with the time at which it was written.
+    fn progress(&self, from: i64, take: &mut dyn FnMut(i64, &Value)) {
+        self.place.some(&format!("{}_progress", self.name), 0, from, |message| {
+            let value = message.payload().unwrap_or_default();
+            let record: Value = serde_json::from_slice(value).expect("progress is JSON");
+            take(message.timestamp().to_millis().expect("the broker says it"), &record);
+            true
         });
     }
 
@@ -384,6 +408,11 @@ impl Drop for Engine<'_> {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Whether corrections were owed when a progress record was written.
+fn does_owe(record: &Value) -> bool {
+    record["settled"].as_u64() < record["reference"]["bounds"][0][0].as_u64()
 }
 
 /// CPU time of this process.
