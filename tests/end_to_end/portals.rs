@@ -1,6 +1,6 @@
 //! The feeds over Bitrix24 and 1C, against stand-ins that keep their rules and count who breaks them.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use nix::sys::signal::Signal;
 use rand_xoshiro::{
@@ -67,6 +67,8 @@ struct Portal {
     small: Small,
     /// What the portal holds.
     items: BTreeMap<u32, String>,
+    /// Where the application's tokens are kept.
+    tokens: PathBuf,
 }
 
 impl Portal {
@@ -74,6 +76,7 @@ impl Portal {
     fn new(name: &str, is_app: bool, feed: &str) -> Portal {
         let system = StandIn::start("bitrix24.py");
         let folder = tempfile::tempdir().expect("a folder").keep();
+        fs::create_dir(folder.join("kept")).expect("a folder");
         let secret = |name: &str, text: &str| {
             let path = folder.join(name);
             fs::write(&path, text).expect("a file");
@@ -85,7 +88,7 @@ impl Portal {
                  client_secret = {{ file = \"{}\" }}\ntokens = \"{}\"\n",
                 system.url,
                 secret("secret", "client5ecret"),
-                secret("tokens", r#"{"access_token":"access-0","refresh_token":"refresh-0"}"#),
+                secret("kept/tokens", r#"{"access_token":"access-0","refresh_token":"refresh-0"}"#),
             ),
             false => {
                 format!("webhook = {{ file = \"{}\" }}\n", secret("webhook", "1/webhook5ecret\n"))
@@ -99,7 +102,8 @@ impl Portal {
         let lookup = "[lookups.contact]\nfrom = [\"bitrix24\"]\nkey = { path = \"ufCrmNumber\" }\n\
                       matches = \"ID\"\n[lookups.contact.columns]\n\
                       NAME = { type = \"text\", path = \"name\" }\n";
-        Portal { system, small: over(name, lookup, &source), items: BTreeMap::new() }
+        let tokens = folder.join("kept/tokens");
+        Portal { system, small: over(name, lookup, &source), items: BTreeMap::new(), tokens }
     }
 
     fn put(&mut self, ids: impl IntoIterator<Item = u32>, name: &str) {
@@ -168,12 +172,27 @@ fn contacts_of_a_portal_are_kept_as_they_are() {
     wait_for("the queue to be cleared", PATIENCE, || portal.system.counts("queue") == 0);
     assert_eq!(portal.system.counts("refreshed"), 1);
     portal.judge();
+    // Those that cannot be kept serve all the same, and the next ones are kept where they can be.
+    let kept = portal.tokens.parent().expect("a folder").to_owned();
+    let away = kept.with_file_name("away");
+    fs::rename(&kept, &away).expect("it can be moved");
+    for (times, name) in [(2, "C2"), (3, "C3")] {
+        portal.system.ask("expire", &json!({}));
+        portal.put([6], name);
+        portal.await_equal(&mut feed);
+        assert_eq!(portal.system.counts("refreshed"), times);
+    }
+    assert!(feed.said().contains("cannot keep the application's new tokens in"), "{}", feed.said());
+    fs::rename(&away, &kept).expect("it can be moved back");
+    portal.system.ask("expire", &json!({}));
+    portal.put([6], "C4");
+    portal.await_equal(&mut feed);
     drop(feed);
     // The tokens that it was given are kept for the next one.
     portal.put([5], "D");
     let mut feed = follow(&portal.small, &[]);
     portal.await_equal(&mut feed);
-    assert_eq!(portal.system.counts("refreshed"), 1);
+    assert_eq!(portal.system.counts("refreshed"), 4);
     let said = feed.said();
     assert!(!said.contains("nobody asked") && !said.contains("5ecret"), "{said}");
 }

@@ -9,30 +9,27 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io::Write,
-    path::Path,
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use ureq::http::StatusCode;
 
-use super::pace::Pace;
+use super::{app::App, pace::Pace};
 use crate::{
-    config::{AppConfig, Bitrix24Config, ConfigError, Entity},
+    config::{Bitrix24Config, ConfigError, Entity},
     feed::{
         SystemError,
-        http::{Answer, Client, Question, percent_coded},
+        http::{Answer, Client, Question},
     },
 };
 
 /// How long an answer may take: a portal gives up after 60 s itself.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How many bytes an answer may have: 50 pages of 50 items.
-const BYTES_MAX: u64 = 256 << 20;
+pub(super) const BYTES_MAX: u64 = 256 << 20;
 
 /// Items of a page.
 const PAGE: usize = 50;
@@ -68,20 +65,6 @@ pub(super) type TakePage<'t, E> = dyn FnMut(&[Item<'_>]) -> Result<(), E> + 't;
 enum Access {
     Webhook(String),
     App(Box<App>),
-}
-
-/// An application, and its tokens as they are now.
-struct App {
-    config: AppConfig,
-    secret: String,
-    server: Client,
-    tokens: Tokens,
-}
-
-#[derive(Deserialize, Serialize)]
-struct Tokens {
-    access_token: String,
-    refresh_token: String,
 }
 
 /// The methods.
@@ -324,7 +307,7 @@ impl Api {
             Access::Webhook(webhook) => (format!("/rest/{webhook}/{method}.json"), asked.clone()),
             Access::App(app) => {
                 let mut asked = asked.clone();
-                asked["auth"] = app.tokens.access_token.as_str().into();
+                asked["auth"] = app.token().into();
                 (format!("/rest/{method}.json"), asked)
             }
         };
@@ -333,78 +316,6 @@ impl Api {
         let (method, body) = ("POST", Some(&*body));
         let (patience, bytes_max) = (PATIENCE, BYTES_MAX);
         self.client.ask(tried, Question { method, path: &path, body, patience, bytes_max })
-    }
-}
-
-impl App {
-    fn new(config: &AppConfig) -> Result<App, ConfigError> {
-        Ok(App {
-            secret: config.client_secret.read("app.client_secret")?,
-            server: Client::new(config.http()?)?,
-            tokens: App::read(&config.tokens)?,
-            config: config.clone(),
-        })
-    }
-
-    fn read(path: &Path) -> Result<Tokens, ConfigError> {
-        let option = "app.tokens".to_owned();
-        let text = fs::read(path).map_err(|source| ConfigError::NoSecret {
-            option: option.clone(),
-            path: path.to_owned(),
-            source,
-        })?;
-        serde_json::from_slice(&text).map_err(|_| ConfigError::Unsound {
-            option,
-            cause: "the file does not hold {\"access_token\", \"refresh_token\"}".to_owned(),
-        })
-    }
-
-    /// Changes the tokens for others, and keeps those before anything is asked with them.
-    fn refresh(&mut self) -> Result<(), SystemError> {
-        let tried = "change the application's tokens for others";
-        // Whoever installed the application anew has written others.
-        if let Ok(tokens) = App::read(&self.config.tokens)
-            && tokens.access_token != self.tokens.access_token
-        {
-            self.tokens = tokens;
-            return Ok(());
-        }
-        let query = [
-            ("grant_type", "refresh_token"),
-            ("client_id", &self.config.client_id),
-            ("client_secret", &self.secret),
-            ("refresh_token", &self.tokens.refresh_token),
-        ];
-        let coded = |(name, value): (&str, &str)| format!("{name}={}", percent_coded(value));
-        let path = format!("/oauth/token/?{}", query.map(coded).join("&"));
-        let (patience, bytes_max) = (PATIENCE, BYTES_MAX);
-        let question = Question { method: "GET", path: &path, body: None, patience, bytes_max };
-        let Answer { status, body, .. } = self.server.ask(tried, question)?;
-        let fails = |said: String| {
-            let remedy = "install the application in the portal again, and put the tokens that it \
-                          is given into `app.tokens`";
-            SystemError::new(tried.to_owned(), said, remedy)
-        };
-        if !status.is_success() {
-            return Err(fails(format!("the answer is {}", status.as_u16())));
-        }
-        let tokens: Tokens =
-            serde_json::from_slice(&body).map_err(|_| fails("the answer holds none".to_owned()))?;
-        self.keep(&tokens).map_err(|error| fails(error.kind().to_string()))?;
-        self.tokens = tokens;
-        Ok(())
-    }
-
-    /// Writes tokens where they are read from, whole or not at all, for nobody else to read.
-    fn keep(&self, tokens: &Tokens) -> std::io::Result<()> {
-        let path = &self.config.tokens;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-        serde_json::to_writer(&mut file, tokens)?;
-        file.flush()?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@
 //! Not here: how it is asked (`api`), and how often that may be (`pace`).
 
 mod api;
+mod app;
 mod pace;
 
 use std::{collections::BTreeSet, sync::Arc};
