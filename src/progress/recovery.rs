@@ -30,6 +30,8 @@ pub struct Recovery {
     pub events: Option<(String, String)>,
     /// The same of the reference log.
     pub reference: Option<(String, String)>,
+    /// The eldest start whose word counts of some shard; `None` where nothing was written.
+    pub eldest_start: Option<u64>,
 }
 
 /// Why nothing can be made of the records.
@@ -85,6 +87,7 @@ impl Recovery {
         let (settled, settled_ms) =
             latest.iter().map(|record| record.map_or((0, 0), settled)).unzip();
         Ok(Recovery {
+            eldest_start: latest.iter().flatten().map(|record| record.generation).min(),
             chain,
             epochs: latest.iter().map(|record| record.map_or(0, |record| record.epoch)).collect(),
             settled,
@@ -94,6 +97,14 @@ impl Recovery {
                 .filter(|_| has_reference)
                 .and_then(|record| record.reference.as_ref().map(identity)),
         })
+    }
+
+    /// What still counts of accepted losses: one bears only on what elder starts have said.
+    pub fn still_accepted(&self, accepted: Accepted) -> Accepted {
+        let counts =
+            |loss: &AcceptedLoss| is_elder(self.eldest_start.unwrap_or(0), Some(loss.start));
+        let events = accepted.events.into_iter().filter(counts).collect();
+        Accepted { events, ..accepted }
     }
 
     /// The keys of the records on which no recovery rests any more: others have written of all
@@ -325,6 +336,13 @@ mod tests {
             assert_eq!(last[&partition].offset, offset);
             assert!(recovery.events.is_some(), "the newest record is of the topic as it is");
             assert!(Recovery::of(&records[..2], 2, &accepted).expect("they fit").events.is_none());
+            assert_eq!(recovery.still_accepted(accepted.clone()), accepted, "it bears on one");
+            // Once both have written since, the loss says nothing any more.
+            let all = [&records[..], &[of(2, progress(0, 2, 14, [600, 8], 7))]].concat();
+            let recovery = Recovery::of(&all, 2, &accepted).expect("they fit");
+            let left = recovery.still_accepted(accepted.clone());
+            assert_eq!(left, Accepted::default());
+            assert_eq!(Recovery::of(&all, 2, &left).expect("they fit"), recovery);
         }
         // What was only cut at its begin stays as far as it was read, or begins there.
         let loss = AcceptedLoss { is_new: false, ..loss };
