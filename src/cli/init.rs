@@ -51,6 +51,7 @@ impl Init {
             let what = if *is_new { "made" } else { "is there" };
             print(&format!("{name}: {what}, {partitions} partition(s)\n"))?;
         }
+        done.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         match done.unfit.is_empty() {
             true => Ok(()),
             false => Err(Failure::failed(done.into_error())),

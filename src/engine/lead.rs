@@ -27,7 +27,7 @@ use tracing::{debug, info, warn};
 use super::{
     TopicPlan, UnfitTopics,
     loss::{Begins, Lost, documents_end, is_outdated},
-    topics::dead_letter_bytes,
+    topics::{dead_letter_bytes, fading},
 };
 use crate::{
     kafka::{Kafka, KafkaError, Outgoing, TopicState, WriteError, Writer},
@@ -328,6 +328,9 @@ pub fn lead(
         let so_far = store.recovery_so_far(spec.shards, &ours.accepted)?;
         let (_, lost) = Begins::ask(kafka, &topics, before.as_ref(), &so_far, accept.loss)?;
         accept_lost(kafka, &topics, (spec, &ours), lost, (&so_far, now_ms()))?;
+        // Nor is it fenced by a start that could not take its writers' ids: one beyond theirs shows
+        // whether this user may.
+        kafka.writer(&Store::writer_ids(&spec.name, ours.workers)[0])?;
         match write(&mut writer, &spec.name, &ours, &BTreeSet::new()) {
             Ok(()) => break (writer, before, ours),
             Err(WriteError::Hopeless(error)) => return Err(error.into()),
@@ -358,6 +361,7 @@ pub fn lead(
         }
         recovery = store.recovery(spec.shards, &accepted)?;
     }
+    let accepted = recovery.still_accepted(accepted);
     info!(
         epoch = recovery.last_epoch(),
         epochs_in_chain = recovery.chain.len(),
@@ -451,6 +455,11 @@ pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Topics, 
     if !unfit.is_empty() {
         return Err(UnfitTopics(unfit).into());
     }
+    let kept = [&names.events].into_iter().chain(outputs.iter().filter_map(|(name, view)| {
+        // Compaction says which records of the others may go.
+        view.is_none().then_some(name)
+    }));
+    kept.filter_map(|name| fading(&found[name])).for_each(|said| warn!("{said}"));
     let topic = |name: &String| {
         let TopicState { name, id, partitions, .. } = found[name].clone();
         Topic { name, id, partitions }

@@ -8,8 +8,9 @@
 //! Not here: what is computed (`dataflow`), what a line means (`source`, `reference`).
 //!
 //! In reading order: `worker` (what a worker reads), `once` and `follow` (its loop), `flow` (the
-//! dataflow as the loop sees it), `capture` (from collections to plain rows), `cluster` (several
-//! processes), `metrics`.
+//! dataflow as the loop sees it), `capture` (from collections to plain rows); over Kafka `topics`
+//! (which there are), `lead` (what a start does first), `loss` (what is gone, and the guard), then
+//! `letters` and `status` (commands beside it); `cluster` (several processes), `metrics`.
 
 mod capture;
 pub mod cluster;

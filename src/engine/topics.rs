@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::{Names, replayed_topic};
 use crate::{
-    kafka::{Kafka, KafkaError, NewTopic, TopicState},
+    kafka::{Kafka, KafkaError, MESSAGE_BYTES_MAX, NewTopic, TopicState},
     progress::Store,
     sink::kafka::output_topics,
     spec::Spec,
@@ -25,7 +25,27 @@ const HEADERS_BYTES_MAX: u64 = 64 << 10;
 /// How many bytes of an event a dead letter can hold in its topic.
 pub(super) fn dead_letter_bytes(topic: &TopicState) -> usize {
     let most = topic.settings.get("max.message.bytes").and_then(|bytes| bytes.parse::<u64>().ok());
-    most.unwrap_or(OUTPUT_BYTES).saturating_sub(HEADERS_BYTES_MAX) as usize
+    let most = most.unwrap_or(OUTPUT_BYTES).min(MESSAGE_BYTES_MAX);
+    most.saturating_sub(HEADERS_BYTES_MAX) as usize
+}
+
+/// What is to be said of a topic whose records must stay and go, by its own settings.
+pub(super) fn fading(topic: &TopicState) -> Option<String> {
+    let goes = |setting: &&str| {
+        let value = topic.settings.get(*setting).map_or("-1", String::as_str);
+        (value != "-1").then(|| format!("{setting} = {value}"))
+    };
+    let settings: Vec<String> =
+        ["retention.ms", "retention.bytes"].iter().filter_map(goes).collect();
+    (!settings.is_empty()).then(|| {
+        format!(
+            "topic \"{name}\" deletes its records in time ({settings}), and a start that misses \
+             some waits for --accept-loss: let them stay: kafka-configs --alter --entity-type \
+             topics --entity-name {name} --add-config retention.ms=-1,retention.bytes=-1",
+            name = topic.name,
+            settings = settings.join(", "),
+        )
+    })
 }
 
 /// The reference log keeps what was said for so long though it was said anew: a start after less
@@ -67,6 +87,8 @@ pub struct Made {
     pub topics: Vec<(String, u32, bool)>,
     /// What does not fit in those that were there: told with the remedy.
     pub unfit: Vec<Unfit>,
+    /// What is to be known of those that were there.
+    pub warnings: Vec<String>,
 }
 
 /// A setting that does not fit.
@@ -238,6 +260,13 @@ impl TopicPlan {
         unfit
     }
 
+    /// Whether the records of a topic are to stay, and no key of theirs says which may go.
+    fn keeps(&self, name: &str) -> bool {
+        let stays = |(setting, value): &(&str, String)| *setting == "retention.ms" && value == "-1";
+        let planned = self.0.iter().find(|planned| planned.topic.name == name);
+        planned.is_some_and(|planned| planned.topic.settings.iter().any(stays))
+    }
+
     /// The names of all of them.
     pub fn names(&self) -> Vec<String> {
         self.0.iter().map(|planned| planned.topic.name.clone()).collect()
@@ -306,5 +335,23 @@ pub fn make_topics(
         before.iter().map(|state| (state.name.clone(), state.partitions, false)).collect();
     topics.extend(new.into_iter().map(|topic| (topic.name, topic.partitions, true)));
     topics.sort();
-    Ok(Made { topics, unfit: plan.unfit(&before) })
+    let warnings =
+        before.iter().filter(|state| plan.keeps(&state.name)).filter_map(fading).collect();
+    Ok(Made { topics, unfit: plan.unfit(&before), warnings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_holds_what_both_its_topic_and_its_writer_take() {
+        let of = |bytes: &str| {
+            let settings = [("max.message.bytes".to_owned(), bytes.to_owned())].into();
+            let (name, id) = ("letters".to_owned(), String::new());
+            dead_letter_bytes(&TopicState { name, id, partitions: 1, settings })
+        };
+        assert_eq!(of("1048576"), (1 << 20) - (64 << 10));
+        assert_eq!(of("134217728"), (64 << 20) - (64 << 10));
+    }
 }

@@ -91,6 +91,8 @@ pub(super) fn reads(worker: &Worker, spec: &Spec, partition: PartitionId) -> boo
 pub(super) struct Partition {
     source: Box<dyn Source>,
     dedupe: Dedupe,
+    /// How many bytes of what is no event can be kept.
+    letter_bytes: usize,
     /// Whether it was at its end when that was asked last, and nothing came since.
     was_at_end: bool,
 }
@@ -108,7 +110,7 @@ impl Partition {
             let id = PartitionId(place as u32);
             if reads(worker, spec, id) {
                 let source = Box::new(FileSource::open(id, path, at_end)?);
-                partitions.push(Partition::of(source, spec));
+                partitions.push(Partition::of(source, spec, usize::MAX));
             }
         }
         Ok(partitions)
@@ -120,12 +122,13 @@ impl Partition {
         reader: PartitionReader,
         from: u64,
         spec: &Spec,
+        letter_bytes: usize,
     ) -> Partition {
-        Partition::of(Box::new(KafkaSource::new(id, reader, from)), spec)
+        Partition::of(Box::new(KafkaSource::new(id, reader, from)), spec, letter_bytes)
     }
 
-    fn of(source: Box<dyn Source>, spec: &Spec) -> Partition {
-        Partition { source, dedupe: Dedupe::new(spec), was_at_end: false }
+    fn of(source: Box<dyn Source>, spec: &Spec, letter_bytes: usize) -> Partition {
+        Partition { source, dedupe: Dedupe::new(spec), letter_bytes, was_at_end: false }
     }
 
     /// Whether it has come to its end since this was asked last.
@@ -162,7 +165,7 @@ impl Partition {
         flow: &mut impl Flow,
         refuse: &mut dyn FnMut(DeadLetter),
     ) -> Result<Reached, SourceError> {
-        let Partition { source, dedupe, was_at_end } = self;
+        let Partition { source, dedupe, letter_bytes, was_at_end } = self;
         let partition = source.partition();
         let reached = source.read(limit, &mut |record| {
             let Record { offset, key, time_ms, bytes } = record;
@@ -176,8 +179,9 @@ impl Partition {
                 },
                 Err(refusal) => refusal,
             };
-            let key = key.map(Box::from);
-            refuse(DeadLetter { place, refusal, bytes: bytes.into(), key, time_ms });
+            let (size, key) = (bytes.len(), key.map(Box::from));
+            let bytes = bytes[..size.min(*letter_bytes)].into();
+            refuse(DeadLetter { place, refusal, bytes, size, key, time_ms });
         })?;
         *was_at_end &= reached.records == 0;
         Ok(reached)

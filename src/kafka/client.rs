@@ -196,6 +196,11 @@ fn remedy(code: Code) -> &'static str {
         | Code::TransactionalIdAuthorizationFailed => {
             "grant this user the rights that docs/kafka.md lists"
         }
+        Code::BadCompression => {
+            "a batch there cannot be unpacked: raise receive.message.max.bytes in kafka.client \
+             where it is larger than that, else it is broken: delete the records up to it with \
+             kafka-delete-records, and start with --accept-loss"
+        }
         Code::UnknownTopicOrPartition | Code::UnknownTopic => {
             "`tributary init` makes the dataflow's own topics"
         }

@@ -24,4 +24,4 @@ pub use client::{Kafka, KafkaError};
 pub use patience::patiently;
 pub use read::{Asker, Next, PartitionReader, Readers, SmallRecord, SmallTopic, Taken};
 pub use topic::{NewTopic, TopicState};
-pub use write::{Outgoing, Send, TRANSACTION_PATIENCE, WriteError, Writer};
+pub use write::{MESSAGE_BYTES_MAX, Outgoing, Send, TRANSACTION_PATIENCE, WriteError, Writer};

@@ -47,7 +47,7 @@ const BETWEEN_POLLS_MAX: Duration = Duration::from_millis(3);
 
 /// Largest request, and with it the largest record: brokers and topics have limits of their own,
 /// which are lower.
-const MESSAGE_BYTES_MAX: &str = "67108864";
+pub const MESSAGE_BYTES_MAX: u64 = 64 << 20;
 
 /// A writer under a transactional id.
 pub struct Writer {
@@ -58,7 +58,7 @@ pub struct Writer {
 }
 
 /// A record that is to be written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Outgoing<'r> {
     /// Where to.
     pub topic: &'r str,
@@ -117,6 +117,7 @@ impl Kafka {
     pub fn patient_writer(&self, id: &str, patience: Duration) -> Result<Writer, KafkaError> {
         let timeout = granted(patience).as_millis().to_string();
         let message_timeout = patience.as_millis().to_string();
+        let bytes_max = MESSAGE_BYTES_MAX.to_string();
         let usual = [
             ("compression.type", "snappy"),
             ("linger.ms", "0"),
@@ -131,7 +132,7 @@ impl Kafka {
                 ("enable.idempotence", "true"),
                 ("acks", "all"),
                 ("delivery.report.only.error", "true"),
-                ("message.max.bytes", MESSAGE_BYTES_MAX),
+                ("message.max.bytes", &bytes_max),
             ],
         )?;
         failpoint!("fence-before");

@@ -198,7 +198,8 @@ impl Lead {
         };
         let text = |text: &str| format!("\"{text}\"");
         if self.spec != now.spec {
-            let remedy = "a changed spec needs new outputs: give the dataflow another name";
+            let remedy = "put back its text as it was, comments and spaces too; a spec that says \
+                          something else needs new outputs: give the dataflow another name";
             return differs("the spec's hash".to_owned(), self.spec.clone(), now.spec, remedy);
         }
         if self.shards != now.shards {

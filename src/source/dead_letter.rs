@@ -90,8 +90,10 @@ pub struct DeadLetter {
     pub place: Place,
     /// Why it is none.
     pub refusal: Refusal,
-    /// The event, byte for byte.
+    /// The event, byte for byte; its beginning where it is larger than what can be kept.
     pub bytes: Box<[u8]>,
+    /// How many bytes it had.
+    pub size: usize,
     /// The key of its record, where the input has one.
     pub key: Option<Box<[u8]>>,
     /// When the record was written, in ms since 1970, where the input says so.

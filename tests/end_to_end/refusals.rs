@@ -3,7 +3,10 @@
 
 use std::fs;
 
-use crate::small::Small;
+use crate::{
+    game::wait_for,
+    small::{PATIENCE, Small},
+};
 
 /// A start is refused with these words; nothing that is written moves.
 fn refused(small: &Small, options: &[&str], words: &[&str]) {
@@ -68,6 +71,22 @@ fn dead_letters_must_be_able_to_hold_what_the_events_can() {
         "a record that is too long for an event must fit",
     ];
     refused(&small, &[], &words);
+}
+
+#[test]
+fn events_that_go_in_time_are_told() {
+    let small = Small::new("fading");
+    let warning = "topic \"fading_events\" deletes its records in time (retention.ms = 604800000)";
+    let (code, said) = small.tributary(&["init", "--event-partitions", "2"]);
+    assert!(code == Some(0) && !said.contains("deletes its records"), "{said}");
+    small.alter(&small.events(), &[("retention.ms", "604800000")]);
+    let (code, said) = small.tributary(&["init", "--event-partitions", "2"]);
+    assert!(code == Some(0) && said.contains(warning), "{said}");
+    small.produce(0, 0..5);
+    let engine = small.start(&[]);
+    wait_for("its records", PATIENCE, || small.read("all").len() == 5);
+    let said = engine.said();
+    assert!(said.contains(warning) && !said.contains("fading_dead_letters"), "{said}");
 }
 
 #[test]

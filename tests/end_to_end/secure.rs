@@ -1,7 +1,12 @@
 //! Over SASL_SSL: the same outputs; and each reason for not being let in is named, with what to do,
 //! and without a secret.
 
-use std::{fs, iter, path::Path, process::Command, time::Duration};
+use std::{
+    fs, iter,
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
@@ -194,6 +199,22 @@ impl Secured {
     }
 }
 
+/// Starts the engine, until it ends by itself.
+fn start(game: &Game, config: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .arg("run")
+        .arg(&game.spec)
+        .args(["--config", config])
+        .current_dir(project("."))
+        .env("RUST_LOG", "debug")
+        .output()
+        .expect("it can be started")
+}
+
+fn words(done: &Output) -> String {
+    String::from_utf8_lossy(&[&done.stdout[..], &done.stderr].concat()).into_owned()
+}
+
 #[test]
 fn sasl_ssl_lets_in_who_may_and_says_why_not() {
     let secured = Secured::start();
@@ -233,16 +254,8 @@ fn sasl_ssl_lets_in_who_may_and_says_why_not() {
         writer,
         settings,
     ] {
-        let config = secured.config_of(visit);
-        let done = Command::new(env!("CARGO_BIN_EXE_tributary"))
-            .arg("run")
-            .arg(&game.spec)
-            .args(["--config", &config])
-            .current_dir(project("."))
-            .env("RUST_LOG", "debug")
-            .output()
-            .expect("it can be started");
-        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        let done = start(&game, &secured.config_of(visit));
+        let said = words(&done);
         assert_eq!(done.status.code(), Some(1), "{visit:?}: {said}");
         assert!(said.contains(because) && said.contains(remedy), "{visit:?}: {said}");
         assert!(!said.contains(RIGHT) && !said.contains(WRONG), "a secret is told: {said}");
@@ -253,6 +266,13 @@ fn sasl_ssl_lets_in_who_may_and_says_why_not() {
         assert!(!run.has_ended(), "{}", run.said());
         !game.read("progress").is_empty()
     });
+    // A start that could not take the writers' ids leaves the one in force alone.
+    let leads = game.read("lead").len();
+    let done = start(&game, &secured.config_of(writer.0));
+    assert_eq!(done.status.code(), Some(1), "{}", words(&done));
+    assert!(words(&done).contains(rights), "{}", words(&done));
+    assert_eq!(game.read("lead").len(), leads, "it has fenced nobody");
+    assert!(!run.has_ended(), "{}", run.said());
     run.crash(1);
     game.engine_at(["--config", &secured.config_of(Visit { mechanism: "PLAIN", ..WELCOME })]);
     let mut run = game.start(1, 2, &[]);

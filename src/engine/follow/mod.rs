@@ -97,9 +97,8 @@ pub(super) struct Follower<'a> {
     /// The epoch with which a start over Kafka is complete, until it is sealed: what goes out
     /// before holds what all workers were to read for it only if none was asked to end.
     completes: Option<Epoch>,
-    /// Its number among the workers of its process, and whether it is the first.
+    /// Its number among the workers of its process.
     local: usize,
-    is_first: bool,
 }
 
 /// What a worker reads and writes.
@@ -164,7 +163,6 @@ impl<'a> Follower<'a> {
             metrics,
             completes: shared.start.as_ref().map(|start| start.recovery.last_epoch().max(epoch)),
             local,
-            is_first: local == 0,
         })
     }
 
@@ -466,7 +464,7 @@ impl<'a> Follower<'a> {
         records.set(state.events() as i64);
         waiting.set(state.waiting() as i64);
         unsealed.set(self.unsealed.len() as i64);
-        if let (true, Frontier::At(epoch)) = (self.is_first, self.flow.frontier()) {
+        if let (true, Frontier::At(epoch)) = (self.local == 0, self.flow.frontier()) {
             sealed.set(epoch);
         }
         self.metrics.owes.set(state.owes().into());
@@ -553,7 +551,8 @@ impl Ends {
         let partition = |queue: crate::kafka::PartitionReader| {
             let number = queue.partition();
             let from = start.begins.events[number as usize];
-            Partition::over(PartitionId(number), queue, from, spec)
+            let letter_bytes = start.topics.dead_letter_bytes;
+            Partition::over(PartitionId(number), queue, from, spec, letter_bytes)
         };
         Ok(Ends {
             partitions: queues.into_iter().map(partition).collect(),

@@ -43,7 +43,7 @@ impl Follower<'_> {
             }
         }
         let (lines, worker) = (self.total.lines, worker.index());
-        match self.is_first {
+        match self.local == 0 {
             true => info!(worker, lines, "replayed what an earlier run held"),
             false => debug!(worker, lines, "replayed what an earlier run held"),
         }

@@ -92,10 +92,10 @@ impl Batch {
         most: usize,
     ) {
         let epoch = self.epoch(epoch);
-        let DeadLetter { place, refusal, bytes, key, time_ms } = letter;
+        let DeadLetter { place, refusal, bytes, size, key, time_ms } = letter;
         let key = key.as_ref().map(|key| &key[..key.len().min(most / 2)]);
         let kept = &bytes[..bytes.len().min(most - key.map_or(0, <[u8]>::len))];
-        let all = bytes.len() + letter.key.as_ref().map_or(0, |key| key.len());
+        let all = size + letter.key.as_ref().map_or(0, |key| key.len());
         let is_cut = kept.len() + key.map_or(0, <[u8]>::len) < all;
         let cut = if is_cut { all.to_string() } else { String::new() };
         let key = key.map(|key| self.part(|out| out.extend_from_slice(key)));

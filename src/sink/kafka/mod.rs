@@ -36,10 +36,11 @@ use crate::{
 };
 pub use committer::Committed;
 
-/// No further epoch is rendered while so many records
+/// No further epoch is rendered while so many records wait for the next transaction. An epoch of
+/// the chain of a next start must fit one; and larger ones cost more: what is rendered is out of
+/// the caches before it is sent.
 const WAITING_RECORDS_MAX: u64 = 20_000;
-/// or bytes of them wait for the next transaction. An epoch of the chain of a next start must fit
-/// one; and larger ones cost more: what is rendered is out of the caches before it is sent.
+/// The same, of their bytes.
 const WAITING_BYTES_MAX: u64 = 64 << 20;
 
 /// Topics and their partitions, as a start found them.
