@@ -75,8 +75,8 @@ fn event_that_comes_packed_beyond_what_its_letter_can_hold_is_cut_there() {
 }
 
 /// A transaction that takes longer than one may is tried again with more time, until it fits.
-#[cfg(feature = "failpoints")]
 #[test]
+#[cfg_attr(not(feature = "failpoints"), ignore = "needs failpoints")]
 fn transaction_that_takes_long_is_given_the_time_it_takes() {
     let small = Small::new("slow");
     small.produce(0, 0..5);
