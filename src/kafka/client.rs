@@ -31,6 +31,9 @@ use crate::config::Properties;
 /// How long brokers may take to answer, at a start and whenever something is asked of them.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long one broker may take of that: another one is asked then.
+pub(super) const ONE_ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Between looks at whether an answer cannot come, since nobody is let in.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 

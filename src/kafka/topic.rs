@@ -17,7 +17,7 @@ use rdkafka::{
 };
 
 use super::{
-    client::{ANSWER_PATIENCE, Kafka, KafkaError, may_pass},
+    client::{ANSWER_PATIENCE, Kafka, KafkaError, ONE_ANSWER_PATIENCE, may_pass},
     patience::{NEWS_PATIENCE, until_answered},
     topic_id,
 };
@@ -70,7 +70,7 @@ impl Kafka {
             return Ok(Vec::new());
         }
         let wanted: Vec<_> = found.iter().map(|t| ResourceSpecifier::Topic(&t.name)).collect();
-        let options = AdminOptions::new().request_timeout(Some(ANSWER_PATIENCE));
+        let options = AdminOptions::new().request_timeout(Some(ONE_ANSWER_PATIENCE));
         let deadline = Instant::now() + SETTINGS_PATIENCE;
         let resources = loop {
             let asked =

@@ -20,7 +20,7 @@ use rdkafka::{
     error::{KafkaError as ClientError, RDKafkaErrorCode as Code},
 };
 
-use super::client::ANSWER_PATIENCE;
+use super::client::ONE_ANSWER_PATIENCE;
 
 /// What identifies a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) fn identities<C: ClientContext>(
         .collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let client = client.native_ptr();
-    let patience = ANSWER_PATIENCE.as_millis() as i32;
+    let patience = ONE_ANSWER_PATIENCE.as_millis() as i32;
     // SAFETY: the client outlives this call; each object is made here, handed to functions that
     // only read it, and freed once, after what it owns was copied out.
     unsafe {
