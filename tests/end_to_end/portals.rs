@@ -409,6 +409,24 @@ fn entries_of_a_base_are_kept_as_they_are() {
     assert!(!said.contains("nobody asked") && !said.contains("pa55word"), "{said}");
 }
 
+/// What is deleted moves what stands behind it past where the next page begins.
+#[test]
+#[cfg_attr(not(feature = "failpoints"), ignore = "needs failpoints")]
+fn entries_that_move_between_pages_are_in_the_first_snapshot() {
+    for gone in [1..=3, 1..=20] {
+        let mut base = Base::new(&format!("moved{}", gone.end()), "");
+        base.put(1..=500, "A", false);
+        let slowly = ("FAILPOINTS", "comparison-step=1*sleep(6000)->off");
+        let mut feed = base.small.begin("feed", &["--follow"], &[slowly]);
+        wait_for("the first page", PATIENCE, || base.system.counts("pages") > 0);
+        assert!(known(&base.small, "onec").len() < 100, "it is amid its comparison");
+        base.delete(gone);
+        base.await_equal(&mut feed);
+        assert!(base.system.counts("pages") > 3, "most pages were read after that");
+        base.judge();
+    }
+}
+
 #[test]
 fn message_of_any_length_is_read_as_it_comes() {
     let mut base = Base::new("lengthy", "");

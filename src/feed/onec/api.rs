@@ -28,6 +28,12 @@ const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many entries the first page has; the next ones as many as make about so many bytes.
 const PROBE: usize = 20;
+
+/// How many entries before a page are read once more, where half a page is not less.
+const OVERLAP: usize = 20;
+
+/// How much further back it is read on where none of those came again.
+const FURTHER_BACK: usize = 1_000;
 const PAGE_BYTES: usize = 32 << 20;
 const PAGE_ENTRIES_MAX: usize = 10_000;
 
@@ -65,6 +71,8 @@ pub(super) struct Api {
     select: Vec<String>,
     /// Entries of the next page.
     top: usize,
+    /// The keys with which the last page ended.
+    tail: Vec<String>,
 }
 
 impl<'a> Entry<'a> {
@@ -103,11 +111,13 @@ impl Api {
             message_bytes_max: config.message_bytes_max,
             select,
             top: PROBE,
+            tail: Vec::new(),
         })
     }
 
-    /// Hands out a page of entries from a position on; returns that of the next page, where there
-    /// may be one.
+    /// Hands out a page of entries from a position on, and some of those before it once more: what
+    /// is deleted meanwhile moves those behind it forward. Returns the position of the next page,
+    /// where there may be one; further back where so many moved that some may have been passed.
     pub(super) fn page<E: From<SystemError>>(
         &mut self,
         skip: usize,
@@ -116,17 +126,19 @@ impl Api {
         let tried = format!("read a page of {}", self.entity);
         if skip == 0 {
             self.top = PROBE;
+            self.tail.clear();
         }
-        let body = loop {
+        let (from, body) = loop {
+            let from = skip - OVERLAP.min(self.top / 2).min(skip);
             let path = format!(
-                "/{}?$format=json&$orderby=Ref_Key&$skip={skip}&$top={}&{}",
+                "/{}?$format=json&$orderby=Ref_Key&$skip={from}&$top={}&{}",
                 percent_coded(&self.entity),
                 self.top,
                 self.selected(),
             );
             let answer = self.ask(&tried, "GET", &path, PAGE_PATIENCE, PAGE_BYTES_MAX);
             match answer.and_then(|answer| good(&tried, answer)) {
-                Ok(body) => break body,
+                Ok(body) => break (from, body),
                 // The base, or what stands before it, may be too small for so much.
                 Err(_) if self.top > 1 => self.top /= 2,
                 Err(error) => return Err(error.into()),
@@ -135,13 +147,20 @@ impl Api {
         let page: Page<'_> = parse(&tried, &body)?;
         let entries: Option<Vec<Entry<'_>>> = page.value.into_iter().map(Entry::of).collect();
         let entries = entries.ok_or_else(|| not_odata(&tried))?;
+        let is_known = |entry: &Entry<'_>| self.tail.contains(&entry.id);
+        if from < skip && !self.tail.is_empty() && !entries.iter().any(is_known) {
+            self.tail.clear();
+            return Ok(Some(from.saturating_sub(FURTHER_BACK)));
+        }
         take(&entries)?;
         if entries.len() < self.top {
             return Ok(None);
         }
+        let tail = entries.iter().rev().take(OVERLAP);
+        self.tail = tail.map(|entry| entry.id.clone()).collect();
         let each = (body.len() / entries.len()).max(1);
         self.top = (PAGE_BYTES / each).clamp(1, (2 * self.top).min(PAGE_ENTRIES_MAX));
-        Ok(Some(skip + entries.len()))
+        Ok(Some(from + entries.len()))
     }
 
     /// Hands out an entry by its key, where there is one.

@@ -74,7 +74,7 @@ impl OneC {
     fn exchange(&mut self, node: &Node, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         let OneC { api, entity, others, .. } = self;
         let (mut said, mut failed) = (0, None);
-        api.changes(node, &mut |entry: &RawValue| {
+        let read = api.changes(node, &mut |entry: &RawValue| {
             let changed = Changed::of(entity, entry);
             match changed {
                 Some(Changed::Entry(entry)) => say(&entry, desk),
@@ -91,10 +91,12 @@ impl OneC {
                 failed = desk.flush().err();
             }
             failed.is_none()
-        })?;
+        });
+        // Who is fenced has no writer any more: it is of no consequence that the message was left.
         if let Some(failed) = failed {
             return Err(failed.into());
         }
+        read?;
         if said == 0 {
             return Ok(());
         }
