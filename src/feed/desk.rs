@@ -25,7 +25,7 @@ use serde_json::value::RawValue;
 
 use super::{FeedError, Health, Log, health::now};
 use crate::{
-    kafka::{KafkaError, Outgoing, WriteError, Writer, patiently},
+    kafka::{Asker, KafkaError, Outgoing, WriteError, Writer, patiently},
     reference::{
         Projector,
         document::has_lone_surrogates,
@@ -72,6 +72,9 @@ pub struct Tally {
 /// Where a source's documents are held against the log.
 pub struct Desk<'f> {
     log: &'f Log,
+    /// Asks whether the topic is still the one that was read.
+    asker: Asker,
+    topic_id: Option<String>,
     health: &'f Health,
     end: &'f AtomicBool,
     projector: Projector,
@@ -106,6 +109,8 @@ impl<'f> Desk<'f> {
         if projector.takes_nothing() {
             return Err(FeedError::Unused { source_name });
         }
+        let asker = log.kafka.asker()?;
+        let topic_id = topic_id(log, &asker)?;
         let Taken { writer, reconcile, mark: found, word, read_to } = take_id(log)?;
         let keeps = projector.paths();
         let dropped: Vec<String> = found.keeps.difference(&keeps).cloned().collect();
@@ -118,6 +123,8 @@ impl<'f> Desk<'f> {
         let name = format!("{:016x}", RandomState::new().build_hasher().finish());
         let mut desk = Desk {
             log,
+            asker,
+            topic_id,
             health,
             end,
             projector,
@@ -300,6 +307,15 @@ impl<'f> Desk<'f> {
     /// # Errors
     /// As `flush`.
     pub fn write_mark(&mut self) -> Result<(), FeedError> {
+        // A mark says what stands before it: in a topic that was made anew that is nothing.
+        match topic_id(self.log, &self.asker) {
+            Ok(id) if id != self.topic_id => {
+                return Err(FeedError::OtherLog { topic: self.log.topic.clone() });
+            }
+            Err(error) if !error.may_pass() => return Err(error.into()),
+            // Who writes waits for brokers that do not answer.
+            Ok(_) | Err(_) => {}
+        }
         self.marked = Instant::now();
         self.mark.state.at = now();
         let record = (self.log.key(""), Some(self.mark.to_json()));
@@ -401,6 +417,12 @@ impl<'f> Desk<'f> {
         self.writer = Some(writer);
         Ok(())
     }
+}
+
+/// The identity of the log's topic; `None` where it is not there.
+fn topic_id(log: &Log, asker: &Asker) -> Result<Option<String>, KafkaError> {
+    let found = asker.identities(slice::from_ref(&log.topic))?;
+    Ok(found.into_iter().next().map(|(_, id, _)| id))
 }
 
 /// A record of the log: its key, and what it says; `None` that the document is gone.

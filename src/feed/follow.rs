@@ -26,6 +26,9 @@ use crate::reference::{
 const BETWEEN_TRIES_MIN: Duration = Duration::from_millis(500);
 const BETWEEN_TRIES_MAX: Duration = Duration::from_secs(30);
 
+/// The longest that it waits where a system says when it may be asked again.
+const ASKED_TO_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
+
 /// How often a system may fail one time after the other where the feed is to end by itself.
 const FAILURES_MAX: u32 = 5;
 
@@ -119,6 +122,8 @@ impl<'f> Following<'f> {
         self.accepted = self.accepted.take().filter(|accepted| accepted.is_of(&identity));
         let known = &desk.mark().identity;
         let is_other = !known.is_null() && !system.is_same(known, &identity);
+        // What it does not say today is as it was.
+        let identity = if is_other { identity } else { system.completed(identity, known) };
         if is_other && self.accepted.is_none() {
             self.hold(Why::OtherCollection, &identity, system, desk)?;
         } else if let Some(hold) = desk.mark().hold.clone()
@@ -188,8 +193,11 @@ impl<'f> Following<'f> {
             // What changes is not to wait until all is compared; nor that for a look that fails.
             if looked.elapsed() >= self.feed.between_looks {
                 match system.look(desk) {
-                    Ok(_) => {}
-                    Err(Trouble::System(error)) => self.warn(&error),
+                    Ok(_) => self.answered(desk),
+                    Err(Trouble::System(error)) => {
+                        self.fails(&error, desk);
+                        self.rest(error.after.unwrap_or_default(), desk)?;
+                    }
                     Err(trouble) => return Err(trouble),
                 }
                 desk.flush()?;
@@ -217,7 +225,9 @@ impl<'f> Following<'f> {
         match desk.delete_missed(grace, self.feed.guard, accepted, now()) {
             Ok(0) => Ok(()),
             Ok(_) => {
-                // What is used up of the guard is known before it is used.
+                // What is used up of the guard is known before it is used; and that nothing is held
+                // any more, or a word for it would be taken for what comes next.
+                desk.mark().hold = None;
                 self.write_mark(desk)?;
                 Ok(desk.flush()?)
             }
@@ -248,7 +258,8 @@ impl<'f> Following<'f> {
             let mut spent = desk.mark().spent;
             let lets = self.feed.guard.pass(deletions, held, &mut spent, now());
             if why == Why::Deletions && lets.is_ok() {
-                return Ok(());
+                desk.mark().hold = None;
+                return Ok(self.write_mark(desk)?);
             }
             let is_same = |hold: &Hold| hold.why == why && hold.identity == *identity;
             let before = desk.mark().hold.take().filter(is_same);
@@ -318,14 +329,30 @@ impl<'f> Following<'f> {
         if self.feed.once && self.failures >= FAILURES_MAX {
             return Err(FeedError::System(error));
         }
-        self.warn(&error);
+        self.fails(&error, desk);
         let doubled = BETWEEN_TRIES_MIN * 2_u32.pow(self.failures.min(10) - 1);
-        let pause = error.after.unwrap_or(doubled).clamp(BETWEEN_TRIES_MIN, BETWEEN_TRIES_MAX);
+        let pause = error.after.unwrap_or(doubled.min(BETWEEN_TRIES_MAX));
+        self.rest(pause.max(BETWEEN_TRIES_MIN), desk)
+    }
+
+    /// Says that the system fails, and how.
+    fn fails(&mut self, error: &SystemError, desk: &mut Desk<'_>) {
+        self.warn(error);
         desk.mark().state.trouble = Some(error.to_string());
         self.say(desk);
-        desk.mark_when_due()?;
-        self.sleep(pause, desk);
-        Ok(())
+    }
+
+    /// Lets time pass, and says meanwhile that it is there.
+    fn rest(&self, pause: Duration, desk: &mut Desk<'_>) -> Result<(), FeedError> {
+        let until = Instant::now() + pause.min(ASKED_TO_WAIT_MAX);
+        loop {
+            desk.mark_when_due()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.is_to_end() {
+                return Ok(());
+            }
+            self.sleep(left.min(BETWEEN_TRIES_MAX), desk);
+        }
     }
 
     /// Tells that the system fails, where that is news.

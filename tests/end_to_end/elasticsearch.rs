@@ -254,6 +254,38 @@ fn feed_of_another_index_waits_for_the_operators_word() {
     assert_eq!(known(&small).len(), 10);
 }
 
+/// Else a word that is given for it later would let through what nobody has looked at.
+#[test]
+fn hold_that_is_over_by_itself_waits_for_no_word() {
+    let feed = "feed = { look = \"50ms\", delete_after = \"1s\", compare = \"1s\" }\n";
+    let (small, index) = of_index("recovered", feed);
+    index.make(1);
+    let ids: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let write = |range: std::ops::Range<u32>| {
+        index.write(range.map(|n| (&*ids[n as usize], Some(person(n, "A")))));
+    };
+    write(0..100);
+    let mut feed = small.begin("feed", &[], &[]);
+    wait_for("the snapshot", PATIENCE, || known(&small).len() == 100);
+    index.write(ids[..30].iter().map(|id| (&**id, None)));
+    wait_for("the feed to be held", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("is held")
+    });
+    assert_eq!(known(&small).len(), 100);
+    // The feed ends while it is held; meanwhile most of them come back.
+    feed.signal(Signal::SIGTERM);
+    wait_for("it to end", PATIENCE, || feed.code().is_some());
+    write(0..20);
+    let mut feed = small.begin("feed", &[], &[]);
+    wait_for("the rest to be deleted", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small).len() == 90
+    });
+    let (_, said) = small.tributary(&["accept", "people", "--dry-run"]);
+    assert!(said.contains("is not held"), "{said}");
+}
+
 #[test]
 fn configuration_and_commands_of_the_page_on_feeds_work() {
     let page = fs::read_to_string(project("docs/feeds.md")).expect("the page");

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     time::Duration,
 };
 
@@ -192,6 +193,24 @@ fn remake_reference(small: &Small) {
     wait_for("the topic to be made", PATIENCE, || {
         small.tributary(&["init", "--event-partitions", "2"]).0 == Some(0)
     });
+}
+
+/// A mark says that all documents stand before it.
+#[test]
+fn feed_that_outlives_its_log_says_nothing_in_another_one() {
+    let small = Small::with_people("outlived");
+    let path = small.folder.path().join("documents").display().to_string();
+    fs::write(&path, "{\"_id\":\"1\",\"_source\":{\"N\":1,\"NAME\":\"A\"}}\n").expect("a file");
+    let mut feed = small.begin("feed", &["--documents", &path], &[]);
+    wait_for("the snapshot", PATIENCE, || {
+        let whole = |value: &[u8]| String::from_utf8_lossy(value).contains("\"complete\":true");
+        small.read("reference").iter().any(|record| whole(&record.value))
+    });
+    remake_reference(&small);
+    feed.signal(Signal::SIGTERM);
+    wait_for("it to end", PATIENCE, || feed.code().is_some());
+    let left = small.read("reference");
+    assert!(left.is_empty(), "{} records: {}", left.len(), feed.said());
 }
 
 #[test]

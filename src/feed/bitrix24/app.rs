@@ -38,6 +38,7 @@ struct Tokens {
 impl App {
     /// With the tokens that stand in its file, where others can be kept there.
     pub(super) fn new(config: &AppConfig) -> Result<App, ConfigError> {
+        let secret = config.client_secret.read("app.client_secret")?;
         let tokens = App::read(&config.tokens)?;
         // Where others could not be kept, that is told while these are good.
         keep(&config.tokens, &tokens).map_err(|error| ConfigError::Unsound {
@@ -45,7 +46,7 @@ impl App {
             cause: format!("the file and its folder must be writable: {}", error.kind()),
         })?;
         Ok(App {
-            secret: config.client_secret.read("app.client_secret")?,
+            secret,
             server: Client::new(config.http()?)?,
             in_file: tokens.access_token.clone(),
             tokens,
@@ -71,8 +72,8 @@ impl App {
         })
     }
 
-    /// Changes the tokens for others, and keeps those before anything is asked with them. Where they
-    /// cannot be kept they serve this process all the same: those before may be good no more.
+    /// Changes the tokens for others, and keeps those before anything is asked with them. Where
+    /// they cannot be kept they serve this process all the same: those before may be good no more.
     pub(super) fn refresh(&mut self) -> Result<(), SystemError> {
         let tried = "change the application's tokens for others";
         // Whoever installed the application anew has written others.

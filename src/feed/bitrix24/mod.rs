@@ -136,30 +136,19 @@ impl Bitrix24 {
         // Where there was no item, whatever comes is news.
         let since = self.newest.as_deref().and_then(before);
         let since = since.unwrap_or_else(|| Timestamp::UNIX_EPOCH.to_string());
-        let mut newest = self.newest.clone();
+        // What is changed while these are read may bear an earlier moment than what is read last.
+        let newest = self.api.newest()?.filter(|moment| before(moment).is_some());
         self.api.each_changed_since(&since, &mut |items: &[Item<'_>]| {
-            for item in items {
-                say(item, desk);
-                see(&mut newest, item);
-            }
+            items.iter().for_each(|item| say(item, desk));
             Ok::<_, Trouble>(desk.flush()?)
         })?;
-        self.newest = newest;
+        self.newest = newest.or(self.newest.take());
         Ok(())
     }
 }
 
 fn say(item: &Item<'_>, desk: &mut Desk<'_>) {
     desk.say(&item.id.to_string(), Version::default(), item.source);
-}
-
-/// Remembers the newest moment of change.
-fn see(newest: &mut Option<String>, item: &Item<'_>) {
-    let moment = |text: &String| text.parse::<Timestamp>().ok();
-    let Some(changed) = item.changed.as_ref().filter(|text| moment(text).is_some()) else { return };
-    if newest.as_ref().and_then(moment) < moment(changed) {
-        *newest = Some(changed.clone());
-    }
 }
 
 /// A moment somewhat earlier.

@@ -128,6 +128,19 @@ fn is_same_history(one: &Value, other: &str) -> bool {
     one == other || one == "" || (one.is_string() && other.is_empty())
 }
 
+/// An identity with the histories that are known from before, where they may not be asked now.
+pub fn completed(mut now: Value, before: &Value) -> Value {
+    for (name, index) in now.as_object_mut().into_iter().flatten() {
+        let known = &before[name.as_str()]["histories"];
+        for (shard, history) in index["histories"].as_object_mut().into_iter().flatten() {
+            if history == "" && known[shard.as_str()].is_string() {
+                *history = known[shard.as_str()].clone();
+            }
+        }
+    }
+    now
+}
+
 /// A document that was found.
 #[derive(Debug, Deserialize)]
 pub struct Hit<'a> {

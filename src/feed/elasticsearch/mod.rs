@@ -99,6 +99,9 @@ struct Known {
     taken: i64,
     /// Checkpoints, and when they were asked for, that are not sure to be visible yet.
     waiting: Vec<(Instant, i64)>,
+    /// Whether what is gone is to be looked for though nothing is new: a comparison has read what
+    /// there was a while ago, and met what a look had missed since.
+    may_lack: bool,
 }
 
 /// When a point in time was opened.
@@ -352,6 +355,10 @@ impl System for Elasticsearch {
         api::is_same(one, other)
     }
 
+    fn completed(&self, now: Value, before: &Value) -> Value {
+        api::completed(now, before)
+    }
+
     fn identity(&mut self) -> Result<Value, SystemError> {
         let probe = self.ask()?;
         self.api.check_aliases()?;
@@ -407,7 +414,7 @@ impl System for Elasticsearch {
                     desk.end_comparison(true);
                     return Ok(true);
                 };
-                let new = Known { place, taken: -1, waiting: Vec::new() };
+                let new = Known { place, taken: -1, waiting: Vec::new(), may_lack: false };
                 let known = self.shards.get(&shard).cloned().unwrap_or(new);
                 let (point, _) = self.open(&shard, &self.identity.clone())?;
                 let (checkpoint, opened) = (progress.checkpoint, Instant::now());
@@ -427,6 +434,7 @@ impl System for Elasticsearch {
                 // Looks may have come further meanwhile.
                 let mut known = self.shards.remove(shard).unwrap_or_else(|| known.clone());
                 known.take(*checkpoint, Opened { asked, opened: *opened, unrefreshed });
+                known.may_lack = true;
                 self.shards.insert(shard.clone(), known);
                 None
             }
@@ -440,7 +448,8 @@ impl System for Elasticsearch {
         let (probe, asked) = (self.probe(&identity)?, Instant::now());
         let is_new = |known: &Known, shard| {
             let progress = &probe.shards[shard];
-            progress.highest != known.taken || progress.checkpoint != known.taken
+            let is_new = progress.highest != known.taken || progress.checkpoint != known.taken;
+            is_new || known.may_lack
         };
         let changed: Vec<Shard> = self
             .shards
@@ -471,6 +480,7 @@ impl System for Elasticsearch {
                 false => (probe.shards[&shard].checkpoint, asked),
             };
             known.take(checkpoint, Opened { asked, opened, unrefreshed });
+            known.may_lack = false;
             self.shards.insert(shard, known);
         }
         Ok(is_more)
@@ -489,7 +499,7 @@ mod tests {
             let unrefreshed = Some(Duration::from_secs(6));
             Opened { asked: after(asked), opened: after(opened), unrefreshed }
         };
-        let mut known = Known { place: 1, taken: -1, waiting: Vec::new() };
+        let mut known = Known { place: 1, taken: -1, waiting: Vec::new(), may_lack: false };
         known.take(10, at(0, 1));
         known.take(20, at(4, 5));
         assert_eq!(known.taken, -1, "however long it took to read");
