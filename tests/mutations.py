@@ -34,7 +34,7 @@ MUTATIONS = [
     ("the year 2150 is in range", SPEC, "2015-01-01..2149-12-31", "2015-01-01..2150-12-31"),
     # rule 2: dead letters
     ("a dead letter says the next line", "src/source/file.rs", "take(Record { offset,", "take(Record { offset: offset + 1,"),
-    ("a dead letter holds half of its event", "src/engine/worker.rs", "bytes: bytes.into(), key", "bytes: bytes[..bytes.len() / 2].into(), key"),
+    ("a dead letter holds half of its event", "src/engine/worker.rs", "bytes[..size.min(*letter_bytes)].into()", "bytes[..size / 2].into()"),
     # rule 3: duplicates
     ("an equal copy is a dead letter", "src/dataflow/dedupe.rs", "if same { Verdict::Repeats }", "if same && row.is_empty() { Verdict::Repeats }"),
     ("an event under a taken key stands too", "src/dataflow/dedupe.rs", "else { Verdict::Taken }", "else { Verdict::Stands }"),
