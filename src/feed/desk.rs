@@ -309,11 +309,11 @@ impl<'f> Desk<'f> {
     pub fn write_mark(&mut self) -> Result<(), FeedError> {
         // A mark says what stands before it: in a topic that was made anew that is nothing.
         match topic_id(self.log, &self.asker) {
-            Ok(id) if id != self.topic_id => {
+            Ok(Some(id)) if self.topic_id.as_ref().is_some_and(|known| *known != id) => {
                 return Err(FeedError::OtherLog { topic: self.log.topic.clone() });
             }
             Err(error) if !error.may_pass() => return Err(error.into()),
-            // Who writes waits for brokers that do not answer.
+            // Who writes waits for brokers that do not answer, or have not heard of it yet.
             Ok(_) | Err(_) => {}
         }
         self.marked = Instant::now();
