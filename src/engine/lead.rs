@@ -27,7 +27,7 @@ use tracing::{debug, info, warn};
 use super::{
     TopicPlan, UnfitTopics,
     loss::{Begins, Lost, documents_end, is_outdated},
-    topics::{dead_letter_bytes, fading},
+    topics::dead_letter_bytes,
 };
 use crate::{
     kafka::{Kafka, KafkaError, Outgoing, TopicState, WriteError, Writer},
@@ -312,7 +312,8 @@ pub fn lead(
     accept: Accept,
 ) -> Result<Start, StartError> {
     let store = Store::new(kafka.clone(), &spec.name);
-    let topics = look(kafka, spec, names)?;
+    let (topics, warnings) = look_closely(kafka, spec, names)?;
+    warnings.iter().for_each(|warning| warn!("{warning}"));
     let lead_id = Store::lead_id(&spec.name);
     let name = format!("{:016x}", drawn());
     let mut rivals = Rivals::default();
@@ -428,6 +429,15 @@ fn accept_lost(
 
 /// The topics of a dataflow, as they are.
 pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Topics, StartError> {
+    Ok(look_closely(kafka, spec, names)?.0)
+}
+
+/// The same, and what is to be said of them.
+fn look_closely(
+    kafka: &Kafka,
+    spec: &Spec,
+    names: &Names,
+) -> Result<(Topics, Vec<String>), StartError> {
     let outputs = output_topics(spec);
     let (lead, progress) = (Store::lead_topic(&spec.name), Store::progress_topic(&spec.name));
     let needs_reference = !spec.lookups.is_empty();
@@ -455,11 +465,6 @@ pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Topics, 
     if !unfit.is_empty() {
         return Err(UnfitTopics(unfit).into());
     }
-    let kept = [&names.events].into_iter().chain(outputs.iter().filter_map(|(name, view)| {
-        // Compaction says which records of the others may go.
-        view.is_none().then_some(name)
-    }));
-    kept.filter_map(|name| fading(&found[name])).for_each(|said| warn!("{said}"));
     let topic = |name: &String| {
         let TopicState { name, id, partitions, .. } = found[name].clone();
         Topic { name, id, partitions }
@@ -476,7 +481,7 @@ pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Topics, 
         .as_ref()
         .and_then(|name| found[name].settings.get("min.compaction.lag.ms")?.parse().ok());
     let dead_letters = dead_letters.expect("every dataflow has dead letters");
-    Ok(Topics {
+    let topics = Topics {
         events: topic(&names.events),
         reference: reference.as_ref().map(topic),
         reference_lag_ms: lag.unwrap_or(0),
@@ -485,7 +490,8 @@ pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Topics, 
         dead_letters,
         progress: topic(&progress),
         lead: topic(&lead),
-    })
+    };
+    Ok((topics, plan.warnings(&states)))
 }
 
 /// The lead record of this start.

@@ -30,7 +30,7 @@ pub(super) fn dead_letter_bytes(topic: &TopicState) -> usize {
 }
 
 /// What is to be said of a topic whose records must stay and go, by its own settings.
-pub(super) fn fading(topic: &TopicState) -> Option<String> {
+fn fading(topic: &TopicState) -> Option<String> {
     let goes = |setting: &&str| {
         let value = topic.settings.get(*setting).map_or("-1", String::as_str);
         (value != "-1").then(|| format!("{setting} = {value}"))
@@ -260,6 +260,11 @@ impl TopicPlan {
         unfit
     }
 
+    /// What is to be said of the topics that are there.
+    pub(super) fn warnings(&self, found: &[TopicState]) -> Vec<String> {
+        found.iter().filter(|state| self.keeps(&state.name)).filter_map(fading).collect()
+    }
+
     /// Whether the records of a topic are to stay, and no key of theirs says which may go.
     fn keeps(&self, name: &str) -> bool {
         let stays = |(setting, value): &(&str, String)| *setting == "retention.ms" && value == "-1";
@@ -335,9 +340,7 @@ pub fn make_topics(
         before.iter().map(|state| (state.name.clone(), state.partitions, false)).collect();
     topics.extend(new.into_iter().map(|topic| (topic.name, topic.partitions, true)));
     topics.sort();
-    let warnings =
-        before.iter().filter(|state| plan.keeps(&state.name)).filter_map(fading).collect();
-    Ok(Made { topics, unfit: plan.unfit(&before), warnings })
+    Ok(Made { topics, unfit: plan.unfit(&before), warnings: plan.warnings(&before) })
 }
 
 #[cfg(test)]
