@@ -200,12 +200,17 @@ impl Storms {
             thread::sleep(Duration::from_secs(RUN_UP));
             file.write_all(lines.as_bytes()).expect("it can be written");
         });
-        let mut timed = timed(place, "timed_enriched", events, RATE_IN_STORM);
-        changes.join().expect("it writes");
-        engine.wait_until_held(Duration::from_secs(600));
+        let is_over = AtomicBool::new(false);
+        let (mut timed, owed) = thread::scope(|scope| {
+            let owed = scope.spawn(|| engine.owed(progress, &is_over));
+            let timed = timed(place, "timed_enriched", events, RATE_IN_STORM);
+            changes.join().expect("it writes");
+            engine.wait_until_held(Duration::from_secs(600));
+            is_over.store(true, Ordering::Relaxed);
+            (timed, owed.join().expect("it reads").expect("what changed was owed"))
+        });
         wait_until_rests(written);
         let all = written() - before - fresh;
-        let owed = engine.owed(progress).expect("what changed was owed");
         timed.took.retain(|(due, _)| owed.contains(due));
         let took = timed.told(&format!("engine at {RATE_IN_STORM}/s, amid corrections"));
         println!(

@@ -5,6 +5,8 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
@@ -317,7 +319,7 @@ impl<'p> Engine<'p> {
         let ends: i64 = (0..PARTITIONS).map(|p| self.place.extent(EVENTS, p).1).sum();
         wait_for("all events to be held", patience, || {
             let (mut held, mut owes) = (0, true);
-            self.progress(0, &mut |_, record| {
+            self.progress(0, &mut |_, _, record| {
                 let bounds = record["events"]["bounds"].as_array().expect("it has bounds");
                 held = bounds.iter().map(|bound| bound[0].as_i64().unwrap_or(0)).sum();
                 owes = does_owe(record);
@@ -326,29 +328,41 @@ impl<'p> Engine<'p> {
         });
     }
 
-    /// From when to when corrections were owed, by what it said from an offset of its progress on:
-    /// until the first word that none is owed any more.
-    pub fn owed(&self, from: i64) -> Option<Range<Instant>> {
+    /// From when to when corrections were owed, by what it says from an offset of its progress on:
+    /// until the first word that none is owed any more. It is read as it comes until that is over:
+    /// compaction keeps the last word alone.
+    pub fn owed(&self, from: i64, is_over: &AtomicBool) -> Option<Range<Instant>> {
         let (mut first, mut last, mut was_owed) = (None, None, false);
-        self.progress(from, &mut |ms, record| {
-            let owes = does_owe(record);
-            if owes || was_owed {
-                first = first.or(Some(ms));
-                last = Some(ms);
+        let mut heard = from;
+        loop {
+            let is_last = is_over.load(Ordering::Relaxed);
+            self.progress(heard, &mut |offset, ms, record| {
+                heard = offset + 1;
+                let owes = does_owe(record);
+                if owes || was_owed {
+                    first = first.or(Some(ms));
+                    last = Some(ms);
+                }
+                was_owed = owes;
+            });
+            if is_last {
+                break;
             }
-            was_owed = owes;
-        });
+            thread::sleep(Duration::from_secs(1));
+        }
         let (now, since) = (Instant::now(), UNIX_EPOCH.elapsed().expect("after 1970"));
         let moment = |ms: i64| now - since.saturating_sub(Duration::from_millis(ms as u64));
         Some(moment(first?)..moment(last?))
     }
 
-    /// Its progress records from an offset on, each with the time at which it was written.
-    fn progress(&self, from: i64, take: &mut dyn FnMut(i64, &Value)) {
+    /// Its progress records from an offset on, each with its own and the time at which it was
+    /// written.
+    fn progress(&self, from: i64, take: &mut dyn FnMut(i64, i64, &Value)) {
         self.place.some(&format!("{}_progress", self.name), 0, from, |message| {
             let value = message.payload().unwrap_or_default();
             let record: Value = serde_json::from_slice(value).expect("progress is JSON");
-            take(message.timestamp().to_millis().expect("the broker says it"), &record);
+            let ms = message.timestamp().to_millis().expect("the broker says it");
+            take(message.offset(), ms, &record);
             true
         });
     }
