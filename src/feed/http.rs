@@ -22,12 +22,15 @@ use ureq::{
     tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem},
 };
 
-use super::SystemError;
+use super::{Kind, SystemError};
 use crate::config::{ConfigError, HttpConfig};
 
 /// Said by a server that is not well, or of one that is not there.
 const UNWELL: [StatusCode; 3] =
     [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+
+/// How reading says that an answer has no end.
+const BROKEN_OFF: [io::ErrorKind; 2] = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
 
 /// What is read at most of an answer that is no good one.
 const REFUSAL_BYTES_MAX: u64 = 1 << 20;
@@ -260,6 +263,15 @@ pub fn percent_coded(value: &str) -> String {
     value.bytes().map(coded).collect()
 }
 
+/// What a feed is to make of a status that is no good one.
+pub fn kind(status: StatusCode) -> Kind {
+    match status {
+        StatusCode::FORBIDDEN => Kind::Forbidden,
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::GATEWAY_TIMEOUT => Kind::TooMuch,
+        _ => Kind::Other,
+    }
+}
+
 /// No server answered.
 fn unanswered(tried: String, error: &ureq::Error) -> SystemError {
     use ureq::Error::{
@@ -267,25 +279,30 @@ fn unanswered(tried: String, error: &ureq::Error) -> SystemError {
     };
     let reach = "is it up, and is this its address? it is asked again";
     let trust = "does `ca` name the authority that its certificate is of?";
+    let again = "it is asked again";
     let (said, remedy) = match error {
         HostNotFound => ("no such host".to_owned(), reach),
         ConnectionFailed => ("nobody answers".to_owned(), reach),
-        Timeout(_) => ("no answer in time".to_owned(), "it is asked again"),
-        BodyExceedsLimit(most) => {
-            (format!("the answer is longer than {most} bytes"), "ask for smaller pages: `page`")
-        }
+        Timeout(_) => ("no answer in time".to_owned(), again),
+        BodyExceedsLimit(most) => (format!("the answer is longer than {most} bytes"), again),
         NativeTls(error) => (error.to_string(), trust),
         Tls(said) => ((*said).to_owned(), trust),
         Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-            ("no answer in time".to_owned(), "it is asked again")
+            ("no answer in time".to_owned(), again)
         }
-        Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            ("the answer breaks off, or is not what it should be".to_owned(), "it is asked again")
+        Io(error) if BROKEN_OFF.contains(&error.kind()) => {
+            ("the answer breaks off, or is not what it should be".to_owned(), again)
         }
         Io(error) => (error.kind().to_string(), reach),
         // The address may hold a secret.
         ureq::Error::BadUri(_) => ("the address is none".to_owned(), "write it as the docs say"),
         error => (error.to_string(), reach),
     };
-    SystemError::new(tried, said, remedy)
+    let is_too_much = match error {
+        Timeout(_) | BodyExceedsLimit(_) => true,
+        Io(error) => error.kind() == io::ErrorKind::TimedOut || BROKEN_OFF.contains(&error.kind()),
+        _ => false,
+    };
+    let kind = if is_too_much { Kind::TooMuch } else { Kind::Other };
+    SystemError { kind, ..SystemError::new(tried, said, remedy) }
 }

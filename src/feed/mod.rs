@@ -19,6 +19,7 @@ mod files;
 mod follow;
 mod health;
 mod http;
+mod number;
 mod onec;
 mod word;
 
@@ -136,13 +137,24 @@ pub struct SystemError {
     pub remedy: &'static str,
     /// When it wants to be asked again, where it says so.
     pub after: Option<Duration>,
-    /// Whether that is not allowed.
-    pub is_forbidden: bool,
+    /// What the feed is to make of it.
+    pub kind: Kind,
+}
+
+/// What a feed is to make of an answer that is no good one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// That is not allowed.
+    Forbidden,
+    /// That was too much for one question.
+    TooMuch,
+    /// Whatever else.
+    Other,
 }
 
 impl SystemError {
     fn new(tried: String, said: String, remedy: &'static str) -> SystemError {
-        SystemError { tried, said, remedy, after: None, is_forbidden: false }
+        SystemError { tried, said, remedy, after: None, kind: Kind::Other }
     }
 }
 

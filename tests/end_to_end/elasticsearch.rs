@@ -453,7 +453,7 @@ fn what_the_system_does_wrong_changes_nothing_and_is_said() {
         ("/_refresh", Fault::Says("/_shards/failed", failed.clone()), "shards are missing"),
         ("/_stats", Fault::Says("/_shards/failed", failed), "shards are missing"),
         ("/_search", Fault::Refused(403, "security_exception"), "privilege `read`"),
-        ("/_search", Fault::Cut, "is it up, and is this its address"),
+        ("/_search", Fault::Cut, "the answer breaks off"),
     ];
     for (number, (place, fault, word)) in (2..).zip(faults) {
         let before = feed.said().len();

@@ -21,7 +21,8 @@ use crate::{
     config::{Bitrix24Config, ConfigError, Entity},
     feed::{
         SystemError,
-        http::{Answer, Client, Question},
+        http::{self, Answer, Client, Question},
+        number::Number,
     },
 };
 
@@ -359,9 +360,8 @@ fn good(tried: &str, answer: Answer) -> Result<Vec<u8>, Refusal> {
     });
     let is_limit = status == StatusCode::SERVICE_UNAVAILABLE;
     let after = reset.or(after).or(is_limit.then_some(AGAIN));
-    let is_forbidden = status == StatusCode::FORBIDDEN;
-    let tried = tried.to_owned();
-    let error = SystemError { tried, said, remedy, after, is_forbidden };
+    let (tried, kind_of) = (tried.to_owned(), http::kind(status));
+    let error = SystemError { tried, said, remedy, after, kind: kind_of };
     Err(Refusal { error, is_expired: kind == "expired_token" })
 }
 
@@ -425,23 +425,6 @@ fn pages(results: &RawValue) -> Option<BTreeMap<String, &RawValue>> {
 
 fn is_empty(value: Option<&RawValue>) -> bool {
     value.is_none_or(|value| matches!(value.get(), "[]" | "{}" | "null"))
-}
-
-/// A number, which may be written as text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Number<'a> {
-    Plain(u64),
-    Text(#[serde(borrow)] Cow<'a, str>),
-}
-
-impl Number<'_> {
-    fn number(&self) -> Option<u64> {
-        match self {
-            Number::Plain(number) => Some(*number),
-            Number::Text(text) => text.parse().ok(),
-        }
-    }
 }
 
 #[derive(Deserialize)]

@@ -9,6 +9,7 @@ use std::{fs, io::Write, path::Path};
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
+use ureq::http::StatusCode;
 
 use super::api::{BYTES_MAX, PATIENCE};
 use crate::{
@@ -94,11 +95,16 @@ impl App {
         let path = format!("/oauth/token/?{}", query.map(coded).join("&"));
         let (patience, bytes_max) = (PATIENCE, BYTES_MAX);
         let question = Question { method: "GET", path: &path, body: None, patience, bytes_max };
-        let Answer { status, body, .. } = self.server.ask(tried, question)?;
+        let Answer { status, after, body } = self.server.ask(tried, question)?;
         let fails = |said: String| {
-            let remedy = "install the application in the portal again, and put the tokens that it \
-                          is given into `app.tokens`";
-            SystemError::new(tried.to_owned(), said, remedy)
+            let remedy = match status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+                true => "it is asked again",
+                false => {
+                    "install the application in the portal again, and put the tokens that it is \
+                     given into `app.tokens`"
+                }
+            };
+            SystemError { after, ..SystemError::new(tried.to_owned(), said, remedy) }
         };
         if !status.is_success() {
             return Err(fails(format!("the answer is {}", status.as_u16())));

@@ -154,12 +154,12 @@ pub(super) struct Bucket {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Refused {
-    pub(super) error: Kind,
+    pub(super) error: Named,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Kind {
+pub(super) struct Named {
     #[serde(rename = "type")]
-    pub(super) kind: String,
+    pub(super) name: String,
 }

@@ -13,8 +13,8 @@ use ureq::http::StatusCode;
 
 use super::answers::{Broadcast, Copy, Found, Head, OfIndex, Opened, Refused, Settings, Stats};
 use crate::feed::{
-    SystemError,
-    http::{Answer, Client, Question},
+    Kind, SystemError,
+    http::{self, Answer, Client, Question},
 };
 
 /// How long an answer may take, and how long a page of documents.
@@ -462,7 +462,13 @@ impl Api {
         patience: Duration,
     ) -> Result<Answer, SystemError> {
         let bytes_max = if patience == PAGE_PATIENCE { PAGE_BYTES_MAX } else { BYTES_MAX };
-        self.client.ask(tried, Question { method, path, body, patience, bytes_max })
+        let answer = self.client.ask(tried, Question { method, path, body, patience, bytes_max });
+        answer.map_err(|error| match error.kind {
+            Kind::TooMuch if patience == PAGE_PATIENCE => {
+                SystemError { remedy: SMALLER_PAGES, ..error }
+            }
+            _ => error,
+        })
     }
 }
 
@@ -482,6 +488,7 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number * ms))
 }
 
+const SMALLER_PAGES: &str = "ask for smaller pages: `page`; it is asked again";
 const NEEDS_METADATA: &str = "it needs the privilege `view_index_metadata` on the index";
 const NEEDS_READ: &str = "it needs the privilege `read` on the index";
 
@@ -492,26 +499,26 @@ fn good(tried: &str, needs: &'static str, answer: Answer) -> Result<Vec<u8>, Sys
         return Ok(body);
     }
     let refused: Refused = serde_json::from_slice(&body).unwrap_or_default();
-    let kind = refused.error.kind;
-    let said = match kind.is_empty() {
-        true => format!("the answer is {}", status.as_u16()),
-        false => format!("the answer is {} {kind}", status.as_u16()),
-    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let name =
+        Some(refused.error.name).filter(|name| name.len() <= 80 && name.chars().all(is_name));
+    let name = name.unwrap_or_default();
+    let said = format!("the answer is {} {name}", status.as_u16()).trim_end().to_owned();
     let remedy = match status {
         StatusCode::UNAUTHORIZED => {
             "was the key revoked, or the password changed? put the new one where it is read from; \
              it is read again"
         }
         StatusCode::FORBIDDEN => needs,
-        StatusCode::NOT_FOUND if kind == "index_not_found_exception" => {
+        StatusCode::NOT_FOUND if name == "index_not_found_exception" => {
             "is `index` its name, or that of an alias? what was known of it stands"
         }
         StatusCode::TOO_MANY_REQUESTS => "it has too much to do; it is asked less often",
-        StatusCode::PAYLOAD_TOO_LARGE => "ask for smaller pages: `page`",
+        StatusCode::PAYLOAD_TOO_LARGE => SMALLER_PAGES,
         _ => "it is asked again",
     };
-    let is_forbidden = status == StatusCode::FORBIDDEN;
-    Err(SystemError { tried: tried.to_owned(), said, remedy, after, is_forbidden })
+    let kind = http::kind(status);
+    Err(SystemError { tried: tried.to_owned(), said, remedy, after, kind })
 }
 
 fn parse<'a, T: Deserialize<'a>>(tried: &str, body: &'a [u8]) -> Result<T, SystemError> {
@@ -526,4 +533,31 @@ fn parse<'a, T: Deserialize<'a>>(tried: &str, body: &'a [u8]) -> Result<T, Syste
 pub fn in_part(tried: String) -> SystemError {
     let said = "the answer is not whole: shards are missing, or took too long".to_owned();
     SystemError::new(tried, said, "look at the cluster's health; it is asked again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_tell_nothing_but_kinds() {
+        let said = |status: u16, body: &str| {
+            let status = StatusCode::from_u16(status).expect("one");
+            let answer = Answer { status, after: None, body: body.as_bytes().to_vec() };
+            good("try", NEEDS_READ, answer).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(said(200, "{}"), Ok(()));
+        let kind = |name: &str| format!(r#"{{"error":{{"type":"{name}","reason":"of Ivanov"}}}}"#);
+        let error = said(400, &kind("parsing_exception"));
+        assert_eq!(
+            error,
+            Err("cannot try: the answer is 400 parsing_exception; it is asked again".to_owned())
+        );
+        let long = "a".repeat(200);
+        for none in [kind("born 2001-01-01"), kind(&long), kind("Иванов"), "<html>".to_owned()]
+        {
+            let error = said(400, &none);
+            assert_eq!(error, Err("cannot try: the answer is 400; it is asked again".to_owned()));
+        }
+    }
 }

@@ -30,7 +30,7 @@ use std::{
 use serde_json::Value;
 use tracing::warn;
 
-use super::{Desk, System, SystemError, Trouble, http::Client};
+use super::{Desk, Kind, System, SystemError, Trouble, http::Client};
 use crate::{
     config::{ConfigError, ElasticsearchConfig},
     reference::{Projector, reconcile::Version},
@@ -173,7 +173,7 @@ impl Elasticsearch {
     /// Asks how far all shards are, or which they are where that may not be asked.
     fn ask(&mut self) -> Result<Probe, SystemError> {
         match self.api.probe() {
-            Err(error) if error.is_forbidden => {
+            Err(error) if error.kind == Kind::Forbidden => {
                 if !replace(&mut self.is_blind, true) {
                     let later = UNPROBED.as_secs();
                     warn!("{error}; until then changes of the last {later} s are read each time");
@@ -216,7 +216,7 @@ impl Elasticsearch {
     fn refresh(&mut self, probe: &Probe) -> Result<Option<Duration>, SystemError> {
         match self.api.refresh() {
             Ok(()) => self.unrefreshed = None,
-            Err(error) if error.is_forbidden => {
+            Err(error) if error.kind == Kind::Forbidden => {
                 let settings = self.api.settings()?;
                 let intervals: Option<Vec<_>> = settings.values().map(|s| s.refresh).collect();
                 let Some(longest) = intervals.and_then(|all| all.into_iter().max()) else {

@@ -8,7 +8,7 @@
 use std::{io::Read, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use ureq::http::StatusCode;
 
@@ -16,8 +16,9 @@ use super::stream::{self, Take};
 use crate::{
     config::{ConfigError, OneCConfig},
     feed::{
-        SystemError,
-        http::{Answer, Client, Question, percent_coded},
+        Kind, SystemError,
+        http::{self, Answer, Client, Question, percent_coded},
+        number::Number,
     },
 };
 
@@ -140,7 +141,7 @@ impl Api {
             match answer.and_then(|answer| good(&tried, answer)) {
                 Ok(body) => break (from, body),
                 // The base, or what stands before it, may be too small for so much.
-                Err(_) if self.top > 1 => self.top /= 2,
+                Err(error) if error.kind == Kind::TooMuch && self.top > 1 => self.top /= 2,
                 Err(error) => return Err(error.into()),
             }
         };
@@ -189,15 +190,17 @@ impl Api {
         let path = format!("/{}?$format=json", percent_coded(&plan));
         let answer = self.ask(&tried, "GET", &path, PAGE_PATIENCE, PAGE_BYTES_MAX)?;
         let body = good(&tried, answer)?;
-        let nodes: Nodes = parse(&tried, &body)?;
-        let is_it = |node: &NodeEntry| node.code.trim() == code && !node.is_own && !node.is_marked;
+        let nodes: Nodes<'_> = parse(&tried, &body)?;
+        let is_it =
+            |node: &NodeEntry<'_>| node.code.trim() == code && !node.is_own && !node.is_marked;
         let Some(node) = nodes.value.into_iter().find(is_it) else {
             let said = format!("there is no node \"{code}\" to exchange with");
             let remedy = "make one with that code in the plan; the base's own is none";
             return Err(SystemError::new(tried, said, remedy));
         };
         let point = format!("{}/{plan}(guid'{}')", self.url, node.key);
-        Ok(Some(Node { point, message: node.received + 1 }))
+        let received = node.received.number().ok_or_else(|| not_odata(&tried))?;
+        Ok(Some(Node { point, message: received + 1 }))
     }
 
     /// Hands out what has changed, as it comes.
@@ -256,8 +259,12 @@ fn good(tried: &str, answer: Answer) -> Result<Vec<u8>, SystemError> {
         _ => "look into the base's log of events; it is asked again",
     };
     let said = format!("the answer is {}", status.as_u16());
-    let is_forbidden = status == StatusCode::FORBIDDEN;
-    Err(SystemError { tried: tried.to_owned(), said, remedy, after, is_forbidden })
+    let kind = match status {
+        // So it says that it has no room for what it was asked for.
+        StatusCode::INTERNAL_SERVER_ERROR => Kind::TooMuch,
+        status => http::kind(status),
+    };
+    Err(SystemError { tried: tried.to_owned(), said, remedy, after, kind })
 }
 
 fn parse<'a, T: Deserialize<'a>>(tried: &str, body: &'a [u8]) -> Result<T, SystemError> {
@@ -276,33 +283,20 @@ struct Page<'a> {
     value: Vec<&'a RawValue>,
 }
 
-/// A number, which may be written as text.
-fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Number {
-        Plain(u64),
-        Text(String),
-    }
-    match Number::deserialize(from)? {
-        Number::Plain(number) => Ok(number),
-        Number::Text(text) => text.parse().map_err(D::Error::custom),
-    }
+#[derive(Deserialize)]
+struct Nodes<'a> {
+    #[serde(borrow)]
+    value: Vec<NodeEntry<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Nodes {
-    value: Vec<NodeEntry>,
-}
-
-#[derive(Deserialize)]
-struct NodeEntry {
+struct NodeEntry<'a> {
     #[serde(rename = "Ref_Key")]
     key: String,
     #[serde(rename = "Code")]
     code: String,
-    #[serde(rename = "ReceivedNo", deserialize_with = "number")]
-    received: u64,
+    #[serde(rename = "ReceivedNo", borrow)]
+    received: Number<'a>,
     #[serde(rename = "ThisNode", default)]
     is_own: bool,
     #[serde(rename = "DeletionMark", default)]
