@@ -369,6 +369,11 @@ impl OneCConfig {
         if !is_name(&self.entity) {
             return unsound("entity", "name one as Catalog_Students, as the base publishes it");
         }
+        if self.entity.split('_').next().is_some_and(|class| class.ends_with("Register")) {
+            let cause = "what a register says has no key of its own, and cannot be a document: \
+                         name a catalog, or another class of objects that have a Ref_Key";
+            return unsound("entity", cause);
+        }
         if self.exchange.is_some() != self.node.is_some() {
             return unsound("exchange", "a plan needs a node, and a node its plan");
         }
@@ -470,6 +475,8 @@ mod tests {
         assert_eq!(base("exchange = \"ExchangePlan_A\"\nnode = \"T\""), Ok(()));
         assert!(base("exchange = \"ExchangePlan_A\"").expect_err("no node").starts_with("exch"));
         assert!(base("username = \"a\"").expect_err("no password").starts_with("username"));
+        let register = "kind = \"1c\"\nurl = \"https://a/b\"\nentity = \"InformationRegister_A\"";
+        assert!(read(register).expect_err("no keys").contains("no key of its own"));
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub(super) struct Entry<'a> {
     pub(super) source: &'a RawValue,
 }
 
+/// Takes the entries of a page; `None` stands for one without a key.
+pub(super) type TakePage<'t, E> = dyn FnMut(&[Option<Entry<'_>>]) -> Result<(), E> + 't;
+
 /// The feed's node in its plan of exchange.
 pub(super) struct Node {
     /// The plan and the node, as the base wants them named.
@@ -122,7 +125,7 @@ impl Api {
     pub(super) fn page<E: From<SystemError>>(
         &mut self,
         skip: usize,
-        take: &mut dyn FnMut(&[Entry<'_>]) -> Result<(), E>,
+        take: &mut TakePage<'_, E>,
     ) -> Result<Option<usize>, E> {
         let tried = format!("read a page of {}", self.entity);
         if skip == 0 {
@@ -146,10 +149,9 @@ impl Api {
             }
         };
         let page: Page<'_> = parse(&tried, &body)?;
-        let entries: Option<Vec<Entry<'_>>> = page.value.into_iter().map(Entry::of).collect();
-        let entries = entries.ok_or_else(|| not_odata(&tried))?;
+        let entries: Vec<Option<Entry<'_>>> = page.value.into_iter().map(Entry::of).collect();
         let is_known = |entry: &Entry<'_>| self.tail.contains(&entry.id);
-        if from < skip && !self.tail.is_empty() && !entries.iter().any(is_known) {
+        if from < skip && !self.tail.is_empty() && !entries.iter().flatten().any(is_known) {
             self.tail.clear();
             return Ok(Some(from.saturating_sub(FURTHER_BACK)));
         }
@@ -157,7 +159,7 @@ impl Api {
         if entries.len() < self.top {
             return Ok(None);
         }
-        let tail = entries.iter().rev().take(OVERLAP);
+        let tail = entries.iter().rev().take(OVERLAP).flatten();
         self.tail = tail.map(|entry| entry.id.clone()).collect();
         let each = (body.len() / entries.len()).max(1);
         self.top = (PAGE_BYTES / each).clamp(1, (2 * self.top).min(PAGE_ENTRIES_MAX));

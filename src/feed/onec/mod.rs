@@ -46,8 +46,15 @@ pub struct OneC {
     others: BTreeSet<String>,
     /// Whether it was told that there is nothing to look at.
     is_told: bool,
-    /// Up to which position a comparison on its way has come.
-    compared_to: Option<usize>,
+    comparison: Option<Comparing>,
+}
+
+/// A comparison on its way.
+struct Comparing {
+    /// Up to which position it has come.
+    to: usize,
+    /// Whether every entry had a key.
+    is_whole: bool,
 }
 
 impl OneC {
@@ -66,7 +73,7 @@ impl OneC {
             entity: config.entity.clone(),
             others: BTreeSet::new(),
             is_told: false,
-            compared_to: None,
+            comparison: None,
         })
     }
 
@@ -117,6 +124,7 @@ impl OneC {
             return Ok(());
         }
         for id in unmet {
+            desk.mark_when_due()?;
             self.api.by_key(&id, &mut |entry| say(entry, desk))?;
         }
         Ok(())
@@ -156,7 +164,7 @@ impl<'a> Changed<'a> {
         if class.strip_prefix(OF_OBJECTS) == Some("ObjectDeletion") {
             let Deletion { key, class } = serde_json::from_str(written.get()).ok()?;
             return Some(match is_ours(&class) {
-                true => Changed::Gone(key),
+                true => Changed::Gone(key.to_lowercase()),
                 false => Changed::Other(class),
             });
         }
@@ -179,22 +187,32 @@ impl System for OneC {
 
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         desk.begin_comparison(None);
-        self.compared_to = Some(0);
+        self.comparison = Some(Comparing { to: 0, is_whole: true });
         Ok(())
     }
 
     fn compare_on(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
-        let Some(skip) = self.compared_to.take() else { return Ok(true) };
-        self.compared_to = self.api.page(skip, &mut |entries: &[Entry<'_>]| {
-            // One that is marked is not met.
-            entries.iter().filter(|entry| !entry.is_marked).for_each(|entry| say(entry, desk));
+        let Some(Comparing { to, mut is_whole }) = self.comparison.take() else { return Ok(true) };
+        let next = self.api.page(to, &mut |entries: &[Option<Entry<'_>>]| {
+            for entry in entries {
+                match entry {
+                    // One that is marked is not met.
+                    Some(entry) if entry.is_marked => {}
+                    Some(entry) => say(entry, desk),
+                    None => {
+                        desk.refuse(None);
+                        is_whole = false;
+                    }
+                }
+            }
             Ok::<_, Trouble>(desk.flush()?)
         })?;
-        if self.compared_to.is_some() {
+        if let Some(to) = next {
+            self.comparison = Some(Comparing { to, is_whole });
             return Ok(false);
         }
         self.ask_by_key(desk)?;
-        desk.end_comparison(true);
+        desk.end_comparison(is_whole);
         Ok(true)
     }
 
@@ -208,5 +226,39 @@ impl System for OneC {
             ),
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_told_apart_and_keys_are_written_in_one_way() {
+        let said = |text: &str| {
+            let entry: &RawValue = serde_json::from_str(text).expect("it is JSON");
+            Changed::of("Catalog_A", entry).map(|changed| match changed {
+                Changed::Entry(entry) => format!("entry {} {}", entry.id, entry.version),
+                Changed::Gone(id) => format!("gone {id}"),
+                Changed::Other(class) => format!("other {class}"),
+            })
+        };
+        let of = |class: &str, more: &str| format!(r#"{{"odata.type":"{class}"{more}}}"#);
+        let entry = r#","Ref_Key":"AB-C","DataVersion":"AAAAAAAAAAE=""#;
+        let gone = |class: &str| format!(r#","Ref_Key":"AB-C","Ref_Type":"StandardODATA.{class}""#);
+        for (text, wanted) in [
+            (of("StandardODATA.Catalog_A", entry), Some("entry ab-c 1")),
+            (of("StandardODATA.Catalog_A", r#","Ref_Key":"AB-C""#), Some("entry ab-c 0")),
+            (of("StandardODATA.ObjectDeletion", &gone("Catalog_A")), Some("gone ab-c")),
+            (
+                of("StandardODATA.ObjectDeletion", &gone("Catalog_B")),
+                Some("other StandardODATA.Catalog_B"),
+            ),
+            (of("StandardODATA.Catalog_AB", entry), Some("other StandardODATA.Catalog_AB")),
+            (of("StandardODATA.Catalog_A", ""), None),
+            ("{}".to_owned(), None),
+        ] {
+            assert_eq!(said(&text).as_deref(), wanted, "{text}");
+        }
     }
 }
