@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::{FeedError, Health, Log, health::now};
 use crate::{
@@ -39,8 +39,9 @@ use crate::{
 const RECORDS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 4 << 20;
 
-/// Between marks in the log while nothing but time has passed.
+/// Between marks in the log while nothing but time has passed, and while the feed comes on.
 const BETWEEN_MARKS: Duration = Duration::from_secs(60);
+const BETWEEN_POSITIONS: Duration = Duration::from_secs(5);
 
 /// What a feed did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +83,8 @@ pub struct Desk<'f> {
     writer: Option<Writer>,
     mark: Mark,
     marked: Instant,
+    /// The positions that the last mark says.
+    marked_positions: Value,
     /// The feed before this one, until this one's mark is written.
     elder: Option<String>,
     /// What the operator said last, and up to where the log was read for that.
@@ -133,6 +136,7 @@ impl<'f> Desk<'f> {
             elder: Some(found.feed.clone()),
             mark: Mark { feed: name, keeps, complete, has_ended: false, ..found },
             marked: Instant::now(),
+            marked_positions: Value::Null,
             word,
             read_to,
             counted: None,
@@ -291,12 +295,14 @@ impl<'f> Desk<'f> {
         self.mark_when_due()
     }
 
-    /// Writes the mark of this feed where it was not written for a minute.
+    /// Writes the mark of this feed where it was not written for a while.
     ///
     /// # Errors
     /// As `flush`.
     pub fn mark_when_due(&mut self) -> Result<(), FeedError> {
-        match self.marked.elapsed() < BETWEEN_MARKS {
+        let has_come_on = self.mark.positions != self.marked_positions;
+        let between = if has_come_on { BETWEEN_POSITIONS } else { BETWEEN_MARKS };
+        match self.marked.elapsed() < between {
             true => Ok(()),
             false => self.write_mark(),
         }
@@ -317,6 +323,7 @@ impl<'f> Desk<'f> {
             Ok(_) | Err(_) => {}
         }
         self.marked = Instant::now();
+        self.marked_positions.clone_from(&self.mark.positions);
         self.mark.state.at = now();
         let record = (self.log.key(""), Some(self.mark.to_json()));
         while !self.transact(slice::from_ref(&record))? {}
@@ -452,8 +459,9 @@ fn take_id(log: &Log) -> Result<Taken, KafkaError> {
         match (id, taken.value()) {
             (Some(""), Some(value)) => mark = Mark::parse(value),
             (Some(id), Some(value)) => match log::parts(value) {
-                Some((version, document)) => {
-                    reconcile.learn(id, version, document.get().as_bytes());
+                // Its version may be of an earlier time of the source, so it is worth nothing.
+                Some((_, document)) => {
+                    reconcile.learn(id, Version::default(), document.get().as_bytes());
                 }
                 // Nobody can read it, so whatever the source says is other.
                 None => reconcile.learn(id, Version::default(), b""),

@@ -8,6 +8,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    mem,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -35,8 +36,10 @@ const FAILURES_MAX: u32 = 5;
 /// Between words that a system still fails.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
-/// While it is held: between looks whether the word was given, and counts of what would be written.
+/// While it is held: between looks whether the word was given, whether it is that collection still,
+/// and counts of what would be written.
 const BETWEEN_LOOKS_HELD: Duration = Duration::from_secs(1);
+const BETWEEN_IDENTITIES: Duration = Duration::from_secs(5);
 const BETWEEN_COUNTS: Duration = Duration::from_secs(60);
 
 /// The longest that it sleeps in one piece.
@@ -53,6 +56,13 @@ pub(super) struct Following<'f> {
     /// How often the system failed one time after the other.
     failures: u32,
     warned: Option<(Instant, SystemError)>,
+    /// When it looked last what is new.
+    looked: Option<Instant>,
+    /// Whether it may still go on from where an earlier feed has come.
+    may_resume: bool,
+    /// Whether something was counted and is not written yet: what the system takes as known the log
+    /// does not hold.
+    owes: bool,
 }
 
 /// Compares all in one go.
@@ -90,7 +100,18 @@ impl<'f> Following<'f> {
     ) -> Following<'f> {
         let any = Accepted { identity: None, deletions: u64::MAX };
         let accepted = feed.accepted.then_some(any);
-        Following { feed, end, health, told, accepted, failures: 0, warned: None }
+        Following {
+            feed,
+            end,
+            health,
+            told,
+            accepted,
+            failures: 0,
+            warned: None,
+            looked: None,
+            may_resume: true,
+            owes: false,
+        }
     }
 
     pub(super) fn run(mut self, system: &mut dyn System) -> Result<Fed, FeedError> {
@@ -98,21 +119,31 @@ impl<'f> Following<'f> {
             let Feed { spec, log, accepted, .. } = self.feed;
             Desk::take_over(spec, (log, self.health), self.end, *accepted)?
         };
-        while !self.is_to_end() {
-            match self.follow(system, &mut desk) {
-                Ok(()) => break,
-                // Which collection it is now is asked again.
-                Err(Trouble::Other) => {}
-                Err(Trouble::System(error)) => self.bear(error, &mut desk)?,
-                Err(Trouble::Feed(error)) => return Err(error),
+        system.begin();
+        let ended = loop {
+            if self.is_to_end() {
+                break Ok(());
             }
-        }
+            let ended = match self.follow(system, &mut desk) {
+                Ok(()) => break Ok(()),
+                // Which collection it is now is asked again.
+                Err(Trouble::Other) => Ok(()),
+                Err(Trouble::System(error)) => self.bear(error, &mut desk),
+                Err(Trouble::Feed(error)) => Err(error),
+            };
+            match ended {
+                Ok(()) => {}
+                Err(error @ (FeedError::Held { .. } | FeedError::System(_))) => break Err(error),
+                // It has no place in the log any more.
+                Err(error) => return Err(error),
+            }
+        };
         // One that it took over from need not wait until it is silent.
         desk.mark().has_ended = true;
         if let Err(error) = self.write_mark(&mut desk) {
             debug!("cannot say in the log that it has ended: {error}");
         }
-        Ok(desk.fed())
+        ended.map(|()| desk.fed())
     }
 
     /// Compares all, then looks what is new, until it is to end.
@@ -133,6 +164,11 @@ impl<'f> Following<'f> {
             // Held when it ended: the word may have been given meanwhile.
             self.was_accepted(&hold.id, &identity, desk)?;
         }
+        let mark = desk.mark();
+        if mem::take(&mut self.may_resume) && mark.complete && mark.identity == identity {
+            let positions = mark.positions.clone();
+            system.resume(&identity, &positions);
+        }
         if !self.compare(&identity, system, desk)? {
             return Ok(());
         }
@@ -143,7 +179,8 @@ impl<'f> Following<'f> {
             mark.hold = None;
         }
         mark.identity = identity.clone();
-        self.accepted = None;
+        mark.positions = system.positions();
+        (self.accepted, self.owes) = (None, false);
         self.write_mark(desk)?;
         (self.told)(desk.fed());
         let mut compared = Instant::now();
@@ -157,7 +194,9 @@ impl<'f> Following<'f> {
                 }
                 Err(trouble) => return Err(trouble),
             };
+            self.looked = Some(Instant::now());
             desk.flush()?;
+            desk.mark().positions = system.positions();
             self.delete_missed(&identity, system, desk)?;
             self.answered(desk);
             if self.feed.once && !is_new {
@@ -183,25 +222,19 @@ impl<'f> Following<'f> {
         desk: &mut Desk<'_>,
     ) -> Result<bool, Trouble> {
         system.compare(identity, desk)?;
-        let mut looked = Instant::now();
-        while !system.compare_on(desk)? {
+        loop {
+            // What changes is not to wait until all is compared, nor for a comparison that fails.
+            let is_due = |looked: Instant| looked.elapsed() >= self.feed.between_looks;
+            if self.looked.is_none_or(is_due) {
+                self.look_amid(system, desk)?;
+            }
+            if system.compare_on(desk)? {
+                break;
+            }
             failpoint!("comparison-step");
             desk.flush()?;
             if self.is_to_end() {
                 return Ok(false);
-            }
-            // What changes is not to wait until all is compared; nor that for a look that fails.
-            if looked.elapsed() >= self.feed.between_looks {
-                match system.look(desk) {
-                    Ok(_) => self.answered(desk),
-                    Err(Trouble::System(error)) => {
-                        self.fails(&error, desk);
-                        self.rest(error.after.unwrap_or_default(), desk)?;
-                    }
-                    Err(trouble) => return Err(trouble),
-                }
-                desk.flush()?;
-                looked = Instant::now();
             }
         }
         desk.flush()?;
@@ -209,6 +242,30 @@ impl<'f> Following<'f> {
         desk.mark().state.compared = now();
         self.answered(desk);
         Ok(true)
+    }
+
+    /// Looks what is new amid a comparison, which is not to wait for a look that fails.
+    fn look_amid(&mut self, system: &mut dyn System, desk: &mut Desk<'_>) -> Result<(), Trouble> {
+        match system.look(desk) {
+            Ok(_) => {
+                desk.flush()?;
+                if !self.owes {
+                    desk.mark().positions = system.positions();
+                }
+                // That it answers this does not say that it lets itself be compared.
+                if self.failures == 0 {
+                    self.answered(desk);
+                }
+            }
+            Err(Trouble::System(error)) => {
+                self.fails(&error, desk);
+                self.rest(error.after.unwrap_or_default(), desk)?;
+                desk.flush()?;
+            }
+            Err(trouble) => return Err(trouble),
+        }
+        self.looked = Some(Instant::now());
+        Ok(())
     }
 
     /// Deletes what was missed for long enough; waits for the operator's word where that is much.
@@ -251,6 +308,7 @@ impl<'f> Following<'f> {
         system: &mut dyn System,
         desk: &mut Desk<'_>,
     ) -> Result<(), Trouble> {
+        self.owes = true;
         loop {
             let Tally { upserts, deletions, held } =
                 desk.count(|desk| compare_all(system, identity, desk))?;
@@ -290,7 +348,7 @@ impl<'f> Following<'f> {
                 hold = id,
                 "is held, and nothing is written until `tributary accept` gives the word: {hold}"
             );
-            let counted = Instant::now();
+            let (counted, mut asked) = (Instant::now(), Instant::now());
             while counted.elapsed() < BETWEEN_COUNTS {
                 if self.was_accepted(&id, identity, desk)? {
                     return Ok(());
@@ -299,10 +357,13 @@ impl<'f> Following<'f> {
                 if self.is_to_end() {
                     return Err(Trouble::Other);
                 }
-            }
-            let now = system.identity()?;
-            if !system.is_same(&now, identity) {
-                return Err(Trouble::Other);
+                if asked.elapsed() >= BETWEEN_IDENTITIES {
+                    let now = system.identity()?;
+                    if !system.is_same(&now, identity) {
+                        return Err(Trouble::Other);
+                    }
+                    asked = Instant::now();
+                }
             }
         }
     }

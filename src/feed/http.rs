@@ -299,7 +299,9 @@ fn unanswered(tried: String, error: &ureq::Error) -> SystemError {
         error => (error.to_string(), reach),
     };
     let is_too_much = match error {
-        Timeout(_) | BodyExceedsLimit(_) => true,
+        // A host that takes no connection has not heard the question.
+        Timeout(at) => !matches!(at, ureq::Timeout::Resolve | ureq::Timeout::Connect),
+        BodyExceedsLimit(_) => true,
         Io(error) => error.kind() == io::ErrorKind::TimedOut || BROKEN_OFF.contains(&error.kind()),
         _ => false,
     };

@@ -74,6 +74,9 @@ impl Log {
 
 /// A system of record, as a feed reads it.
 pub trait System {
+    /// A feed begins: what was known is of an earlier one.
+    fn begin(&mut self) {}
+
     /// Which collection it is that stands in its place now. Another value means another
     /// collection: re-created, restored, or under an alias that was switched.
     ///
@@ -90,6 +93,16 @@ pub trait System {
     fn completed(&self, now: Value, _before: &Value) -> Value {
         now
     }
+
+    /// Up to where the collection was taken: all that it says up to there is in the log, but for
+    /// what is gone. Nothing where it was not compared yet.
+    fn positions(&self) -> Value {
+        Value::Null
+    }
+
+    /// Goes on from where an earlier feed has come with this collection: looks find what is new
+    /// since, also before it is compared.
+    fn resume(&mut self, _identity: &Value, _positions: &Value) {}
 
     /// Says all documents to the desk, and ends the comparison there; or begins to, and goes on
     /// whenever `compare_on` is called, with looks in between.
@@ -193,8 +206,8 @@ pub enum FeedError {
     },
     /// The operator's word is awaited.
     #[error(
-        "source \"{source_name}\" is held, and nothing of it was written: {hold}; look whether \
-         that is as it should be, and give --accept-difference to write it"
+        "source \"{source_name}\" is held: {hold}; look whether that is as it should be, and give \
+         --accept-difference to write it"
     )]
     Held {
         /// The source.

@@ -50,6 +50,9 @@ pub struct Mark {
     /// Which collection of the system the log's documents are of, in the system's own terms.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub identity: Value,
+    /// Up to where that collection was taken, in the system's own terms.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub positions: Value,
     /// What of its guard against deletions is used up.
     #[serde(default)]
     pub spent: Spent,

@@ -139,9 +139,10 @@ impl Reconcile {
         self.held.get(id).is_some_and(|held| held.seen == self.comparison)
     }
 
-    /// Those that were not said since the comparison began.
+    /// Those of which nothing was said since the comparison began, nor that they are no more.
     pub fn unmet(&self) -> impl Iterator<Item = String> {
         let unmet = self.held.iter().filter(|(_, held)| held.seen != self.comparison);
+        let unmet = unmet.filter(|(id, _)| !self.missed.contains_key(*id));
         unmet.map(|(id, _)| id.to_string())
     }
 

@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use openssl::{
@@ -30,6 +31,8 @@ pub enum Fault {
     Says(&'static str, Value),
     /// Half of its answer comes, and then nothing.
     Cut,
+    /// Its answer comes so much later.
+    Late(Duration),
 }
 
 /// What is to go wrong: of requests whose path holds a word.
@@ -40,8 +43,8 @@ pub struct Gateway {
     /// Where it listens.
     pub url: String,
     rule: Arc<Mutex<Rule>>,
-    /// The key that it lets in.
-    key: Arc<Mutex<String>>,
+    /// What it lets in, as HTTP writes it.
+    pass: Arc<Mutex<String>>,
     met: Arc<AtomicU64>,
 }
 
@@ -62,20 +65,20 @@ impl Gateway {
         let gateway = Gateway {
             url: format!("https://localhost:{port}"),
             rule: Arc::default(),
-            key: Arc::new(Mutex::new("first key".to_owned())),
+            pass: Arc::new(Mutex::new("ApiKey first key".to_owned())),
             met: Arc::default(),
         };
-        let (rule, key, met) = (gateway.rule.clone(), gateway.key.clone(), gateway.met.clone());
+        let (rule, pass, met) = (gateway.rule.clone(), gateway.pass.clone(), gateway.met.clone());
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { continue };
-                let (acceptor, rule, key, met) =
-                    (acceptor.clone(), rule.clone(), key.clone(), met.clone());
+                let (acceptor, rule, pass, met) =
+                    (acceptor.clone(), rule.clone(), pass.clone(), met.clone());
                 thread::spawn(move || {
                     let stream: TcpStream = stream;
                     // Whoever does not trust it goes away.
                     let Ok(stream) = acceptor.accept(stream) else { return };
-                    serve(Box::new(stream), node, &rule, &key, &met);
+                    serve(Box::new(stream), node, &rule, &pass, &met);
                 });
             }
         });
@@ -88,9 +91,9 @@ impl Gateway {
         self.met.store(0, Ordering::Relaxed);
     }
 
-    /// From now on this key is let in, and no other.
-    pub fn set_key(&self, key: &str) {
-        key.clone_into(&mut self.key.lock().expect("nobody panics in here"));
+    /// From now on whoever says this (`Authorization`) is let in, and nobody else.
+    pub fn let_in(&self, pass: &str) {
+        pass.clone_into(&mut self.pass.lock().expect("nobody panics in here"));
     }
 
     /// How often that went wrong.
@@ -104,7 +107,7 @@ fn serve(
     stream: Box<dyn Stream>,
     node: &Node,
     rule: &Mutex<Rule>,
-    key: &Mutex<String>,
+    pass: &Mutex<String>,
     met: &AtomicU64,
 ) {
     let agent = Agent::config_builder().http_status_as_error(false).build().new_agent();
@@ -135,8 +138,7 @@ fn serve(
         }
         let fault = rule.lock().expect("nobody panics in here").clone();
         let fault = fault.filter(|(word, _)| path.contains(word)).map(|(_, fault)| fault);
-        let key = format!("ApiKey {}", key.lock().expect("nobody panics in here"));
-        let fault = match shown == key {
+        let fault = match shown == *pass.lock().expect("nobody panics in here") {
             true => fault,
             false => Some(Fault::Refused(401, "security_exception")),
         };
@@ -160,6 +162,9 @@ fn serve(
             answer = said.to_string().into_bytes();
         }
         let head = format!("HTTP/1.1 {status} so\r\ncontent-length: {}\r\n\r\n", answer.len());
+        if let Some(Fault::Late(by)) = fault {
+            thread::sleep(by);
+        }
         let cut = matches!(fault, Some(Fault::Cut));
         let sent = if cut { &answer[..answer.len() / 2] } else { &answer };
         let stream = stream.get_mut();

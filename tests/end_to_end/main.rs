@@ -16,6 +16,7 @@ mod game;
 mod gateway;
 mod history;
 mod horizon;
+mod indices;
 mod judge;
 mod leaders;
 mod letters;

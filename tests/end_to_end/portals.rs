@@ -221,7 +221,7 @@ fn some_changes(portal: &mut Portal, dice: &mut Xoshiro256PlusPlus, round: u64) 
 }
 
 /// Whether the last mark of the source says that a snapshot is complete, and that the feed has ended.
-fn marked(small: &Small, source: &str) -> (bool, bool) {
+pub fn marked(small: &Small, source: &str) -> (bool, bool) {
     let key = format!("{source}:").into_bytes();
     let mark = small.read("reference").into_iter().rfind(|record| record.key == key);
     let mark = mark.expect("there is a mark").value;

@@ -72,7 +72,9 @@ class Node:
             "-XX:+AutoCreateSharedArchive", f"-XX:SharedArchiveFile={archive}",
             f"-Djava.io.tmpdir={self.folder / 'tmp'}", "--enable-native-access=ALL-UNNAMED",
             "--sun-misc-unsafe-memory-access=allow", "-Dlog4j2.disable.jmx=true", "-Des.log=WARN",
-            "-cp", f"{at / 'lib'}/*", "launcher.Launcher", str(at), str(self.folder), *map(str, settings["ports"]), *settings["settings"],
+            "-cp", f"{at / 'lib'}/*", "launcher.Launcher", str(at), str(self.folder), *map(str, settings["ports"]),
+            # Where snapshots of indices may be kept.
+            f"path.repo={self.folder / 'snapshots'}", *settings["settings"],
         ]
         (self.folder / "tmp").mkdir(exist_ok=True)
         self.process.begin(command)

@@ -11,7 +11,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 use ureq::http::StatusCode;
 
-use super::answers::{Broadcast, Copy, Found, Head, OfIndex, Opened, Refused, Settings, Stats};
+use super::{
+    answers::{Broadcast, Copy, Found, Head, OfIndex, Opened, Refused, Settings, Stats},
+    identity,
+};
 use crate::feed::{
     Kind, SystemError,
     http::{self, Answer, Client, Question},
@@ -93,52 +96,20 @@ impl Probe {
     }
 
     /// Whether it is that collection, but for shards that are missing.
-    pub fn is_part_of(&self, identity: &Value) -> bool {
-        let same_index = |(name, uuid): (&String, &String)| identity[name]["uuid"] == **uuid;
+    pub fn is_part_of(&self, collection: &Value) -> bool {
+        let same_index = |(name, uuid): (&String, &String)| collection[name]["uuid"] == **uuid;
         let same_shard = |(shard, progress): (&Shard, &Progress)| {
             let Shard { index, number } = shard;
-            is_same_history(&identity[index]["histories"][number.to_string()], &progress.history)
+            identity::is_same_history(
+                &collection[index]["histories"][number.to_string()],
+                &progress.history,
+            )
         };
-        let names = identity.as_object().map_or(0, serde_json::Map::len);
+        let names = collection.as_object().map_or(0, serde_json::Map::len);
         self.uuids.len() == names
             && self.uuids.iter().all(same_index)
             && self.shards.iter().all(same_shard)
     }
-}
-
-/// Whether two values of `identity` are of one collection.
-pub fn is_same(one: &Value, other: &Value) -> bool {
-    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return false };
-    let is_same_shard = |ours: &Value, (number, history): (&String, &Value)| {
-        history.as_str().is_some_and(|history| is_same_history(&ours[number], history))
-    };
-    let is_same_index = |(name, other): (&String, &Value)| {
-        let Some(ours) = one.get(name) else { return false };
-        let mut histories = other["histories"].as_object().into_iter().flatten();
-        ours["uuid"] == other["uuid"]
-            && ours["histories"].as_object().map(serde_json::Map::len)
-                == other["histories"].as_object().map(serde_json::Map::len)
-            && histories.all(|shard| is_same_shard(&ours["histories"], shard))
-    };
-    one.len() == other.len() && other.iter().all(is_same_index)
-}
-
-/// Whether two histories may be one: where it may not be asked, none is said.
-fn is_same_history(one: &Value, other: &str) -> bool {
-    one == other || one == "" || (one.is_string() && other.is_empty())
-}
-
-/// An identity with the histories that are known from before, where they may not be asked now.
-pub fn completed(mut now: Value, before: &Value) -> Value {
-    for (name, index) in now.as_object_mut().into_iter().flatten() {
-        let known = &before[name.as_str()]["histories"];
-        for (shard, history) in index["histories"].as_object_mut().into_iter().flatten() {
-            if history == "" && known[shard.as_str()].is_string() {
-                *history = known[shard.as_str()].clone();
-            }
-        }
-    }
-    now
 }
 
 /// A document that was found.

@@ -13,21 +13,23 @@
 //! numbers are of a shard and hits do not say theirs. An index that is another one than was asked
 //! for ends the look.
 //!
-//! Not here: how it is asked (`api`), and how those that are gone are found (`gone`).
+//! Not here: how it is asked (`api`), which collection it is (`identity`), and how those that are gone
+//! are found (`gone`).
 
 mod answers;
 mod api;
 mod gone;
+mod identity;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     mem::replace,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracing::warn;
 
 use super::{Desk, Kind, System, SystemError, Trouble, http::Client};
@@ -102,6 +104,8 @@ struct Known {
     /// Whether what is gone is to be looked for though nothing is new: a comparison has read what
     /// there was a while ago, and met what a look had missed since.
     may_lack: bool,
+    /// Whether it was compared, so that the versions of its documents are known.
+    is_compared: bool,
 }
 
 /// When a point in time was opened.
@@ -116,6 +120,11 @@ struct Opened {
 }
 
 impl Known {
+    /// A shard of which everything up to a number was taken.
+    fn new(place: u64, taken: i64) -> Known {
+        Known { place, taken, waiting: Vec::new(), may_lack: false, is_compared: false }
+    }
+
     /// The version of a document that an operation of this shard made.
     fn version(&self, number: i64) -> Version {
         Version(self.place << NUMBER_BITS | number.unsigned_abs())
@@ -190,7 +199,7 @@ impl Elasticsearch {
     /// Asks how far all shards are; another collection than was compared ends the look.
     fn probe(&mut self, identity: &Value) -> Result<Probe, Trouble> {
         let probe = self.ask()?;
-        if !api::is_same(&probe.identity(), identity) {
+        if !identity::is_same(&probe.identity(), identity) {
             // A shard that is being brought back is missing for a while.
             return match probe.is_part_of(identity) {
                 true => Err(api::in_part("ask how far the index is".to_owned()).into()),
@@ -276,8 +285,27 @@ impl Elasticsearch {
         Ok(read)
     }
 
+    /// Reads a page of a shard, and says what was not seen since the feed began. Returns where the
+    /// next page begins.
+    fn read_page(
+        &mut self,
+        point: &mut PointInTime,
+        known: &Known,
+        beyond: i64,
+        desk: &mut Desk<'_>,
+    ) -> Result<Option<i64>, Trouble> {
+        self.api.page_beyond(point, beyond, true, &mut |hits: &[Hit<'_>]| {
+            for hit in hits {
+                if is_news(hit, known, desk) {
+                    say(hit, known, desk)?;
+                }
+            }
+            Ok::<_, Trouble>(desk.flush()?)
+        })
+    }
+
     /// Reads which documents a page of a shard has, and says those that are held in an earlier
-    /// version; a look may have seen a later one meanwhile. Returns where the next page begins.
+    /// version. Returns where the next page begins.
     fn read_others(
         &mut self,
         point: &mut PointInTime,
@@ -287,15 +315,9 @@ impl Elasticsearch {
     ) -> Result<Option<i64>, Trouble> {
         let mut others = Vec::new();
         let next = self.api.page_beyond(point, beyond, false, &mut |hits: &[Hit<'_>]| {
-            for Hit { id, number, .. } in hits {
-                let held = desk.held().version(id).unwrap_or_default();
-                match known.number(held) {
-                    Some(held_number) if held_number >= *number => desk.saw(id, held),
-                    // A look has met it in another shard since, where it went from here.
-                    None if desk.held().is_met(id) => {}
-                    _ => others.push(id.clone()),
-                }
-            }
+            others.extend(
+                hits.iter().filter(|hit| is_news(hit, known, desk)).map(|hit| hit.id.clone()),
+            );
             Ok::<_, Trouble>(())
         })?;
         self.api.by_ids(point, &others, &mut |hits: &[Hit<'_>]| {
@@ -313,28 +335,68 @@ impl Elasticsearch {
         }
     }
 
-    /// Finds which documents of a shard are gone.
-    fn miss(
+    /// Finds which documents of a shard are gone from it.
+    fn gone_from(
         &mut self,
         point: &mut PointInTime,
         known: &Known,
         extent: Extent,
         desk: &mut Desk<'_>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Vec<String>, Trouble> {
         let held = desk.held().versions();
         let held = held.filter_map(|(version, id)| Some((known.number(version)?, id)));
         let mut held: Vec<(i64, Box<str>)> = match held.clone().count() as u64 {
-            count if count == extent.documents => return Ok(()),
+            count if count == extent.documents => return Ok(Vec::new()),
             _ => held.map(|(number, id)| (number, id.into())).collect(),
         };
         held.sort_unstable();
         let numbers: Vec<i64> = held.iter().map(|(number, _)| *number).collect();
-        let now = Instant::now();
-        for number in gone(&numbers, &mut |ranges| self.api.count(point, ranges))? {
-            let place = numbers.binary_search(&number).expect("it is one of these");
-            desk.reconcile().miss(&held[place].1, now);
+        let place = |number| numbers.binary_search(number).expect("it is one of these");
+        let gone = gone(&numbers, &mut |ranges| self.api.count(point, ranges))?;
+        Ok(gone.iter().map(|number| held[place(number)].1.to_string()).collect())
+    }
+
+    /// Misses documents that are gone from a shard, but for those that stand in another one: what was
+    /// copied before it was deleted is there, and what was known of it is what it said here.
+    fn miss(
+        &mut self,
+        mut ids: Vec<String>,
+        gone_from: &Shard,
+        identity: &Value,
+        desk: &mut Desk<'_>,
+    ) -> Result<(), Trouble> {
+        for (shard, known) in self.shards.clone() {
+            if ids.is_empty() || shard == *gone_from {
+                continue;
+            }
+            let (mut point, _) = self.open(&shard, identity)?;
+            let mut found = BTreeSet::new();
+            let read = self.api.by_ids(&mut point, &ids, &mut |hits: &[Hit<'_>]| {
+                found.extend(hits.iter().map(|hit| hit.id.clone()));
+                hits.iter().try_for_each(|hit| say(hit, &known, desk))
+            });
+            self.api.close(point);
+            read?;
+            ids.retain(|id| !found.contains(id));
         }
-        Ok(())
+        let now = Instant::now();
+        ids.iter().for_each(|id| desk.reconcile().miss(id, now));
+        Ok(desk.flush()?)
+    }
+}
+
+/// Whether a document that a comparison has found is held in an earlier version; takes it as met
+/// where it is not. A look may have seen a later one meanwhile.
+fn is_news(hit: &Hit<'_>, known: &Known, desk: &mut Desk<'_>) -> bool {
+    let held = desk.held().version(&hit.id).unwrap_or_default();
+    match known.number(held) {
+        Some(number) if number >= hit.number => {
+            desk.saw(&hit.id, held);
+            false
+        }
+        // A look has met it in another shard since, where it went from here.
+        None => !desk.held().is_met(&hit.id),
+        Some(_) => true,
     }
 }
 
@@ -351,12 +413,17 @@ fn say(hit: &Hit<'_>, known: &Known, desk: &mut Desk<'_>) -> Result<(), Trouble>
 }
 
 impl System for Elasticsearch {
+    fn begin(&mut self) {
+        self.leave_comparison();
+        self.shards.clear();
+    }
+
     fn is_same(&self, one: &Value, other: &Value) -> bool {
-        api::is_same(one, other)
+        identity::is_same(one, other)
     }
 
     fn completed(&self, now: Value, before: &Value) -> Value {
-        api::completed(now, before)
+        identity::completed(now, before)
     }
 
     fn identity(&mut self) -> Result<Value, SystemError> {
@@ -371,6 +438,31 @@ impl System for Elasticsearch {
             true => Ok(probe.identity()),
             false => Err(api::in_part("ask which index it is".to_owned())),
         }
+    }
+
+    fn positions(&self) -> Value {
+        let mut positions = serde_json::Map::new();
+        for (Shard { index, number }, known) in &self.shards {
+            let of_index = positions.entry(index).or_insert_with(|| json!({}));
+            of_index[number.to_string()] = known.taken.into();
+        }
+        positions.into()
+    }
+
+    fn resume(&mut self, identity: &Value, positions: &Value) {
+        // Where nobody says of which history numbers are, those from before may be of another one.
+        if !identity::is_whole(identity) {
+            return;
+        }
+        let shards = identity::shards(identity);
+        let taken = |shard: &Shard| positions[&shard.index][shard.number.to_string()].as_i64();
+        let known = (1..).zip(shards).map(|(place, shard)| {
+            let taken = taken(&shard)?;
+            Some((shard, Known::new(place, taken)))
+        });
+        let Some(known) = known.collect::<Option<BTreeMap<_, _>>>() else { return };
+        self.shards = known;
+        self.identity = identity.clone();
     }
 
     fn compare(&mut self, identity: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
@@ -414,16 +506,15 @@ impl System for Elasticsearch {
                     desk.end_comparison(true);
                     return Ok(true);
                 };
-                let new = Known { place, taken: -1, waiting: Vec::new(), may_lack: false };
-                let known = self.shards.get(&shard).cloned().unwrap_or(new);
+                let known = self.shards.get(&shard).cloned().unwrap_or(Known::new(place, -1));
                 let (point, _) = self.open(&shard, &self.identity.clone())?;
                 let (checkpoint, opened) = (progress.checkpoint, Instant::now());
                 (Comparand { shard, known, checkpoint, opened }, point, -1)
             }
         };
         let Comparand { shard, known, checkpoint, opened } = &comparand;
-        let next = match self.shards.contains_key(shard) {
-            false => self.read(&mut point, known, beyond, desk).map(|_| None),
+        let next = match known.is_compared {
+            false => self.read_page(&mut point, known, beyond, desk),
             true => self.read_others(&mut point, known, beyond, desk),
         };
         let at = match next {
@@ -434,7 +525,7 @@ impl System for Elasticsearch {
                 // Looks may have come further meanwhile.
                 let mut known = self.shards.remove(shard).unwrap_or_else(|| known.clone());
                 known.take(*checkpoint, Opened { asked, opened: *opened, unrefreshed });
-                known.may_lack = true;
+                (known.may_lack, known.is_compared) = (true, true);
                 self.shards.insert(shard.clone(), known);
                 None
             }
@@ -446,6 +537,14 @@ impl System for Elasticsearch {
     fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
         let identity = self.identity.clone();
         let (probe, asked) = (self.probe(&identity)?, Instant::now());
+        let went_back = |(shard, known): (&Shard, &Known)| {
+            !probe.is_blind && probe.shards[shard].highest < known.taken
+        };
+        // It was put back to an earlier time while nobody could tell: nothing of it is known.
+        if self.shards.iter().any(went_back) {
+            self.shards.clear();
+            return Err(Trouble::Other);
+        }
         let is_new = |known: &Known, shard| {
             let progress = &probe.shards[shard];
             let is_new = progress.highest != known.taken || progress.checkpoint != known.taken;
@@ -467,12 +566,12 @@ impl System for Elasticsearch {
             let (mut point, extent) = self.open(&shard, &identity)?;
             let opened = Instant::now();
             let read = self.read(&mut point, &known, known.taken, desk);
-            let missed = match &read {
-                Ok(_) => self.miss(&mut point, &known, extent, desk),
-                Err(_) => Ok(()),
+            let gone = match &read {
+                Ok(_) => self.gone_from(&mut point, &known, extent, desk),
+                Err(_) => Ok(Vec::new()),
             };
             self.api.close(point);
-            missed?;
+            self.miss(gone?, &shard, &identity, desk)?;
             // What is not sure to be visible is read again, however much it is.
             is_more |= read? >= self.api.page() as u64 && unrefreshed.is_none();
             let (checkpoint, asked) = match probe.is_blind {
@@ -499,7 +598,7 @@ mod tests {
             let unrefreshed = Some(Duration::from_secs(6));
             Opened { asked: after(asked), opened: after(opened), unrefreshed }
         };
-        let mut known = Known { place: 1, taken: -1, waiting: Vec::new(), may_lack: false };
+        let mut known = Known::new(1, -1);
         known.take(10, at(0, 1));
         known.take(20, at(4, 5));
         assert_eq!(known.taken, -1, "however long it took to read");

@@ -1,0 +1,318 @@
+//! What can happen to an index while a feed follows it: put back, made anew, changed, and slow.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    elasticsearch::{Index, known, of_index, person, says},
+    game::wait_for,
+    gateway::{Fault, Gateway},
+    secure::{authority, certificate},
+    small::{Engine, PATIENCE, Small},
+    stack::{Node, Stack},
+};
+
+const QUICK: &str = "feed = { look = \"50ms\", delete_after = \"1s\", compare = \"1h\" }\n";
+
+fn goes_on(feed: &mut Engine) {
+    assert_eq!(feed.code(), None, "{}", feed.said());
+}
+
+/// Writes people of these numbers.
+fn write(index: &Index, numbers: std::ops::Range<u32>, name: &str) {
+    let people: Vec<_> = numbers.map(|n| (n.to_string(), person(n, name))).collect();
+    index.write(people.iter().map(|(id, person)| (&**id, Some(person.clone()))));
+}
+
+/// A dataflow over an index of people, and a feed that knows them.
+fn fed(name: &str, people: u32) -> (Small, Index, Engine) {
+    let (small, index) = of_index(name, QUICK);
+    index.make(2);
+    write(&index, 0..people, "A");
+    let mut feed = small.begin("feed", &[], &[]);
+    wait_for("the snapshot", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("snapshot complete")
+    });
+    assert_eq!(known(&small).len(), people as usize);
+    (small, index, feed)
+}
+
+/// Waits until the feed is held, and says so in these words; nothing is written until the word.
+fn await_hold(small: &Small, feed: &mut Engine, words: &str) {
+    let before = known(small);
+    wait_for("the feed to be held", PATIENCE, || {
+        goes_on(feed);
+        feed.said().contains(words)
+    });
+    assert_eq!(known(small), before);
+    let (code, said) = small.tributary(&["accept", "people"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+/// It is under its own name again and the same to whoever looks at names, but goes back in time.
+#[test]
+fn index_that_is_restored_from_a_snapshot_is_held() {
+    let (small, index, mut feed) = fed("restored", 50);
+    let snapshot = |path: &str, body: &Value| {
+        let path = format!("_snapshot/{path}");
+        let method =
+            if path.ends_with("restore?wait_for_completion=true") { "POST" } else { "PUT" };
+        let said = index.ask(method, &path, &body.to_string());
+        assert!(said["error"].is_null(), "{said}");
+    };
+    snapshot("kept", &json!({ "type": "fs", "settings": { "location": "kept" } }));
+    let of_it = json!({ "indices": "restored", "include_global_state": false });
+    snapshot("kept/one?wait_for_completion=true", &of_it);
+    write(&index, 0..10, "B");
+    index.write([("49", None)]);
+    wait_for("what changed since", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small).len() == 49 && known(&small)["9"] == says(9, "B")
+    });
+    let uuid = || {
+        let settings = index.ask("GET", "restored/_settings", "");
+        settings["restored"]["settings"]["index"]["uuid"].clone()
+    };
+    let before = uuid();
+    index.ask("POST", "restored/_close", "");
+    wait_for("the feed to say that it is closed", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("index_closed_exception")
+    });
+    snapshot("kept/one/_restore?wait_for_completion=true", &of_it);
+    assert_eq!(uuid(), before, "that alone tells nothing");
+    await_hold(&small, &mut feed, "11 documents are new or other");
+    wait_for("what the snapshot says", PATIENCE, || {
+        goes_on(&mut feed);
+        let known = known(&small);
+        (0..50).all(|n| known.get(&n.to_string()) == Some(&says(n, "A")))
+    });
+    write(&index, 0..1, "C");
+    wait_for("what changes after that", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small)["0"] == says(0, "C")
+    });
+}
+
+#[test]
+fn index_that_is_made_again_and_is_empty_deletes_nobody_without_the_word() {
+    let (small, index, mut feed) = fed("emptied", 60);
+    index.unmake();
+    index.make(2);
+    await_hold(&small, &mut feed, "0 documents are new or other, 60 of 60 are gone");
+    wait_for("what was accepted", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small).is_empty()
+    });
+    write(&index, 3..4, "B");
+    wait_for("what comes then", PATIENCE, || known(&small)["3"] == says(3, "B"));
+}
+
+/// A mapping says how an index is searched, not what its documents say; what says something else is
+/// taken as it is.
+#[test]
+fn mapping_that_changes_changes_no_document() {
+    let (small, index, mut feed) = fed("mapped", 5);
+    let of_people = || {
+        let records = small.read("reference").into_iter();
+        records.filter(|record| record.key != b"people:").count()
+    };
+    let records = of_people();
+    let mapping = json!({ "properties": {
+        "N": { "type": "keyword" },
+        "NAME": { "type": "object", "enabled": false },
+    } });
+    let said = index.ask("PUT", "mapped/_mapping", &mapping.to_string());
+    assert_eq!(said["acknowledged"], true, "{said}");
+    index.write([("1", Some(json!({ "N": 1, "NAME": ["B"], "MORE": { "deep": [1] } })))]);
+    write(&index, 7..8, "C");
+    wait_for("what comes after that", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small).contains_key("7")
+    });
+    // No column takes a list, so the document says as much as one without it.
+    assert_eq!(known(&small)["1"], json!({ "N": 1 }).to_string());
+    assert_eq!(known(&small)["2"], says(2, "A"));
+    assert_eq!(of_people(), records + 2, "but for the two that were written");
+}
+
+/// One by a name and a password, who is refused at first; then one that answers late, and too late.
+#[test]
+fn node_that_asks_for_a_password_and_answers_late_is_borne() {
+    let ours = authority("slow");
+    let (certificate, private) = certificate(&ours, "localhost", 2100);
+    let gateway = Gateway::start(Node::get(), &certificate, &private);
+    let (small, index) = of_index("slow", "");
+    let path = |name: &str| small.folder.path().join(name).display().to_string();
+    fs::write(path("ca.pem"), ours.pem()).expect("a file");
+    fs::write(path("password"), "first\n").expect("a file");
+    let config = format!(
+        "[kafka]\nbrokers = [\"{}\"]\n[sources.people]\nkind = \"elasticsearch\"\nurls = [\"{}\"]\n\
+         index = \"slow\"\nca = \"{}\"\nusername = \"feed\"\npassword = {{ file = \"{}\" }}\n{QUICK}",
+        Stack::get().brokers,
+        gateway.url,
+        path("ca.pem"),
+        path("password"),
+    );
+    fs::write(&small.at[1], config).expect("a configuration");
+    index.make(1);
+    write(&index, 0..3, "A");
+    // "feed:second", as HTTP wants it.
+    gateway.let_in("Basic ZmVlZDpzZWNvbmQ=");
+    let mut feed = small.begin("feed", &[], &[]);
+    wait_for("the password to be refused", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("or the password changed?")
+    });
+    fs::write(path("password"), "second\n").expect("a file");
+    wait_for("the new one to be taken", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small).len() == 3
+    });
+    gateway.set(Some(("/_stats", Fault::Late(Duration::from_secs(2)))));
+    write(&index, 0..1, "B");
+    wait_for("what comes late", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small)["0"] == says(0, "B")
+    });
+    assert!(gateway.met() > 0 && !feed.said().contains("no answer in time"), "{}", feed.said());
+    gateway.set(Some(("/_stats", Fault::Late(Duration::from_secs(40)))));
+    write(&index, 1..2, "B");
+    wait_for("it to be too late", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("no answer in time")
+    });
+    gateway.set(None);
+    wait_for("what is behind it", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small)["1"] == says(1, "B")
+    });
+    let said = feed.said();
+    assert!(!said.contains("first") && !said.contains("second"), "{said}");
+}
+
+/// A comparison has read what there was when it began, and finds there what a look has missed since:
+/// that is no reason to take it as there.
+#[test]
+#[cfg_attr(not(feature = "failpoints"), ignore = "needs failpoints")]
+fn document_that_goes_amid_a_comparison_is_gone_soon_after() {
+    const PEOPLE: u32 = 600;
+    const BETWEEN: Duration = Duration::from_secs(20);
+    let feed = "feed = { look = \"50ms\", delete_after = \"5s\", compare = \"20s\" }\n";
+    let (small, index) = of_index("amid", feed);
+    index.make(1);
+    write(&index, 0..PEOPLE, "A");
+    let slowly = ("FAILPOINTS", "comparison-step=sleep(700)");
+    let mut feed = small.begin("feed", &[], &[slowly]);
+    let is_open = || {
+        let stats = index.ask("GET", "amid/_stats/search", "");
+        stats["_all"]["total"]["search"]["open_contexts"].as_u64() > Some(0)
+    };
+    wait_for("the snapshot", PATIENCE, || feed.said().contains("snapshot complete"));
+    wait_for("the snapshot to be let go", PATIENCE, || !is_open());
+    // In its pages it is the last one.
+    let last = (PEOPLE - 1).to_string();
+    // A look opens one too, but not for long.
+    wait_for("a comparison", PATIENCE, || {
+        goes_on(&mut feed);
+        is_open() && {
+            thread::sleep(Duration::from_millis(500));
+            is_open()
+        }
+    });
+    index.write([(&*last, None)]);
+    wait_for("it to end", PATIENCE, || !is_open());
+    assert!(known(&small).contains_key(&last), "it has its grace");
+    let ended = Instant::now();
+    wait_for("it to be gone", PATIENCE, || {
+        goes_on(&mut feed);
+        !known(&small).contains_key(&last)
+    });
+    let took = ended.elapsed();
+    assert!(took < BETWEEN, "no later comparison had to find it: {took:?}");
+}
+
+/// A start takes what is new since the feed before it, and compares beside that: what a look has said
+/// is not taken back by a page that was opened before.
+#[test]
+#[cfg_attr(not(feature = "failpoints"), ignore = "needs failpoints")]
+fn what_changed_while_no_feed_was_there_is_taken_before_all_is_compared() {
+    let (small, index, feed) = fed("resumed", 600);
+    drop(feed);
+    write(&index, 0..1, "B");
+    index.write([("300", None)]);
+    let slowly = ("FAILPOINTS", "comparison-step=sleep(2000)");
+    let mut feed = small.begin("feed", &[], &[slowly]);
+    let await_name = |feed: &mut Engine, number: u32, name: &str| {
+        wait_for("what changed", PATIENCE, || {
+            goes_on(feed);
+            known(&small)[&number.to_string()] == says(number, name)
+        });
+        assert!(!feed.said().contains("snapshot complete"), "it came too late");
+    };
+    await_name(&mut feed, 0, "B");
+    write(&index, 599..600, "B");
+    write(&index, 601..602, "B");
+    await_name(&mut feed, 599, "B");
+    // A comparison that is broken off as well.
+    drop(feed);
+    let mut feed = small.begin("feed", &[], &[slowly]);
+    write(&index, 598..599, "C");
+    await_name(&mut feed, 598, "C");
+    wait_for("all to be compared", PATIENCE, || feed.said().contains("snapshot complete"));
+    wait_for("who is gone to be deleted", PATIENCE, || {
+        goes_on(&mut feed);
+        !known(&small).contains_key("300")
+    });
+    let known = known(&small);
+    assert_eq!(known.len(), 600);
+    assert_eq!((&*known["599"], &*known["601"]), (&*says(599, "B"), &*says(601, "B")));
+    let records = small.read("reference");
+    let of = |key: &str| records.iter().filter(|record| record.key == key.as_bytes()).count();
+    for (key, times) in [("people:0", 2), ("people:599", 2), ("people:598", 2), ("people:300", 2)] {
+        assert_eq!(of(key), times, "{key}");
+    }
+    assert_eq!((of("people:601"), of("people:5")), (1, 1));
+}
+
+/// What the log says of versions is of the index in which each document was last written anew.
+#[test]
+fn feed_that_comes_back_knows_nothing_of_an_earlier_index() {
+    let (small, index) = of_index("reborn", QUICK);
+    index.make(1);
+    for name in ["A", "B", "C", "D", "E"] {
+        write(&index, 0..15, name);
+    }
+    let mut engine = small.start(&[]);
+    wait_for("the snapshot", PATIENCE, || {
+        goes_on(&mut engine);
+        known(&small).len() == 15
+    });
+    index.unmake();
+    index.make(1);
+    write(&index, 0..15, "E");
+    let complete = engine.said().matches("snapshot complete").count();
+    await_hold(&small, &mut engine, "another collection stands");
+    wait_for("what was accepted", PATIENCE, || {
+        goes_on(&mut engine);
+        engine.said().matches("snapshot complete").count() > complete
+    });
+    let (code, said) = small.tributary(&["feed", "--once"]);
+    assert_eq!(code, Some(0), "{said}");
+    write(&index, 0..1, "F");
+    wait_for("the feed inside to come back", PATIENCE, || {
+        goes_on(&mut engine);
+        engine.said().contains("another feed of it has begun") && known(&small)["0"] == says(0, "F")
+    });
+    index.write([("3", None)]);
+    wait_for("who is gone to be deleted", PATIENCE, || {
+        goes_on(&mut engine);
+        !known(&small).contains_key("3")
+    });
+    assert_eq!(known(&small).len(), 14, "and nobody else");
+}
