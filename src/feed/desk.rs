@@ -241,11 +241,6 @@ impl<'f> Desk<'f> {
         self.reconcile.delete_missed(grace, Instant::now(), pass)
     }
 
-    /// Whether it only counts what it would write.
-    pub fn is_counting(&self) -> bool {
-        self.counted.is_some()
-    }
-
     /// Counts what a comparison would write, and writes nothing.
     ///
     /// # Errors

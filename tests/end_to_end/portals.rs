@@ -123,8 +123,8 @@ impl Portal {
         ids.iter().for_each(|id| drop(self.items.remove(id)));
     }
 
-    /// Waits until the log says what the portal does.
-    fn await_equal(&self, feed: &mut Engine) {
+    /// Whether the log says what the portal does.
+    fn is_equal(&self) -> bool {
         let wanted: BTreeMap<String, Value> = self
             .items
             .iter()
@@ -132,15 +132,19 @@ impl Portal {
                 (id.to_string(), json!({ "ufCrmNumber": id.to_string(), "name": name }))
             })
             .collect();
+        known(&self.small, "bitrix24") == wanted
+    }
+
+    fn await_equal(&self, feed: &mut Engine) {
         wait_for("the log to say what the portal does", PATIENCE, || {
             assert_eq!(feed.code(), None, "{}", feed.said());
-            known(&self.small, "bitrix24") == wanted
+            self.is_equal()
         });
     }
 
     /// That no rule of the portal was broken.
     fn judge(&self) {
-        for what in ["over_the_limit", "counted", "lost"] {
+        for what in ["over_the_limit", "counted", "lost", "too_early"] {
             assert_eq!(self.system.counts(what), 0, "{what}");
         }
     }
@@ -160,17 +164,24 @@ fn contacts_of_a_portal_are_kept_as_they_are() {
     wait_for("the queue to be cleared", PATIENCE, || portal.system.counts("queue") == 0);
     // Tokens expire, and the portal has its moods.
     portal.system.ask("expire", &json!({}));
-    let fault = |method: &str, status: u32, error: &str| {
-        let fault = json!({ "method": method, "status": status, "error": error, "times": 1 });
+    let fault = |method: &str, status: u32, error: &str, seconds: u32| {
+        let fault = json!({ "method": method, "status": status, "error": error, "for": seconds });
         portal.system.ask("fault", &fault);
     };
-    fault("event.offline.get", 503, "QUERY_LIMIT_EXCEEDED");
-    fault("crm.item.list", 429, "OPERATION_TIME_LIMIT");
-    fault("event.offline.clear", 500, "INTERNAL_SERVER_ERROR");
+    fault("event.offline.get", 503, "QUERY_LIMIT_EXCEEDED", 0);
+    fault("crm.item.list", 429, "OPERATION_TIME_LIMIT", 4);
+    fault("event.offline.clear", 500, "INTERNAL_SERVER_ERROR", 0);
     portal.put([3, 4], "C");
     portal.await_equal(&mut feed);
     wait_for("the queue to be cleared", PATIENCE, || portal.system.counts("queue") == 0);
     assert_eq!(portal.system.counts("refreshed"), 1);
+    // What the portal puts aside under an answer that is lost is found.
+    let lost = json!({ "method": "event.offline.get", "status": 502, "error": "", "for": 0, "is_done": true });
+    portal.system.ask("fault", &lost);
+    portal.put([5], "lost");
+    portal.await_equal(&mut feed);
+    wait_for("the queue to be cleared", PATIENCE, || portal.system.counts("queue") == 0);
+    assert_eq!(portal.system.counts("unheard"), 1);
     portal.judge();
     // Those that cannot be kept serve all the same, and the next ones are kept where they can be.
     let kept = portal.tokens.parent().expect("a folder").to_owned();
@@ -262,18 +273,33 @@ fn feed_of_a_portal_that_is_killed_anywhere_loses_nothing() {
     let mut dice = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut portal = Portal::new("killed", true, "");
     portal.put(1..=200, "A");
-    let steps: &[&str] = match cfg!(feature = "failpoints") {
-        true => &["bitrix24-written=panic", "bitrix24-cleared=panic", "commit-before=4*off->panic"],
+    // What happened is cleared once the log says it, and not before.
+    let steps: &[(&str, bool)] = match cfg!(feature = "failpoints") {
+        true => &[("bitrix24-written=panic", true), ("bitrix24-cleared=panic", false)],
         false => &[],
     };
-    for (round, step) in (0..).zip(steps) {
-        let mut feed = portal.small.begin("feed", &["--follow"], &[("FAILPOINTS", step)]);
-        wait_for(step, PATIENCE, || {
-            some_changes(&mut portal, &mut dice, round);
+    for &(step, is_kept) in steps {
+        // Nothing is left for the one that is to die but what happens then.
+        let mut quiet = follow(&portal.small, &[]);
+        portal.await_equal(&mut quiet);
+        wait_for("the queue to be cleared", PATIENCE, || portal.system.counts("queue") == 0);
+        drop(quiet);
+        let mut feed = follow(&portal.small, &[("FAILPOINTS", step)]);
+        portal.put(1..=40, step);
+        wait_for(step, PATIENCE, || feed.code().is_some());
+        assert!(feed.said().contains("failpoint"), "{step}: {}", feed.said());
+        assert!(portal.is_equal(), "{step}: the log says it");
+        assert_eq!(portal.system.counts("queue") > 0, is_kept, "{step}");
+    }
+    if cfg!(feature = "failpoints") {
+        let step = ("FAILPOINTS", "commit-before=4*off->panic");
+        let mut feed = portal.small.begin("feed", &["--follow"], &[step]);
+        wait_for(step.1, PATIENCE, || {
+            some_changes(&mut portal, &mut dice, 0);
             std::thread::sleep(Duration::from_millis(300));
             feed.code().is_some()
         });
-        assert!(feed.said().contains("failpoint"), "{step}: {}", feed.said());
+        assert!(feed.said().contains("failpoint"), "{}", feed.said());
     }
     for round in 10..10 + number("KILLS", 6) {
         let feed = portal.small.begin("feed", &["--follow"], &[]);
@@ -318,9 +344,11 @@ impl Base {
             system.url,
             password.display(),
         );
+        // An object may have parts that are tables.
         let lookup = "[lookups.contract]\nfrom = [\"onec\"]\nkey = { path = \"Code\" }\n\
                       matches = \"ID\"\n[lookups.contract.columns]\n\
-                      NAME = { type = \"text\", path = \"Description\" }\n";
+                      NAME = { type = \"text\", path = \"Description\" }\n\
+                      PHONE = { type = \"text\", path = \"Contacts[0].Phone\" }\n";
         Base { system, small: over(name, lookup, &source), entries: BTreeMap::new() }
     }
 
@@ -333,6 +361,7 @@ impl Base {
                 "Description": format!("{name} {number}"),
                 "DeletionMark": is_marked,
                 "Passport": "nobody asked",
+                "Contacts": [{ "LineNumber": "1", "Phone": format!("{name}-{number}") }],
             })
         };
         let entries: Vec<Value> = numbers.iter().map(entry).collect();
@@ -352,17 +381,27 @@ impl Base {
         numbers.iter().for_each(|number| drop(self.entries.remove(number)));
     }
 
-    fn await_equal(&self, feed: &mut Engine) {
-        let document =
-            |number: u32, name: &str| json!({ "Code": number.to_string(), "Description": name });
+    /// Whether the log says what the base does.
+    fn is_equal(&self) -> bool {
+        let document = |number: u32, name: &str| {
+            json!({
+                "Code": number.to_string(),
+                "Description": name,
+                "Contacts": [{ "Phone": name.replace(' ', "-") }],
+            })
+        };
         let wanted: BTreeMap<String, Value> = self
             .entries
             .iter()
             .map(|(number, name)| (key_of(*number), document(*number, name)))
             .collect();
+        known(&self.small, "onec") == wanted
+    }
+
+    fn await_equal(&self, feed: &mut Engine) {
         wait_for("the log to say what the base does", PATIENCE, || {
             assert_eq!(feed.code(), None, "{}", feed.said());
-            known(&self.small, "onec") == wanted
+            self.is_equal()
         });
     }
 
@@ -416,6 +455,7 @@ fn entries_that_move_between_pages_are_in_the_first_snapshot() {
     for gone in [1..=3, 1..=20] {
         let mut base = Base::new(&format!("moved{}", gone.end()), "");
         base.put(1..=500, "A", false);
+        base.system.ask("unregister", &json!({}));
         let slowly = ("FAILPOINTS", "comparison-step=1*sleep(6000)->off");
         let mut feed = base.small.begin("feed", &["--follow"], &[slowly]);
         wait_for("the first page", PATIENCE, || base.system.counts("pages") > 0);
@@ -443,6 +483,53 @@ fn message_of_any_length_is_read_as_it_comes() {
     println!("a message of {bytes} bytes took {grown} MiB");
     assert!(grown < 30, "{grown} MiB more for a message of {bytes} bytes");
     assert!(feed.said().contains("StandardODATA.Catalog_Files"), "{}", feed.said());
+    base.judge();
+}
+
+/// What bears no key can be nobody's document: it is counted, and while it stands only that is gone
+/// which the base denies by its key.
+#[test]
+fn entry_without_a_key_is_refused_and_stops_nothing() {
+    let mut base = Base::new("keyless", ", compare = \"1s\"");
+    base.put(1..=50, "A", false);
+    let mut feed = follow(&base.small, &[]);
+    base.await_equal(&mut feed);
+    base.await_confirmed();
+    base.system.ask("keyless", &json!({ "is": true }));
+    base.put([1], "B", false);
+    base.delete([2]);
+    base.await_equal(&mut feed);
+    base.await_confirmed();
+    // It is gone without a word: only a comparison can tell.
+    base.system.ask("forget", &json!({ "entity": STUDENTS, "keys": [key_of(3)] }));
+    base.entries.remove(&3);
+    base.await_equal(&mut feed);
+    drop(feed);
+    let feed = follow(&base.small, &[]);
+    assert!(feed.said().contains("(1 refused)"), "{}", feed.said());
+    base.judge();
+}
+
+/// One that is amid a message when another feed takes its place confirms nothing.
+#[test]
+#[cfg_attr(not(feature = "failpoints"), ignore = "needs failpoints")]
+fn feed_that_is_superseded_amid_a_message_leaves_it_to_its_heir() {
+    let mut base = Base::new("amidst", "");
+    base.put(1..=10, "A", false);
+    drop(follow(&base.small, &[]));
+    let slowly = ("FAILPOINTS", "commit-before=sleep(1500)");
+    let mut elder = follow(&base.small, &[slowly]);
+    base.await_confirmed();
+    base.put(1..=4_500, "B", false);
+    wait_for("a part of the message", PATIENCE, || known(&base.small, "onec").len() >= 1_000);
+    let notified = base.system.counts("notifies");
+    let mut heir = base.small.begin("feed", &["--follow"], &[]);
+    wait_for("the elder to end", PATIENCE, || elder.code().is_some());
+    assert_eq!(elder.code(), Some(4), "{}", elder.said());
+    assert!(elder.said().contains("another feed of source \"onec\" has begun"), "{}", elder.said());
+    base.await_equal(&mut heir);
+    base.await_confirmed();
+    assert_eq!(base.system.counts("notifies"), notified + 1, "by the heir");
     base.judge();
 }
 
@@ -476,18 +563,33 @@ fn feed_of_a_base_that_is_killed_anywhere_loses_nothing() {
         }
         Duration::from_millis(below(2_500))
     };
-    let steps: &[&str] = match cfg!(feature = "failpoints") {
-        true => &["onec-written=panic", "onec-confirmed=panic", "commit-before=6*off->panic"],
+    // What changed is confirmed once the log says it, and not before.
+    let steps: &[(&str, bool)] = match cfg!(feature = "failpoints") {
+        true => &[("onec-written=panic", true), ("onec-confirmed=panic", false)],
         false => &[],
     };
-    for (round, step) in (0..).zip(steps) {
-        let mut feed = base.small.begin("feed", &["--follow"], &[("FAILPOINTS", step)]);
-        wait_for(step, PATIENCE, || {
-            change(&mut base, round);
+    for &(step, is_kept) in steps {
+        // Nothing is left for the one that is to die but what changes then.
+        let mut quiet = follow(&base.small, &[]);
+        base.await_equal(&mut quiet);
+        base.await_confirmed();
+        drop(quiet);
+        let mut feed = follow(&base.small, &[("FAILPOINTS", step)]);
+        base.put(1..=40, step, false);
+        wait_for(step, PATIENCE, || feed.code().is_some());
+        assert!(feed.said().contains("failpoint"), "{step}: {}", feed.said());
+        assert!(base.is_equal(), "{step}: the log says it");
+        assert_eq!(base.system.counts("registered") > 0, is_kept, "{step}");
+    }
+    if cfg!(feature = "failpoints") {
+        let step = ("FAILPOINTS", "commit-before=6*off->panic");
+        let mut feed = base.small.begin("feed", &["--follow"], &[step]);
+        wait_for(step.1, PATIENCE, || {
+            change(&mut base, 0);
             std::thread::sleep(Duration::from_millis(300));
             feed.code().is_some()
         });
-        assert!(feed.said().contains("failpoint"), "{step}: {}", feed.said());
+        assert!(feed.said().contains("failpoint"), "{}", feed.said());
     }
     for round in 10..10 + number("KILLS", 6) {
         let feed = base.small.begin("feed", &["--follow"], &[]);

@@ -27,8 +27,8 @@ class Portal:
         self.numbers = itertools.count(1)
         self.level, self.at = 0.0, time.monotonic()
         self.access, self.refresh = "access-0", "refresh-0"
-        self.faults = []
-        self.counts = {"requests": 0, "over_the_limit": 0, "counted": 0, "lost": 0, "handed_out": 0, "cleared": 0, "refreshed": 0}
+        self.faults, self.closed = {}, {}
+        self.counts = {"too_early": 0, "unheard": 0, "requests": 0, "over_the_limit": 0, "counted": 0, "lost": 0, "handed_out": 0, "cleared": 0, "refreshed": 0}
 
     # What a test asks.
 
@@ -43,8 +43,9 @@ class Portal:
         elif what == "expire":
             self.access = secrets.token_hex(8)
         elif what == "fault":
-            # The next requests of a method: {"method", "status", "error", "times"}.
-            self.faults.append(body)
+            # The next request of a method, and whatever comes so many seconds before it may: {"method", "status", "error", "for"}; with
+            # "is_done" it is done, and nobody hears of it.
+            self.faults[body["method"]] = body
         elif what == "counts":
             return {**self.counts, "queue": len(self.queue), "put_aside": sum(bool(row["PROCESS_ID"]) for row in self.queue)}
         else:
@@ -85,7 +86,11 @@ class Portal:
                 raise Refused(401, {"error": "expired_token", "error_description": "The access token provided has expired."})
             if not is_app and found[1] != WEBHOOK:
                 raise Refused(401, {"error": "INVALID_CREDENTIALS"})
-            return {"result": self.call(found[2], parameters, is_app), "time": {"operating": 0.1}}
+            result = self.call(found[2], parameters, is_app)
+            if self.faults.get(found[2], {}).get("is_done") and result.get("events"):
+                self.counts["unheard"] += 1
+                self.fail(found[2], is_done=True)
+            return {"result": result, "time": {"operating": 0.1}}
 
     def token(self, query):
         is_right = (query.get("grant_type"), query.get("client_id"), query.get("client_secret")) == ("refresh_token", CLIENT, CLIENT_SECRET)
@@ -104,11 +109,14 @@ class Portal:
             raise Refused(503, {"error": "QUERY_LIMIT_EXCEEDED", "error_description": "Too many requests"})
         self.level += 1
 
-    def fail(self, method):
-        for fault in self.faults:
-            if fault["method"] == method and fault["times"] > 0:
-                fault["times"] -= 1
-                raise Refused(fault["status"], {"error": fault["error"], "time": {"operating_reset_at": time.time() + 1}})
+    def fail(self, method, is_done=False):
+        if method in self.closed and time.time() < self.closed[method]:
+            self.counts["too_early"] += 1
+        fault = self.faults.get(method)
+        if fault and fault.get("is_done", False) == is_done:
+            del self.faults[method]
+            self.closed[method] = time.time() + fault["for"]
+            raise Refused(fault["status"], {"error": fault["error"], "time": {"operating_reset_at": self.closed[method]}})
 
     def call(self, method, parameters, is_app):
         call = {"crm.item.list": self.list, "batch": lambda parameters: self.batch(parameters, is_app), "feature.get": self.feature}.get(method)

@@ -27,7 +27,7 @@ class Base:
         self.node, self.own = str(uuid.uuid5(uuid.NAMESPACE_URL, "node")), str(uuid.uuid5(uuid.NAMESPACE_URL, "own"))
         self.versions = 0
         self.whole = None
-        self.fault = None
+        self.fault, self.keyless = None, []
         self.counts = {"pages": 0, "by_key": 0, "selects": 0, "notifies": 0, "broken": 0, "not_understood": 0, "no_disk": 0}
 
     # What a test asks.
@@ -44,6 +44,16 @@ class Base:
             for key in body["keys"]:
                 del self.entries[body["entity"]][key]
                 self.registered[body["entity"], key] = None
+        elif what == "unregister":
+            # As if the node had been made just now.
+            self.registered.clear()
+        elif what == "forget":
+            # They are gone, and nobody is told.
+            for key in body["keys"]:
+                del self.entries[body["entity"]][key]
+        elif what == "keyless":
+            # Whether there is an entry without a key, in pages and messages.
+            self.keyless = [{"odata.type": "StandardODATA.Catalog_Студенты", "Description": "nobody"}] if body["is"] else []
         elif what == "fault":
             # {"what": "cut" | "half" | "large" | "lost", "bytes"}: of the next message, or of its confirmation.
             self.fault = body
@@ -98,7 +108,7 @@ class Base:
             self.refuse("in no order no page follows another")
         entries = [entry for _, entry in sorted(self.entries[entity].items())]
         skip, top = int(query.get("$skip", 0)), int(query.get("$top", 1 << 30))
-        page = [self.taken(entry, query) for entry in entries[skip:skip + top]]
+        page = [self.taken(entry, query) for entry in [*entries, *self.keyless][skip:skip + top]]
         self.counts["pages"] += 1
         if len(page) > 1 and len(stand_in.json.dumps(page)) > PAGE_BYTES:
             self.counts["no_disk"] += 1
@@ -123,6 +133,7 @@ class Base:
             entry = self.entries[entity].get(key)
             rows.append({"odata.type": f"StandardODATA.{entity}", **entry} if entry else
                         {"odata.type": "StandardODATA.ObjectDeletion", "Ref_Key": key, "Ref_Type": f"StandardODATA.{entity}"})
+        rows += self.keyless if rows else []
         self.whole = None
         answer = stand_in.json.dumps({"value": rows}, ensure_ascii=False).encode()
         if fault and fault["what"] == "half":

@@ -133,22 +133,26 @@ impl Api {
     }
 
     /// The handfuls that were put aside and not cleared.
-    pub(super) fn put_aside(&mut self) -> Result<Vec<String>, SystemError> {
+    pub(super) fn put_aside(&mut self) -> Result<Vec<Happened>, SystemError> {
         let tried = "ask what was put aside of what happened";
-        let (mut found, mut beyond) = (Vec::new(), 0);
+        let (mut found, mut beyond) = (BTreeMap::<String, BTreeSet<u64>>::new(), 0);
         loop {
             let filter = json!({ "EVENT_NAME": self.events(), "!PROCESS_ID": "", ">ID": beyond });
             let asked = json!({ "filter": filter, "order": { "ID": "ASC" } });
             let answer = self.call(tried, "event.offline.list", asked)?;
             let rows: Vec<Row<'_>> = result(tried, &answer)?;
             for row in &rows {
-                found.extend(row.process.iter().filter(|p| !p.is_empty()).map(ToString::to_string));
                 beyond = beyond.max(row.id.number().unwrap_or(0));
+                if let Some(process) = row.process.as_deref().filter(|process| !process.is_empty())
+                {
+                    // Without its number nobody knows to whom it happened.
+                    let item = row.item().ok_or_else(|| not_bitrix(tried))?;
+                    found.entry(process.to_owned()).or_default().insert(item);
+                }
             }
             if rows.len() < PAGE {
-                found.sort();
-                found.dedup();
-                return Ok(found);
+                let happened = |(process, ids)| Happened { process, ids };
+                return Ok(found.into_iter().map(happened).collect());
             }
         }
     }
@@ -162,9 +166,7 @@ impl Api {
         let Some(process) = got.process_id.filter(|_| !got.events.is_empty()) else {
             return Ok(None);
         };
-        let ids = got.events.iter().map(|row| row.data.as_ref()?.fields.id.number());
-        let ids: Option<BTreeSet<u64>> = ids.collect();
-        // Without its number nobody knows to whom it happened.
+        let ids: Option<BTreeSet<u64>> = got.events.iter().map(Row::item).collect();
         let ids = ids.ok_or_else(|| not_bitrix(tried))?;
         Ok(Some(Happened { process: process.into_owned(), ids }))
     }
@@ -457,6 +459,13 @@ struct Row<'a> {
     process: Option<Cow<'a, str>>,
     #[serde(rename = "EVENT_DATA", borrow, default)]
     data: Option<EventData<'a>>,
+}
+
+impl Row<'_> {
+    /// The number of the item to which something happened.
+    fn item(&self) -> Option<u64> {
+        self.data.as_ref()?.fields.id.number()
+    }
 }
 
 #[derive(Deserialize)]

@@ -4,12 +4,12 @@
 //!
 //! To an application the portal keeps a queue of the items to which something happened. A look puts
 //! a handful aside, reads those items anew, and clears the handful once what they say is in the
-//! log. Where there is no queue (a webhook, a plan without it) a look asks for what was changed
+//! log. What was put aside and not cleared, by an elder feed or under an answer that was lost, is
+//! looked for now and then. Where there is no queue (a webhook, a plan without it) a look asks for what was changed
 //! since the newest moment that it saw, and what is gone is found by comparison.
 //!
 //! Invariants: the queue is listened to before all is read, so nothing falls between, and so is the
-//! newest moment asked for; nothing is cleared that is not in the log; a handful that an elder feed
-//! had put aside is cleared only after a comparison that began later is in the log. The portal is
+//! newest moment asked for; nothing is cleared that is not in the log. The portal is
 //! asked one question after the other, looks amid a comparison included, so what it said last
 //! holds.
 //!
@@ -19,7 +19,11 @@ mod api;
 mod app;
 mod pace;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::{Span, Timestamp};
 use serde_json::{Value, json};
@@ -37,6 +41,9 @@ use api::{Api, Happened, Item};
 /// took long to be written bears the moment at which it began.
 const OVERLAP_SECONDS: i64 = 120;
 
+/// Between looks for what was put aside and not cleared.
+const BETWEEN_LISTS: Duration = Duration::from_secs(60);
+
 /// Items of a portal of Bitrix24.
 pub struct Bitrix24 {
     api: Api,
@@ -45,18 +52,13 @@ pub struct Bitrix24 {
     /// Whether the portal says what happens; `None` before it was asked.
     listens: Option<bool>,
     /// What was put aside and is not cleared yet.
-    put_aside: Option<Happened>,
+    put_aside: VecDeque<Happened>,
+    /// When it was looked for last; `None` where an answer may have been lost since.
+    listed: Option<Instant>,
     /// The moment of change, as the portal writes it, from which on it is asked what changed.
     newest: Option<String>,
-    comparison: Option<Comparing>,
-}
-
-/// A comparison on its way.
-struct Comparing {
-    /// What an elder feed had put aside.
-    put_aside: Vec<String>,
-    /// Up to which number items were said.
-    beyond: u64,
+    /// Up to which number a comparison on its way has said items.
+    compared_to: Option<u64>,
 }
 
 impl Bitrix24 {
@@ -80,9 +82,10 @@ impl Bitrix24 {
             url,
             entity,
             listens: None,
-            put_aside: None,
+            put_aside: VecDeque::new(),
+            listed: None,
             newest: None,
-            comparison: None,
+            compared_to: None,
         })
     }
 
@@ -105,10 +108,10 @@ impl Bitrix24 {
 
     /// Says what happened, and clears it.
     fn look_at_queue(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
-        if self.put_aside.is_none() {
-            self.put_aside = self.api.happened()?;
+        if self.put_aside.is_empty() {
+            self.put_aside = self.take_aside()?;
         }
-        let Some(Happened { process, ids }) = &self.put_aside else { return Ok(false) };
+        let Some(Happened { process, ids }) = self.put_aside.front() else { return Ok(false) };
         let mut gone = ids.clone();
         let ids: Vec<u64> = gone.iter().copied().collect();
         self.api.by_ids(&ids, &mut |items: &[Item<'_>]| {
@@ -127,8 +130,25 @@ impl Bitrix24 {
         failpoint!("bitrix24-written");
         self.api.clear(process)?;
         failpoint!("bitrix24-cleared");
-        self.put_aside = None;
+        self.put_aside.pop_front();
         Ok(true)
+    }
+
+    /// Puts aside what happened since, or finds what was put aside before.
+    fn take_aside(&mut self) -> Result<VecDeque<Happened>, SystemError> {
+        if self.listed.is_none_or(|listed| listed.elapsed() >= BETWEEN_LISTS) {
+            let found = self.api.put_aside()?;
+            self.listed = Some(Instant::now());
+            if !found.is_empty() {
+                return Ok(found.into());
+            }
+        }
+        let happened = self.api.happened();
+        if happened.is_err() {
+            // It may have been put aside all the same.
+            self.listed = None;
+        }
+        Ok(happened?.into_iter().collect())
     }
 
     /// Says what was changed since the newest moment that was seen.
@@ -158,48 +178,35 @@ fn before(moment: &str) -> Option<String> {
 }
 
 impl System for Bitrix24 {
+    fn begin(&mut self) {
+        self.put_aside.clear();
+        self.listed = None;
+    }
+
     fn identity(&mut self) -> Result<Value, SystemError> {
         Ok(json!({ "portal": self.url, "entity": self.entity.number() }))
     }
 
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
-        let put_aside = match self.listen()? {
-            true => self.api.put_aside()?,
-            false => {
-                // What is changed while all is read may bear an earlier moment than what is read
-                // last.
-                if self.newest.is_none() {
-                    self.newest = self.api.newest()?;
-                }
-                Vec::new()
-            }
-        };
+        // What is changed while all is read may bear an earlier moment than what is read last.
+        if !self.listen()? && self.newest.is_none() {
+            self.newest = self.api.newest()?;
+        }
         desk.begin_comparison(None);
-        self.comparison = Some(Comparing { put_aside, beyond: 0 });
+        self.compared_to = Some(0);
         Ok(())
     }
 
     fn compare_on(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
-        let Some(Comparing { put_aside, beyond }) = self.comparison.take() else {
-            return Ok(true);
-        };
-        let next = self.api.pages_beyond(beyond, &mut |items: &[Item<'_>]| {
+        let Some(beyond) = self.compared_to.take() else { return Ok(true) };
+        self.compared_to = self.api.pages_beyond(beyond, &mut |items: &[Item<'_>]| {
             items.iter().for_each(|item| say(item, desk));
             Ok::<_, Trouble>(desk.flush()?)
         })?;
-        if let Some(beyond) = next {
-            self.comparison = Some(Comparing { put_aside, beyond });
+        if self.compared_to.is_some() {
             return Ok(false);
         }
         desk.end_comparison(true);
-        // What was only counted is not in the log.
-        if !desk.is_counting() {
-            desk.flush()?;
-            desk.write_mark()?;
-            for process in put_aside {
-                self.api.clear(&process)?;
-            }
-        }
         Ok(true)
     }
 

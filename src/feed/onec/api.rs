@@ -119,34 +119,38 @@ impl Api {
         })
     }
 
+    /// Begins with the first page again.
+    pub(super) fn begin_pages(&mut self) {
+        self.top = PROBE;
+        self.tail.clear();
+    }
+
     /// Hands out a page of entries from a position on, and some of those before it once more: what
     /// is deleted meanwhile moves those behind it forward. Returns the position of the next page,
-    /// where there may be one; further back where so many moved that some may have been passed.
+    /// where there may be one; the same where that was too much for the base, which is asked for half
+    /// as many then; further back where so many moved that some may have been passed.
     pub(super) fn page<E: From<SystemError>>(
         &mut self,
         skip: usize,
         take: &mut TakePage<'_, E>,
     ) -> Result<Option<usize>, E> {
         let tried = format!("read a page of {}", self.entity);
-        if skip == 0 {
-            self.top = PROBE;
-            self.tail.clear();
-        }
-        let (from, body) = loop {
-            let from = skip - OVERLAP.min(self.top / 2).min(skip);
-            let path = format!(
-                "/{}?$format=json&$orderby=Ref_Key&$skip={from}&$top={}&{}",
-                percent_coded(&self.entity),
-                self.top,
-                self.selected(),
-            );
-            let answer = self.ask(&tried, "GET", &path, PAGE_PATIENCE, PAGE_BYTES_MAX);
-            match answer.and_then(|answer| good(&tried, answer)) {
-                Ok(body) => break (from, body),
-                // The base, or what stands before it, may be too small for so much.
-                Err(error) if error.kind == Kind::TooMuch && self.top > 1 => self.top /= 2,
-                Err(error) => return Err(error.into()),
+        let from = skip - OVERLAP.min(self.top / 2).min(skip);
+        let path = format!(
+            "/{}?$format=json&$orderby=Ref_Key&$skip={from}&$top={}&{}",
+            percent_coded(&self.entity),
+            self.top,
+            self.selected(),
+        );
+        let answer = self.ask(&tried, "GET", &path, PAGE_PATIENCE, PAGE_BYTES_MAX);
+        let body = match answer.and_then(|answer| good(&tried, answer)) {
+            Ok(body) => body,
+            // The base, or what stands before it, may be too small for so much.
+            Err(error) if error.kind == Kind::TooMuch && self.top > 1 => {
+                self.top /= 2;
+                return Ok(Some(skip));
             }
+            Err(error) => return Err(error.into()),
         };
         let page: Page<'_> = parse(&tried, &body)?;
         let entries: Vec<Option<Entry<'_>>> = page.value.into_iter().map(Entry::of).collect();
@@ -166,23 +170,23 @@ impl Api {
         Ok(Some(from + entries.len()))
     }
 
-    /// Hands out an entry by its key, where there is one.
+    /// Hands out an entry by its key; returns whether there is one.
     pub(super) fn by_key(
         &mut self,
         key: &str,
         take: &mut dyn FnMut(&Entry<'_>),
-    ) -> Result<(), SystemError> {
+    ) -> Result<bool, SystemError> {
         let tried = format!("read one of {}", self.entity);
         let (entity, selected) = (percent_coded(&self.entity), self.selected());
         let path = format!("/{entity}(guid'{}')?$format=json&{selected}", percent_coded(key));
         let answer = self.ask(&tried, "GET", &path, PAGE_PATIENCE, PAGE_BYTES_MAX)?;
         if answer.status == StatusCode::NOT_FOUND {
-            return Ok(());
+            return Ok(false);
         }
         let body = good(&tried, answer)?;
         let entry: &RawValue = parse(&tried, &body)?;
         take(&Entry::of(entry).ok_or_else(|| not_odata(&tried))?);
-        Ok(())
+        Ok(true)
     }
 
     /// The feed's node, where a plan is named.

@@ -31,8 +31,9 @@ use crate::{
 use api::{Api, Entry, Node};
 
 /// How many entries that a comparison has not met are asked for by their keys; where there are
-/// more, it is no page that moved.
-const ASKED_BY_KEY_MAX: usize = 1_000;
+/// more, it is no page that moved. And how many of them between looks.
+const ASKED_BY_KEY_MAX: usize = 5_000;
+const ASKED_AT_ONCE: usize = 20;
 
 /// How many entries of a message are said before what they say is written.
 const WRITTEN_AT_ONCE: usize = 1_000;
@@ -51,10 +52,17 @@ pub struct OneC {
 
 /// A comparison on its way.
 struct Comparing {
-    /// Up to which position it has come.
-    to: usize,
     /// Whether every entry had a key.
     is_whole: bool,
+    at: At,
+}
+
+/// Up to where a comparison has come.
+enum At {
+    /// To this position.
+    Page(usize),
+    /// To its end; those that it has not met are left to be asked for by their keys.
+    Unmet(Vec<String>),
 }
 
 impl OneC {
@@ -117,17 +125,27 @@ impl OneC {
         Ok(())
     }
 
-    /// Asks for what a comparison has not met by its key.
-    fn ask_by_key(&mut self, desk: &mut Desk<'_>) -> Result<(), Trouble> {
-        let unmet: Vec<String> = desk.held().unmet().take(ASKED_BY_KEY_MAX + 1).collect();
-        if unmet.len() > ASKED_BY_KEY_MAX {
-            return Ok(());
-        }
-        for id in unmet {
-            desk.mark_when_due()?;
-            self.api.by_key(&id, &mut |entry| say(entry, desk))?;
-        }
-        Ok(())
+    /// Says a page from a position on; returns where the next one begins, and whether each entry had
+    /// a key.
+    fn say_page(
+        &mut self,
+        to: usize,
+        desk: &mut Desk<'_>,
+    ) -> Result<(Option<usize>, bool), Trouble> {
+        let mut is_whole = true;
+        let next = self.api.page(to, &mut |entries: &[Option<Entry<'_>>]| {
+            for entry in entries {
+                match entry {
+                    Some(entry) => say(entry, desk),
+                    None => {
+                        desk.refuse(None);
+                        is_whole = false;
+                    }
+                }
+            }
+            Ok::<_, Trouble>(desk.flush()?)
+        })?;
+        Ok((next, is_whole))
     }
 }
 
@@ -187,33 +205,39 @@ impl System for OneC {
 
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         desk.begin_comparison(None);
-        self.comparison = Some(Comparing { to: 0, is_whole: true });
+        self.api.begin_pages();
+        self.comparison = Some(Comparing { is_whole: true, at: At::Page(0) });
         Ok(())
     }
 
     fn compare_on(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
-        let Some(Comparing { to, mut is_whole }) = self.comparison.take() else { return Ok(true) };
-        let next = self.api.page(to, &mut |entries: &[Option<Entry<'_>>]| {
-            for entry in entries {
-                match entry {
-                    // One that is marked is not met.
-                    Some(entry) if entry.is_marked => {}
-                    Some(entry) => say(entry, desk),
-                    None => {
-                        desk.refuse(None);
-                        is_whole = false;
+        let Some(Comparing { is_whole, at }) = self.comparison.take() else { return Ok(true) };
+        let next = match at {
+            At::Page(to) => {
+                let (next, is_sound) = self.say_page(to, desk)?;
+                let unmet = || {
+                    let unmet: Vec<String> =
+                        desk.held().unmet().take(ASKED_BY_KEY_MAX + 1).collect();
+                    if unmet.len() > ASKED_BY_KEY_MAX { Vec::new() } else { unmet }
+                };
+                let at = next.map_or_else(|| At::Unmet(unmet()), At::Page);
+                Comparing { is_whole: is_whole && is_sound, at }
+            }
+            At::Unmet(left) if left.is_empty() => {
+                desk.end_comparison(is_whole);
+                return Ok(true);
+            }
+            At::Unmet(mut left) => {
+                for id in left.split_off(left.len().saturating_sub(ASKED_AT_ONCE)) {
+                    if !self.api.by_key(&id, &mut |entry| say(entry, desk))? {
+                        desk.say_gone(&id);
                     }
                 }
+                Comparing { is_whole, at: At::Unmet(left) }
             }
-            Ok::<_, Trouble>(desk.flush()?)
-        })?;
-        if let Some(to) = next {
-            self.comparison = Some(Comparing { to, is_whole });
-            return Ok(false);
-        }
-        self.ask_by_key(desk)?;
-        desk.end_comparison(is_whole);
-        Ok(true)
+        };
+        self.comparison = Some(next);
+        Ok(false)
     }
 
     fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
