@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -32,7 +32,8 @@ use crate::{
 /// The systems are those of the configuration ([sources.NAME], see docs/feeds.md), or files of
 /// documents and changes, as they grow. Of each document only what the dataflow takes is written,
 /// and only where the log says otherwise; a document that is not there any more is deleted. A
-/// second feed of the same source takes over from the first, which then ends with exit code 4.
+/// second feed of the same source takes over from the first, which then ends with exit code 4; one
+/// that has other sources goes on with those, and comes back when that one has ended.
 #[derive(Debug, Args)]
 pub(super) struct Feed {
     /// The dataflow's TOML file.
@@ -96,6 +97,7 @@ impl Feed {
         let health = |name: &String| (name.clone(), Health::default());
         let healths: BTreeMap<String, Health> = sources.keys().map(health).collect();
         let (healths, is_over) = (&healths, AtomicBool::new(false));
+        let at_work = AtomicUsize::new(sources.len());
         let fed = thread::scope(|scope| {
             if !self.quiet {
                 scope.spawn(|| show_comparisons(healths, &is_over));
@@ -109,10 +111,23 @@ impl Feed {
                         source: name.clone(),
                     };
                     let feed = self.task(&spec, log, &config);
-                    let (end, quiet) = (&end, self.quiet);
+                    let (end, quiet, at_work) = (&end, self.quiet, &at_work);
                     scope.spawn(move || {
                         let told = |fed| say(quiet, &name, "snapshot complete", fed);
-                        let fed = feed.run(&mut *system, end, &healths[&name], &told);
+                        let mut run = || feed.run(&mut *system, end, &healths[&name], &told);
+                        let mut fed = run();
+                        while let Err(FeedError::Fenced { .. }) = &fed {
+                            // Somebody else feeds that source; others may still be ours.
+                            if feed.once || at_work.fetch_sub(1, Ordering::Relaxed) == 1 {
+                                break;
+                            }
+                            sources::await_other(&feed.log, end)?;
+                            if end.load(Ordering::Relaxed) {
+                                return Ok(());
+                            }
+                            at_work.fetch_add(1, Ordering::Relaxed);
+                            fed = run();
+                        }
                         if fed.is_err() {
                             // A feed that is missed is worse than all that begin anew.
                             end.store(true, Ordering::Relaxed);

@@ -130,15 +130,7 @@ pub(super) fn feed_beside(
                         error!(source, "is not fed, the engine goes on: {why}");
                         return;
                     }
-                    Err(FeedError::Fenced { .. }) => {
-                        warn!(
-                            source,
-                            "another feed of it has begun; the engine goes on, and feeds again \
-                             once that one has ended, or was silent for {} min",
-                            SILENCE.as_secs() / 60
-                        );
-                        await_silence(&feed.log, &end).err().map(FeedError::from)
-                    }
+                    Err(FeedError::Fenced { .. }) => await_other(&feed.log, &end).err(),
                     Err(failed) => Some(failed),
                 };
                 if let Some(failed) = failed {
@@ -148,6 +140,17 @@ pub(super) fn feed_beside(
             }
         });
     }
+}
+
+/// Waits until the feed that has taken a source over has ended, or this one is to.
+pub(super) fn await_other(log: &Log, end: &AtomicBool) -> Result<(), FeedError> {
+    warn!(
+        source = log.source,
+        "another feed of it has begun; all else goes on, and this one feeds it again once that one \
+         has ended, or was silent for {} min",
+        SILENCE.as_secs() / 60
+    );
+    Ok(await_silence(log, end)?)
 }
 
 /// Tells the metrics how a feed is.

@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    elasticsearch::{Index, known, of_index, person, says},
+    elasticsearch::{Index, known, known_of, of_index, person, says},
     game::wait_for,
     gateway::{Fault, Gateway},
     secure::{authority, certificate},
@@ -315,4 +315,62 @@ fn feed_that_comes_back_knows_nothing_of_an_earlier_index() {
         !known(&small).contains_key("3")
     });
     assert_eq!(known(&small).len(), 14, "and nobody else");
+}
+
+#[test]
+fn feed_of_several_sources_goes_on_with_those_that_nobody_has_taken() {
+    let mut small = Small::with_people_from("several", "[\"first\", \"second\"]");
+    let source = |name: &str| {
+        format!(
+            "[sources.{name}]\nkind = \"elasticsearch\"\nurls = [\"{}\"]\n\
+             index = \"several_{name}\"\n{QUICK}",
+            Node::get().url
+        )
+    };
+    let brokers = &Stack::get().brokers;
+    let config =
+        format!("[kafka]\nbrokers = [\"{brokers}\"]\n{}{}", source("first"), source("second"));
+    let path = small.folder.path().join("config.toml");
+    fs::write(&path, config).expect("a configuration");
+    small.at = ["--config".to_owned(), path.display().to_string()];
+    let [first, second] =
+        ["several_first", "several_second"].map(|name| Index::new(Node::get(), name));
+    for index in [&first, &second] {
+        index.make(1);
+        write(index, 0..3, "A");
+    }
+    let mut feed = small.begin("feed", &[], &[]);
+    wait_for("both snapshots", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().matches("snapshot complete").count() == 2
+    });
+    let await_name = |feed: &mut Engine, source: &str, name: &str| {
+        wait_for("what changed", PATIENCE, || {
+            goes_on(feed);
+            known_of(&small, source)["1"] == says(1, name)
+        });
+    };
+    let heir = small.begin("feed", &["--source", "first"], &[]);
+    wait_for("the heir", PATIENCE, || heir.said().contains("snapshot complete"));
+    write(&first, 1..2, "B");
+    wait_for("the elder to notice", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("another feed of it has begun")
+    });
+    write(&second, 1..2, "B");
+    await_name(&mut feed, "first:", "B");
+    await_name(&mut feed, "second:", "B");
+    // It comes back once the heir has ended.
+    heir.signal(nix::sys::signal::Signal::SIGTERM);
+    write(&first, 1..2, "C");
+    await_name(&mut feed, "first:", "C");
+    // Where all are taken, it has nothing to do here any more.
+    let heir = small.begin("feed", &[], &[]);
+    wait_for("the heir of both", PATIENCE, || {
+        heir.said().matches("snapshot complete").count() == 2
+    });
+    write(&first, 2..3, "D");
+    write(&second, 2..3, "D");
+    wait_for("the elder to end", PATIENCE, || feed.code().is_some());
+    assert_eq!(feed.code(), Some(4), "{}", feed.said());
 }
