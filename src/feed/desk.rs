@@ -346,6 +346,11 @@ impl<'f> Desk<'f> {
         Ok(self.word.as_ref())
     }
 
+    /// Whether the feed is to end.
+    pub fn is_to_end(&self) -> bool {
+        self.end.load(Ordering::Relaxed)
+    }
+
     /// Hears what the client has to say, while nothing is written.
     pub fn hear(&self) {
         if let Some(writer) = &self.writer {
@@ -405,7 +410,7 @@ impl<'f> Desk<'f> {
     /// Takes the id again after a transaction whose outcome is not known, however long brokers are
     /// gone.
     fn take_again(&mut self) -> Result<(), FeedError> {
-        let is_to_stop = || self.end.load(Ordering::Relaxed);
+        let is_to_stop = || self.is_to_end();
         let taken =
             patiently(&self.log.source, is_to_stop, KafkaError::may_pass, || take_id(self.log));
         let Taken { writer, reconcile, mark: found, .. } = taken?;

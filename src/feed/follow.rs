@@ -56,8 +56,8 @@ pub(super) struct Following<'f> {
     /// How often the system failed one time after the other.
     failures: u32,
     warned: Option<(Instant, SystemError)>,
-    /// When it looked last what is new.
-    looked: Option<Instant>,
+    /// When it is to look again what is new, amid a comparison.
+    look_at: Instant,
     /// Whether it may still go on from where an earlier feed has come.
     may_resume: bool,
     /// Whether something was counted and is not written yet: what the system takes as known the log
@@ -65,7 +65,7 @@ pub(super) struct Following<'f> {
     owes: bool,
 }
 
-/// Compares all in one go.
+/// Compares all in one go, unless it is to end.
 fn compare_all(
     system: &mut dyn System,
     identity: &Value,
@@ -74,6 +74,9 @@ fn compare_all(
     system.compare(identity, desk)?;
     while !system.compare_on(desk)? {
         desk.mark_when_due()?;
+        if desk.is_to_end() {
+            return Err(Trouble::Other);
+        }
     }
     Ok(())
 }
@@ -108,7 +111,7 @@ impl<'f> Following<'f> {
             accepted,
             failures: 0,
             warned: None,
-            looked: None,
+            look_at: Instant::now(),
             may_resume: true,
             owes: false,
         }
@@ -185,31 +188,31 @@ impl<'f> Following<'f> {
         (self.told)(desk.fed());
         let mut compared = Instant::now();
         while !self.is_to_end() {
-            let is_new = match system.look(desk) {
-                Ok(is_new) => is_new,
-                // What was taken of it is known, so nothing is to be compared anew.
+            let pause = match system.look(desk) {
+                Ok(is_new) => {
+                    self.look_at = Instant::now() + self.feed.between_looks;
+                    desk.flush()?;
+                    desk.mark().positions = system.positions();
+                    self.delete_missed(&identity, system, desk)?;
+                    self.answered(desk);
+                    if self.feed.once && !is_new {
+                        break;
+                    }
+                    if is_new { Duration::ZERO } else { self.feed.between_looks }
+                }
+                // What was taken of it is known; it is compared when that is due, not for this.
                 Err(Trouble::System(error)) => {
                     self.bear(error, desk)?;
-                    continue;
+                    Duration::ZERO
                 }
                 Err(trouble) => return Err(trouble),
             };
-            self.looked = Some(Instant::now());
-            desk.flush()?;
-            desk.mark().positions = system.positions();
-            self.delete_missed(&identity, system, desk)?;
-            self.answered(desk);
-            if self.feed.once && !is_new {
-                break;
-            }
             let is_due = |every: Duration| compared.elapsed() >= every;
             if self.feed.between_comparisons.is_some_and(is_due) {
                 self.compare(&identity, system, desk)?;
                 compared = Instant::now();
             }
-            if !is_new {
-                self.sleep(self.feed.between_looks, desk);
-            }
+            self.sleep(pause, desk);
         }
         Ok(())
     }
@@ -224,12 +227,17 @@ impl<'f> Following<'f> {
         system.compare(identity, desk)?;
         loop {
             // What changes is not to wait until all is compared, nor for a comparison that fails.
-            let is_due = |looked: Instant| looked.elapsed() >= self.feed.between_looks;
-            if self.looked.is_none_or(is_due) {
+            if Instant::now() >= self.look_at {
                 self.look_amid(system, desk)?;
             }
-            if system.compare_on(desk)? {
-                break;
+            match system.compare_on(desk) {
+                Ok(true) => break,
+                Ok(false) if self.failures > 0 => self.answered(desk),
+                Ok(false) => {}
+                Err(Trouble::System(error)) if system.keeps_its_place() => {
+                    self.bear(error, desk)?
+                }
+                Err(trouble) => return Err(trouble),
             }
             failpoint!("comparison-step");
             desk.flush()?;
@@ -238,6 +246,11 @@ impl<'f> Following<'f> {
             }
         }
         desk.flush()?;
+        if self.is_without_grace() {
+            // Who came back meanwhile is not to be missed.
+            system.look(desk)?;
+            desk.flush()?;
+        }
         self.delete_missed(identity, system, desk)?;
         desk.mark().state.compared = now();
         self.answered(desk);
@@ -246,7 +259,12 @@ impl<'f> Following<'f> {
 
     /// Looks what is new amid a comparison, which is not to wait for a look that fails.
     fn look_amid(&mut self, system: &mut dyn System, desk: &mut Desk<'_>) -> Result<(), Trouble> {
-        match system.look(desk) {
+        let begun = Instant::now();
+        let looked = system.look(desk);
+        // One that fails only after long is not to take all the time.
+        let least = if looked.is_ok() { Duration::ZERO } else { 10 * begun.elapsed() };
+        self.look_at = Instant::now() + self.feed.between_looks.max(least);
+        match looked {
             Ok(_) => {
                 desk.flush()?;
                 if !self.owes {
@@ -264,8 +282,13 @@ impl<'f> Following<'f> {
             }
             Err(trouble) => return Err(trouble),
         }
-        self.looked = Some(Instant::now());
         Ok(())
+    }
+
+    /// Whether what is missed goes at once: a feed that ends has no later look, and what was accepted
+    /// is what was counted.
+    fn is_without_grace(&self) -> bool {
+        self.feed.once || self.accepted.is_some()
     }
 
     /// Deletes what was missed for long enough; waits for the operator's word where that is much.
@@ -275,11 +298,13 @@ impl<'f> Following<'f> {
         system: &mut dyn System,
         desk: &mut Desk<'_>,
     ) -> Result<(), Trouble> {
-        // A feed that ends has no later look, and what was accepted is what was counted.
-        let is_at_once = self.feed.once || self.accepted.is_some();
-        let grace = if is_at_once { Duration::ZERO } else { self.feed.grace };
+        let grace = if self.is_without_grace() { Duration::ZERO } else { self.feed.grace };
         let accepted = self.accepted.as_ref().map_or(0, |accepted| accepted.deletions);
         match desk.delete_missed(grace, self.feed.guard, accepted, now()) {
+            // What it was held for has come back.
+            Ok(0) if desk.held().missed() == 0 && desk.mark().hold.take().is_some() => {
+                Ok(self.write_mark(desk)?)
+            }
             Ok(0) => Ok(()),
             Ok(_) => {
                 // What is used up of the guard is known before it is used; and that nothing is held
@@ -310,6 +335,7 @@ impl<'f> Following<'f> {
     ) -> Result<(), Trouble> {
         self.owes = true;
         loop {
+            let begun = Instant::now();
             let Tally { upserts, deletions, held } =
                 desk.count(|desk| compare_all(system, identity, desk))?;
             self.answered(desk);
@@ -349,7 +375,8 @@ impl<'f> Following<'f> {
                 "is held, and nothing is written until `tributary accept` gives the word: {hold}"
             );
             let (counted, mut asked) = (Instant::now(), Instant::now());
-            while counted.elapsed() < BETWEEN_COUNTS {
+            let between = BETWEEN_COUNTS.max(10 * (counted - begun));
+            while counted.elapsed() < between {
                 if self.was_accepted(&id, identity, desk)? {
                     return Ok(());
                 }

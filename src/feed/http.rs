@@ -30,7 +30,12 @@ const UNWELL: [StatusCode; 3] =
     [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
 
 /// How reading says that an answer has no end.
-const BROKEN_OFF: [io::ErrorKind; 2] = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+const BROKEN_OFF: [io::ErrorKind; 4] = [
+    io::ErrorKind::InvalidData,
+    io::ErrorKind::UnexpectedEof,
+    io::ErrorKind::ConnectionReset,
+    io::ErrorKind::ConnectionAborted,
+];
 
 /// What is read at most of an answer that is no good one.
 const REFUSAL_BYTES_MAX: u64 = 1 << 20;

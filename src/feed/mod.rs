@@ -111,6 +111,11 @@ pub trait System {
     /// When it could not be brought to its end; what was said stands all the same.
     fn compare(&mut self, identity: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble>;
 
+    /// Whether a comparison goes on from where it was after it failed.
+    fn keeps_its_place(&self) -> bool {
+        false
+    }
+
     /// Goes on with the comparison; returns whether it is at its end.
     ///
     /// # Errors

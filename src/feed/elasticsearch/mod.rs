@@ -13,13 +13,14 @@
 //! numbers are of a shard and hits do not say theirs. An index that is another one than was asked
 //! for ends the look.
 //!
-//! Not here: how it is asked (`api`), which collection it is (`identity`), and how those that are gone
-//! are found (`gone`).
+//! Not here: how it is asked (`api`), which collection it is (`identity`), up to where a shard was
+//! taken (`known`), and how those that are gone are found (`gone`).
 
 mod answers;
 mod api;
 mod gone;
 mod identity;
+mod known;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -35,11 +36,12 @@ use tracing::warn;
 use super::{Desk, Kind, System, SystemError, Trouble, http::Client};
 use crate::{
     config::{ConfigError, ElasticsearchConfig},
-    reference::{Projector, reconcile::Version},
+    reference::Projector,
     spec::Spec,
 };
 use api::{Api, Extent, Hit, PointInTime, Probe, Progress, Shard};
 use gone::gone;
+use known::{Known, Opened};
 
 /// How long copies may take to have what a search has shown already.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(30);
@@ -54,9 +56,6 @@ const UNREFRESHED_SLACK: Duration = Duration::from_secs(5);
 /// Where it may not be asked how far shards are, an operation is taken as visible with all below it
 /// so long after one beyond it was.
 const UNPROBED: Duration = Duration::from_secs(30);
-
-/// Bits of a version that are the number of an operation; those above name the shard.
-const NUMBER_BITS: u32 = 50;
 
 /// An index of Elasticsearch, or several.
 pub struct Elasticsearch {
@@ -90,69 +89,6 @@ struct Comparand {
     known: Known,
     checkpoint: i64,
     opened: Instant,
-}
-
-/// What is known of a shard.
-#[derive(Clone, Debug)]
-struct Known {
-    /// Its place among the shards.
-    place: u64,
-    /// Operations up to this number were taken.
-    taken: i64,
-    /// Checkpoints, and when they were asked for, that are not sure to be visible yet.
-    waiting: Vec<(Instant, i64)>,
-    /// Whether what is gone is to be looked for though nothing is new: a comparison has read what
-    /// there was a while ago, and met what a look had missed since.
-    may_lack: bool,
-    /// Whether it was compared, so that the versions of its documents are known.
-    is_compared: bool,
-}
-
-/// When a point in time was opened.
-#[derive(Clone, Copy, Debug)]
-struct Opened {
-    /// The checkpoint was asked for then,
-    asked: Instant,
-    /// it was opened then,
-    opened: Instant,
-    /// and what was done is visible after so long; at once where it is not said.
-    unrefreshed: Option<Duration>,
-}
-
-impl Known {
-    /// A shard of which everything up to a number was taken.
-    fn new(place: u64, taken: i64) -> Known {
-        Known { place, taken, waiting: Vec::new(), may_lack: false, is_compared: false }
-    }
-
-    /// The version of a document that an operation of this shard made.
-    fn version(&self, number: i64) -> Version {
-        Version(self.place << NUMBER_BITS | number.unsigned_abs())
-    }
-
-    /// The number of the operation that made a version, where it is of this shard.
-    fn number(&self, version: Version) -> Option<i64> {
-        let is_of_this = version.0 >> NUMBER_BITS == self.place;
-        is_of_this.then_some((version.0 & ((1 << NUMBER_BITS) - 1)) as i64)
-    }
-
-    /// Takes everything up to a checkpoint as taken, which was asked for before a point in time was
-    /// opened; where nothing was refreshed, up to one that was asked for long enough before that.
-    fn take(&mut self, checkpoint: i64, at: Opened) {
-        let Some(unrefreshed) = at.unrefreshed else {
-            self.waiting.clear();
-            self.taken = self.taken.max(checkpoint);
-            return;
-        };
-        self.waiting.push((at.asked, checkpoint));
-        let is_visible = |(asked, _): &(Instant, i64)| {
-            at.opened.saturating_duration_since(*asked) >= unrefreshed
-        };
-        let visible = self.waiting.partition_point(is_visible);
-        if let Some((_, checkpoint)) = self.waiting.drain(..visible).next_back() {
-            self.taken = self.taken.max(checkpoint);
-        }
-    }
 }
 
 impl Elasticsearch {
@@ -451,7 +387,7 @@ impl System for Elasticsearch {
 
     fn resume(&mut self, identity: &Value, positions: &Value) {
         // Where nobody says of which history numbers are, those from before may be of another one.
-        if !identity::is_whole(identity) {
+        if self.is_blind || !identity::is_whole(identity) {
             return;
         }
         let shards = identity::shards(identity);
@@ -479,7 +415,10 @@ impl System for Elasticsearch {
             self.identity = identity.clone();
             desk.reconcile().forget_versions();
             // Else all would be read again and again until something is sure to be visible.
-            thread::sleep(unrefreshed.unwrap_or_default());
+            let until = asked + unrefreshed.unwrap_or_default();
+            while Instant::now() < until && !desk.is_to_end() {
+                thread::sleep(BETWEEN_PROBES);
+            }
         }
         self.leave_comparison();
         desk.begin_comparison(Some(probe.documents));
@@ -490,7 +429,11 @@ impl System for Elasticsearch {
         self.comparison = Some(Comparing { left, asked, unrefreshed, at: None });
         if all_is_new {
             // Nothing can be looked at before that.
-            while !self.compare_on(desk)? {}
+            while !self.compare_on(desk)? {
+                if desk.is_to_end() {
+                    return Err(Trouble::Other);
+                }
+            }
         }
         Ok(())
     }
@@ -571,7 +514,10 @@ impl System for Elasticsearch {
                 Err(_) => Ok(Vec::new()),
             };
             self.api.close(point);
-            self.miss(gone?, &shard, &identity, desk)?;
+            let gone = gone?;
+            // What stands in two shards may have hidden another one from the count.
+            known.may_lack = !gone.is_empty();
+            self.miss(gone, &shard, &identity, desk)?;
             // What is not sure to be visible is read again, however much it is.
             is_more |= read? >= self.api.page() as u64 && unrefreshed.is_none();
             let (checkpoint, asked) = match probe.is_blind {
@@ -579,34 +525,8 @@ impl System for Elasticsearch {
                 false => (probe.shards[&shard].checkpoint, asked),
             };
             known.take(checkpoint, Opened { asked, opened, unrefreshed });
-            known.may_lack = false;
             self.shards.insert(shard, known);
         }
         Ok(is_more)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_refreshed_is_taken_once_it_was_visible_when_it_was_opened() {
-        let begun = Instant::now();
-        let at = |asked: u64, opened: u64| {
-            let after = |seconds| begun + Duration::from_secs(seconds);
-            let unrefreshed = Some(Duration::from_secs(6));
-            Opened { asked: after(asked), opened: after(opened), unrefreshed }
-        };
-        let mut known = Known::new(1, -1);
-        known.take(10, at(0, 1));
-        known.take(20, at(4, 5));
-        assert_eq!(known.taken, -1, "however long it took to read");
-        known.take(30, at(6, 7));
-        assert_eq!(known.taken, 10);
-        known.take(40, at(10, 10));
-        assert_eq!(known.taken, 20);
-        known.take(50, Opened { unrefreshed: None, ..at(11, 11) });
-        assert_eq!((known.taken, known.waiting.len()), (50, 0));
     }
 }
