@@ -139,11 +139,12 @@ class Portal:
         among = among and {int(number) for number in among}
         if int(parameters.get("start", 0)) != -1:
             self.counts["counted"] += 1
-        is_it = lambda item: item["id"] > beyond and (not since or item["updatedTime"] >= since) and (among is None or item["id"] in among)
+        moment = datetime.datetime.fromisoformat
+        is_it = lambda item: item["id"] > beyond and (not since or moment(item["updatedTime"]) >= moment(since)) and (among is None or item["id"] in among)
         found = sorted(filter(is_it, self.items.get(entity, {}).values()), key=lambda item: item["id"])
         order = parameters.get("order") or {}
         if order == {"updatedTime": "DESC"}:
-            found.sort(key=lambda item: item["updatedTime"], reverse=True)
+            found.sort(key=lambda item: moment(item["updatedTime"]), reverse=True)
         elif list(order) != ["id"]:
             raise Refused(400, {"error": "the stand-in knows two orders"})
         found = found[:PAGE]

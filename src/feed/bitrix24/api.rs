@@ -57,6 +57,8 @@ pub(super) struct Happened {
     pub(super) process: String,
     /// The items to which something happened.
     pub(super) ids: BTreeSet<u64>,
+    /// Whether it is as large as one may be, so that there may be more.
+    pub(super) is_full: bool,
 }
 
 /// Takes the items of a page.
@@ -151,7 +153,7 @@ impl Api {
                 }
             }
             if rows.len() < PAGE {
-                let happened = |(process, ids)| Happened { process, ids };
+                let happened = |(process, ids)| Happened { process, ids, is_full: true };
                 return Ok(found.into_iter().map(happened).collect());
             }
         }
@@ -168,7 +170,8 @@ impl Api {
         };
         let ids: Option<BTreeSet<u64>> = got.events.iter().map(Row::item).collect();
         let ids = ids.ok_or_else(|| not_bitrix(tried))?;
-        Ok(Some(Happened { process: process.into_owned(), ids }))
+        let is_full = got.events.len() >= PAGE;
+        Ok(Some(Happened { process: process.into_owned(), ids, is_full }))
     }
 
     /// Clears a handful for good.

@@ -57,6 +57,9 @@ pub struct Bitrix24 {
     listed: Option<Instant>,
     /// The moment of change, as the portal writes it, from which on it is asked what changed.
     newest: Option<String>,
+    /// When all that bears a moment before that one can be seen, and when that was read last.
+    settled: Option<Instant>,
+    read: Instant,
     /// Up to which number a comparison on its way has said items.
     compared_to: Option<u64>,
 }
@@ -85,22 +88,23 @@ impl Bitrix24 {
             put_aside: VecDeque::new(),
             listed: None,
             newest: None,
+            settled: None,
+            read: Instant::now(),
             compared_to: None,
         })
     }
 
-    /// Has the portal keep what happens, where it can.
+    /// Has the portal keep what happens, where it can: an application that was installed anew has to
+    /// say so again, and a plan may lose that.
     fn listen(&mut self) -> Result<bool, SystemError> {
-        if let Some(listens) = self.listens {
-            return Ok(listens);
-        }
         let listens = self.api.says_what_happens()?;
-        match listens {
-            true => self.api.listen()?,
-            false => warn!(
+        if listens {
+            self.api.listen()?;
+        } else if self.listens != Some(false) {
+            warn!(
                 portal = self.url,
                 "does not keep what happens for this access: what is gone is found by comparison"
-            ),
+            );
         }
         self.listens = Some(listens);
         Ok(listens)
@@ -111,7 +115,10 @@ impl Bitrix24 {
         if self.put_aside.is_empty() {
             self.put_aside = self.take_aside()?;
         }
-        let Some(Happened { process, ids }) = self.put_aside.front() else { return Ok(false) };
+        let Some(Happened { process, ids, is_full }) = self.put_aside.front() else {
+            return Ok(false);
+        };
+        let is_full = *is_full;
         let mut gone = ids.clone();
         let ids: Vec<u64> = gone.iter().copied().collect();
         self.api.by_ids(&ids, &mut |items: &[Item<'_>]| {
@@ -131,7 +138,7 @@ impl Bitrix24 {
         self.api.clear(process)?;
         failpoint!("bitrix24-cleared");
         self.put_aside.pop_front();
-        Ok(true)
+        Ok(is_full || !self.put_aside.is_empty())
     }
 
     /// Puts aside what happened since, or finds what was put aside before.
@@ -158,11 +165,19 @@ impl Bitrix24 {
         let since = since.unwrap_or_else(|| Timestamp::UNIX_EPOCH.to_string());
         // What is changed while these are read may bear an earlier moment than what is read last.
         let newest = self.api.newest()?.filter(|moment| before(moment).is_some());
+        let begun = Instant::now();
+        match self.settled.filter(|_| newest == self.newest) {
+            // All that bears a moment before it could be seen when it was read last.
+            Some(settled) if settled <= self.read => return Ok(()),
+            Some(_) => {}
+            None => self.settled = Some(begun + Duration::from_secs(OVERLAP_SECONDS as u64)),
+        }
         self.api.each_changed_since(&since, &mut |items: &[Item<'_>]| {
             items.iter().for_each(|item| say(item, desk));
             Ok::<_, Trouble>(desk.flush()?)
         })?;
         self.newest = newest.or(self.newest.take());
+        self.read = begun;
         Ok(())
     }
 }
@@ -178,6 +193,10 @@ fn before(moment: &str) -> Option<String> {
 }
 
 impl System for Bitrix24 {
+    fn keeps_its_place(&self) -> bool {
+        true
+    }
+
     fn begin(&mut self) {
         self.put_aside.clear();
         self.listed = None;
@@ -198,7 +217,7 @@ impl System for Bitrix24 {
     }
 
     fn compare_on(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
-        let Some(beyond) = self.compared_to.take() else { return Ok(true) };
+        let Some(beyond) = self.compared_to else { return Ok(true) };
         self.compared_to = self.api.pages_beyond(beyond, &mut |items: &[Item<'_>]| {
             items.iter().for_each(|item| say(item, desk));
             Ok::<_, Trouble>(desk.flush()?)
@@ -211,7 +230,8 @@ impl System for Bitrix24 {
     }
 
     fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
-        match self.listen()? {
+        let listens = self.listens.map_or_else(|| self.listen(), Ok)?;
+        match listens {
             true => self.look_at_queue(desk),
             false => self.look_at_changes(desk).map(|()| false),
         }
