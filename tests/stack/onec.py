@@ -27,7 +27,7 @@ class Base:
         self.node, self.own = str(uuid.uuid5(uuid.NAMESPACE_URL, "node")), str(uuid.uuid5(uuid.NAMESPACE_URL, "own"))
         self.versions = 0
         self.whole = None
-        self.fault, self.keyless = None, []
+        self.fault, self.keyless, self.is_tight = None, [], False
         self.counts = {"pages": 0, "by_key": 0, "selects": 0, "notifies": 0, "broken": 0, "not_understood": 0, "no_disk": 0}
 
     # What a test asks.
@@ -51,6 +51,9 @@ class Base:
             # They are gone, and nobody is told.
             for key in body["keys"]:
                 del self.entries[body["entity"]][key]
+        elif what == "tight":
+            # Whether a page of more than five entries breaks off amid its body.
+            self.is_tight = body["is"]
         elif what == "keyless":
             # Whether there is an entry without a key, in pages and messages.
             self.keyless = [{"odata.type": "StandardODATA.Catalog_Студенты", "Description": "nobody"}] if body["is"] else []
@@ -82,8 +85,10 @@ class Base:
                 return self.select(query)
             if name == "NotifyChangesReceived" and method == "POST":
                 return self.notify(query)
-            found = re.fullmatch(r"(\w+)\(guid'([0-9a-f-]{36})'\)", name)
+            found = re.fullmatch(r"(\w+)\(guid'(.*)'\)", name)
             if found:
+                if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", found[2]):
+                    self.refuse("no key")
                 self.counts["by_key"] += 1
                 entry = self.entries.get(found[1], {}).get(found[2])
                 if not entry:
@@ -110,6 +115,11 @@ class Base:
         skip, top = int(query.get("$skip", 0)), int(query.get("$top", 1 << 30))
         page = [self.taken(entry, query) for entry in [*entries, *self.keyless][skip:skip + top]]
         self.counts["pages"] += 1
+        if self.is_tight and len(page) > 5:
+            # It has begun to answer when it finds that it has no room.
+            self.counts["no_disk"] += 1
+            answer = stand_in.json.dumps({"value": page}, ensure_ascii=False).encode()
+            return lambda: broken(answer[:len(answer) // 2] + b'{"odata.error":{"code":"500"}}')
         if len(page) > 1 and len(stand_in.json.dumps(page)) > PAGE_BYTES:
             self.counts["no_disk"] += 1
             raise Refused(500, {"odata.error": {"code": "-1", "message": {"value": "No space left on device"}}})

@@ -143,15 +143,18 @@ impl Api {
             self.selected(),
         );
         let answer = self.ask(&tried, "GET", &path, PAGE_PATIENCE, PAGE_BYTES_MAX);
-        let body = match answer.and_then(|answer| good(&tried, answer)) {
-            Ok(body) => body,
-            // The base, or what stands before it, may be too small for so much.
-            Err(error) if error.kind == Kind::TooMuch && self.top > 1 => {
-                self.top /= 2;
-                return Ok(Some(skip));
-            }
-            Err(error) => return Err(error.into()),
+        let answer = answer.and_then(|answer| good(&tried, answer));
+        // The base, or what stands before it, may be too small for so much: it refuses, or an error
+        // stands amid what it says.
+        let is_too_much = match &answer {
+            Ok(body) => serde_json::from_slice::<Page<'_>>(body).is_err(),
+            Err(error) => error.kind == Kind::TooMuch,
         };
+        if is_too_much && self.top > 1 {
+            self.top /= 2;
+            return Ok(Some(skip));
+        }
+        let body = answer?;
         let page: Page<'_> = parse(&tried, &body)?;
         let entries: Vec<Option<Entry<'_>>> = page.value.into_iter().map(Entry::of).collect();
         let is_known = |entry: &Entry<'_>| self.tail.contains(&entry.id);
@@ -266,8 +269,8 @@ fn good(tried: &str, answer: Answer) -> Result<Vec<u8>, SystemError> {
     };
     let said = format!("the answer is {}", status.as_u16());
     let kind = match status {
-        // So it says that it has no room for what it was asked for.
-        StatusCode::INTERNAL_SERVER_ERROR => Kind::TooMuch,
+        // So it says that it has no room for what it was asked for; or it died of that.
+        StatusCode::INTERNAL_SERVER_ERROR | StatusCode::BAD_GATEWAY => Kind::TooMuch,
         status => http::kind(status),
     };
     Err(SystemError { tried: tried.to_owned(), said, remedy, after, kind })

@@ -190,6 +190,12 @@ impl<'a> Changed<'a> {
     }
 }
 
+/// Whether an id is a key as a base writes it, in lower case: 8-4-4-4-12 digits.
+fn is_key(id: &str) -> bool {
+    let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    id.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && id.split('-').all(is_digits)
+}
+
 /// Says an entry; one that bears the mark of deletion is not there any more.
 fn say(entry: &Entry<'_>, desk: &mut Desk<'_>) {
     match entry.is_marked {
@@ -199,6 +205,10 @@ fn say(entry: &Entry<'_>, desk: &mut Desk<'_>) {
 }
 
 impl System for OneC {
+    fn keeps_its_place(&self) -> bool {
+        true
+    }
+
     fn identity(&mut self) -> Result<Value, SystemError> {
         Ok(json!({ "base": self.url, "entity": self.entity }))
     }
@@ -214,6 +224,8 @@ impl System for OneC {
         let Some(Comparing { is_whole, at }) = self.comparison.take() else { return Ok(true) };
         let next = match at {
             At::Page(to) => {
+                // Where that fails, it is asked for again.
+                self.comparison = Some(Comparing { is_whole, at: At::Page(to) });
                 let (next, is_sound) = self.say_page(to, desk)?;
                 let unmet = || {
                     let unmet: Vec<String> =
@@ -228,9 +240,22 @@ impl System for OneC {
                 return Ok(true);
             }
             At::Unmet(mut left) => {
-                for id in left.split_off(left.len().saturating_sub(ASKED_AT_ONCE)) {
-                    if !self.api.by_key(&id, &mut |entry| say(entry, desk))? {
-                        desk.say_gone(&id);
+                let asked = left.split_off(left.len().saturating_sub(ASKED_AT_ONCE));
+                for id in &asked {
+                    desk.mark_when_due()?;
+                    // What is no key of a base is none of its entries.
+                    let is_there = match is_key(id) {
+                        false => Ok(false),
+                        true => self.api.by_key(id, &mut |entry| say(entry, desk)),
+                    };
+                    match is_there {
+                        Ok(true) => {}
+                        Ok(false) => desk.say_gone(id),
+                        Err(error) => {
+                            left.extend(asked);
+                            self.comparison = Some(Comparing { is_whole, at: At::Unmet(left) });
+                            return Err(error.into());
+                        }
                     }
                 }
                 Comparing { is_whole, at: At::Unmet(left) }
@@ -256,6 +281,20 @@ impl System for OneC {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_told_from_other_ids() {
+        assert!(is_key("0f8fad5b-d9cb-469f-a165-70867728950e"));
+        for other in [
+            "123",
+            "",
+            "0f8fad5b-d9cb-469f-a165-70867728950",
+            "g-",
+            "0f8fad5b-d9cb-469f-a165-70867728950g",
+        ] {
+            assert!(!is_key(other), "{other}");
+        }
+    }
 
     #[test]
     fn changes_are_told_apart_and_keys_are_written_in_one_way() {
