@@ -118,17 +118,21 @@ impl Feed {
                         let mut fed = run();
                         while let Err(FeedError::Fenced { .. }) = &fed {
                             // Somebody else feeds that source; others may still be ours.
-                            if feed.once || at_work.fetch_sub(1, Ordering::Relaxed) == 1 {
+                            let is_last = at_work.fetch_sub(1, Ordering::Relaxed) == 1;
+                            if feed.once || is_last && !sources::has_other_ended(&feed.log) {
                                 break;
                             }
-                            sources::await_other(&feed.log, end)?;
+                            if let Err(error) = sources::await_other(&feed.log, end) {
+                                fed = Err(error);
+                                break;
+                            }
                             if end.load(Ordering::Relaxed) {
                                 return Ok(());
                             }
                             at_work.fetch_add(1, Ordering::Relaxed);
                             fed = run();
                         }
-                        if fed.is_err() {
+                        if fed.is_err() && !feed.once {
                             // A feed that is missed is worse than all that begin anew.
                             end.store(true, Ordering::Relaxed);
                         }

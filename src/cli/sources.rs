@@ -20,7 +20,7 @@ use crate::{
     engine::{FeedNumbers, Metrics},
     feed::{
         Bitrix24, Elasticsearch, Feed, FeedError, Guard, Health, Log, OneC, SILENCE, System,
-        await_silence,
+        await_silence, marks,
     },
     kafka::Kafka,
     spec::{Spec, is_source_name},
@@ -140,6 +140,12 @@ pub(super) fn feed_beside(
             }
         });
     }
+}
+
+/// Whether the feed that has taken a source over has ended already.
+pub(super) fn has_other_ended(log: &Log) -> bool {
+    let marks = marks(&log.kafka, &log.topic);
+    marks.is_ok_and(|marks| marks.get(&log.source).is_some_and(|mark| mark.has_ended))
 }
 
 /// Waits until the feed that has taken a source over has ended, or this one is to.
