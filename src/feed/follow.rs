@@ -232,7 +232,7 @@ impl<'f> Following<'f> {
             }
             match system.compare_on(desk) {
                 Ok(true) => break,
-                Ok(false) if self.failures > 0 => self.answered(desk),
+                Ok(false) if self.failures > 0 && system.keeps_its_place() => self.answered(desk),
                 Ok(false) => {}
                 Err(Trouble::System(error)) if system.keeps_its_place() => {
                     self.bear(error, desk)?
@@ -246,10 +246,11 @@ impl<'f> Following<'f> {
             }
         }
         desk.flush()?;
-        if self.is_without_grace() {
-            // Who came back meanwhile is not to be missed.
-            system.look(desk)?;
-            desk.flush()?;
+        // Where there is no grace, who came back meanwhile is not to be missed.
+        if self.feed.once && !self.look_for_sure(system, desk)? {
+            return Ok(false);
+        } else if self.accepted.is_some() {
+            self.look_amid(system, desk)?;
         }
         self.delete_missed(identity, system, desk)?;
         desk.mark().state.compared = now();
@@ -285,8 +286,27 @@ impl<'f> Following<'f> {
         Ok(())
     }
 
-    /// Whether what is missed goes at once: a feed that ends has no later look, and what was accepted
-    /// is what was counted.
+    /// Looks what is new until that succeeds; returns whether it did before it is to end.
+    fn look_for_sure(
+        &mut self,
+        system: &mut dyn System,
+        desk: &mut Desk<'_>,
+    ) -> Result<bool, Trouble> {
+        while !self.is_to_end() {
+            match system.look(desk) {
+                Ok(_) => {
+                    desk.flush()?;
+                    return Ok(true);
+                }
+                Err(Trouble::System(error)) => self.bear(error, desk)?,
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether what is missed goes at once: a feed that ends has no later look, and what was
+    /// accepted is what was counted.
     fn is_without_grace(&self) -> bool {
         self.feed.once || self.accepted.is_some()
     }

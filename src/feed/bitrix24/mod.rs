@@ -5,8 +5,8 @@
 //! To an application the portal keeps a queue of the items to which something happened. A look puts
 //! a handful aside, reads those items anew, and clears the handful once what they say is in the
 //! log. What was put aside and not cleared, by an elder feed or under an answer that was lost, is
-//! looked for now and then. Where there is no queue (a webhook, a plan without it) a look asks for what was changed
-//! since the newest moment that it saw, and what is gone is found by comparison.
+//! looked for now and then. Where there is no queue (a webhook, a plan without it) a look asks for
+//! what was changed since the newest moment that it saw, and what is gone is found by comparison.
 //!
 //! Invariants: the queue is listened to before all is read, so nothing falls between, and so is the
 //! newest moment asked for; nothing is cleared that is not in the log. The portal is
@@ -94,8 +94,8 @@ impl Bitrix24 {
         })
     }
 
-    /// Has the portal keep what happens, where it can: an application that was installed anew has to
-    /// say so again, and a plan may lose that.
+    /// Has the portal keep what happens, where it can: an application that was installed anew has
+    /// to say so again, and a plan may lose that.
     fn listen(&mut self) -> Result<bool, SystemError> {
         let listens = self.api.says_what_happens()?;
         if listens {
@@ -207,8 +207,16 @@ impl System for Bitrix24 {
     }
 
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
+        let known = self.listens;
+        let listens = match (self.listen(), known) {
+            (Err(error), Some(known)) => {
+                warn!(portal = self.url, "goes on as before, and compares all: {error}");
+                known
+            }
+            (listens, _) => listens?,
+        };
         // What is changed while all is read may bear an earlier moment than what is read last.
-        if !self.listen()? && self.newest.is_none() {
+        if !listens && self.newest.is_none() {
             self.newest = self.api.newest()?;
         }
         desk.begin_comparison(None);

@@ -1,7 +1,7 @@
 //! Which collection an index is, as it says of itself.
 //!
-//! Shape: identities in, `{INDEX: {"uuid", "histories": {SHARD: HISTORY}}}`; whether they are of one
-//! collection, and its shards, out.
+//! Shape: identities in, `{INDEX: {"uuid", "histories": {SHARD: HISTORY}}}`; whether they are of
+//! one collection, and its shards, out.
 //!
 //! Invariants: an index that is made again has another uuid, one that is restored other histories;
 //! where histories may not be asked for (the empty text) they may be any.

@@ -2,7 +2,8 @@
 //!
 //! Shape: checkpoints, and when they were asked for, in; up to which operation all was taken out.
 //!
-//! Invariant: what is taken moves to a checkpoint only once all up to there was visible when it was read.
+//! Invariant: what is taken moves to a checkpoint only once all up to there was visible when it was
+//! read.
 
 use std::time::{Duration, Instant};
 

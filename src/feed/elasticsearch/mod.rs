@@ -292,8 +292,8 @@ impl Elasticsearch {
         Ok(gone.iter().map(|number| held[place(number)].1.to_string()).collect())
     }
 
-    /// Misses documents that are gone from a shard, but for those that stand in another one: what was
-    /// copied before it was deleted is there, and what was known of it is what it said here.
+    /// Misses documents that are gone from a shard, but for those that stand in another one: what
+    /// was copied before it was deleted is there, and what was known of it is what it said here.
     fn miss(
         &mut self,
         mut ids: Vec<String>,
@@ -314,6 +314,10 @@ impl Elasticsearch {
             self.api.close(point);
             read?;
             ids.retain(|id| !found.contains(id));
+            if !found.is_empty() {
+                // One that was not known to stand there may have hidden another one from the count.
+                self.shards.entry(shard).and_modify(|known| known.may_lack = true);
+            }
         }
         let now = Instant::now();
         ids.iter().for_each(|id| desk.reconcile().miss(id, now));
@@ -514,10 +518,7 @@ impl System for Elasticsearch {
                 Err(_) => Ok(Vec::new()),
             };
             self.api.close(point);
-            let gone = gone?;
-            // What stands in two shards may have hidden another one from the count.
-            known.may_lack = !gone.is_empty();
-            self.miss(gone, &shard, &identity, desk)?;
+            self.miss(gone?, &shard, &identity, desk)?;
             // What is not sure to be visible is read again, however much it is.
             is_more |= read? >= self.api.page() as u64 && unrefreshed.is_none();
             let (checkpoint, asked) = match probe.is_blind {
@@ -525,6 +526,7 @@ impl System for Elasticsearch {
                 false => (probe.shards[&shard].checkpoint, asked),
             };
             known.take(checkpoint, Opened { asked, opened, unrefreshed });
+            known.may_lack = false;
             self.shards.insert(shard, known);
         }
         Ok(is_more)

@@ -127,8 +127,8 @@ impl Api {
 
     /// Hands out a page of entries from a position on, and some of those before it once more: what
     /// is deleted meanwhile moves those behind it forward. Returns the position of the next page,
-    /// where there may be one; the same where that was too much for the base, which is asked for half
-    /// as many then; further back where so many moved that some may have been passed.
+    /// where there may be one; the same where that was too much for the base, which is asked for
+    /// half as many then; further back where so many moved that some may have been passed.
     pub(super) fn page<E: From<SystemError>>(
         &mut self,
         skip: usize,
@@ -171,6 +171,16 @@ impl Api {
         let each = (body.len() / entries.len()).max(1);
         self.top = (PAGE_BYTES / each).clamp(1, (2 * self.top).min(PAGE_ENTRIES_MAX));
         Ok(Some(from + entries.len()))
+    }
+
+    /// Asks whether entries can be asked for at all.
+    pub(super) fn is_published(&mut self) -> Result<(), SystemError> {
+        let tried = format!("read the first of {}", self.entity);
+        let entity = percent_coded(&self.entity);
+        let path = format!("/{entity}?$format=json&$orderby=Ref_Key&$top=1&$select=Ref_Key");
+        let answer = self.ask(&tried, "GET", &path, PAGE_PATIENCE, PAGE_BYTES_MAX)?;
+        let body = good(&tried, answer)?;
+        parse::<Page<'_>>(&tried, &body).map(drop)
     }
 
     /// Hands out an entry by its key; returns whether there is one.

@@ -54,6 +54,8 @@ pub struct OneC {
 struct Comparing {
     /// Whether every entry had a key.
     is_whole: bool,
+    /// Whether a page failed: the base may have changed much until it was asked for again.
+    has_failed: bool,
     at: At,
 }
 
@@ -125,8 +127,41 @@ impl OneC {
         Ok(())
     }
 
-    /// Says a page from a position on; returns where the next one begins, and whether each entry had
-    /// a key.
+    /// What comes once all pages were read: those that were not met are asked for by their keys, or
+    /// all is read once more.
+    fn ask_by_key(&mut self, is_whole: bool, has_failed: bool, desk: &Desk<'_>) -> Comparing {
+        let unmet: Vec<String> = desk.held().unmet().take(ASKED_BY_KEY_MAX + 1).collect();
+        let at = match unmet.len() > ASKED_BY_KEY_MAX {
+            false => At::Unmet(unmet),
+            true if has_failed => {
+                self.api.begin_pages();
+                At::Page(0)
+            }
+            true => At::Unmet(Vec::new()),
+        };
+        Comparing { is_whole, has_failed: false, at }
+    }
+
+    /// Asks for entries by their keys, and says them, or that they are gone.
+    fn say_by_key(&mut self, ids: &[String], desk: &mut Desk<'_>) -> Result<(), Trouble> {
+        let mut gone = Vec::new();
+        for id in ids {
+            desk.mark_when_due()?;
+            // What is no key of a base is none of its entries.
+            if !is_key(id) || !self.api.by_key(id, &mut |entry| say(entry, desk))? {
+                gone.push(id);
+            }
+        }
+        if !gone.is_empty() {
+            // That it denies an entry says nothing where it denies all of them.
+            self.api.is_published()?;
+        }
+        gone.into_iter().for_each(|id| desk.say_gone(id));
+        Ok(())
+    }
+
+    /// Says a page from a position on; returns where the next one begins, and whether each entry
+    /// had a key.
     fn say_page(
         &mut self,
         to: usize,
@@ -216,24 +251,24 @@ impl System for OneC {
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         desk.begin_comparison(None);
         self.api.begin_pages();
-        self.comparison = Some(Comparing { is_whole: true, at: At::Page(0) });
+        self.comparison = Some(Comparing { is_whole: true, has_failed: false, at: At::Page(0) });
         Ok(())
     }
 
     fn compare_on(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
-        let Some(Comparing { is_whole, at }) = self.comparison.take() else { return Ok(true) };
+        let Some(Comparing { is_whole, has_failed, at }) = self.comparison.take() else {
+            return Ok(true);
+        };
         let next = match at {
             At::Page(to) => {
                 // Where that fails, it is asked for again.
-                self.comparison = Some(Comparing { is_whole, at: At::Page(to) });
+                self.comparison = Some(Comparing { is_whole, has_failed: true, at: At::Page(to) });
                 let (next, is_sound) = self.say_page(to, desk)?;
-                let unmet = || {
-                    let unmet: Vec<String> =
-                        desk.held().unmet().take(ASKED_BY_KEY_MAX + 1).collect();
-                    if unmet.len() > ASKED_BY_KEY_MAX { Vec::new() } else { unmet }
-                };
-                let at = next.map_or_else(|| At::Unmet(unmet()), At::Page);
-                Comparing { is_whole: is_whole && is_sound, at }
+                let is_whole = is_whole && is_sound;
+                match next {
+                    Some(to) => Comparing { is_whole, has_failed, at: At::Page(to) },
+                    None => self.ask_by_key(is_whole, has_failed, desk),
+                }
             }
             At::Unmet(left) if left.is_empty() => {
                 desk.end_comparison(is_whole);
@@ -241,24 +276,12 @@ impl System for OneC {
             }
             At::Unmet(mut left) => {
                 let asked = left.split_off(left.len().saturating_sub(ASKED_AT_ONCE));
-                for id in &asked {
-                    desk.mark_when_due()?;
-                    // What is no key of a base is none of its entries.
-                    let is_there = match is_key(id) {
-                        false => Ok(false),
-                        true => self.api.by_key(id, &mut |entry| say(entry, desk)),
-                    };
-                    match is_there {
-                        Ok(true) => {}
-                        Ok(false) => desk.say_gone(id),
-                        Err(error) => {
-                            left.extend(asked);
-                            self.comparison = Some(Comparing { is_whole, at: At::Unmet(left) });
-                            return Err(error.into());
-                        }
-                    }
+                if let Err(error) = self.say_by_key(&asked, desk) {
+                    left.extend(asked);
+                    self.comparison = Some(Comparing { is_whole, has_failed, at: At::Unmet(left) });
+                    return Err(error);
                 }
-                Comparing { is_whole, at: At::Unmet(left) }
+                Comparing { is_whole, has_failed, at: At::Unmet(left) }
             }
         };
         self.comparison = Some(next);
