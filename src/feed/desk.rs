@@ -39,9 +39,10 @@ use crate::{
 const RECORDS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 4 << 20;
 
-/// Between marks in the log while nothing but time has passed, and while the feed comes on.
+/// Between marks in the log while nothing but time has passed, and while the feed comes on, fails
+/// or is well again.
 const BETWEEN_MARKS: Duration = Duration::from_secs(60);
-const BETWEEN_POSITIONS: Duration = Duration::from_secs(5);
+const BETWEEN_NEWS: Duration = Duration::from_secs(5);
 
 /// What a feed did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,8 +84,8 @@ pub struct Desk<'f> {
     writer: Option<Writer>,
     mark: Mark,
     marked: Instant,
-    /// The positions that the last mark says.
-    marked_positions: Value,
+    /// The positions that the last mark says, and the trouble.
+    marked_as: (Value, Option<String>),
     /// The feed before this one, until this one's mark is written.
     elder: Option<String>,
     /// What the operator said last, and up to where the log was read for that.
@@ -136,7 +137,7 @@ impl<'f> Desk<'f> {
             elder: Some(found.feed.clone()),
             mark: Mark { feed: name, keeps, complete, has_ended: false, ..found },
             marked: Instant::now(),
-            marked_positions: Value::Null,
+            marked_as: (Value::Null, None),
             word,
             read_to,
             counted: None,
@@ -295,8 +296,9 @@ impl<'f> Desk<'f> {
     /// # Errors
     /// As `flush`.
     pub fn mark_when_due(&mut self) -> Result<(), FeedError> {
-        let has_come_on = self.mark.positions != self.marked_positions;
-        let between = if has_come_on { BETWEEN_POSITIONS } else { BETWEEN_MARKS };
+        let (positions, trouble) = &self.marked_as;
+        let is_news = self.mark.positions != *positions || self.mark.state.trouble != *trouble;
+        let between = if is_news { BETWEEN_NEWS } else { BETWEEN_MARKS };
         match self.marked.elapsed() < between {
             true => Ok(()),
             false => self.write_mark(),
@@ -318,7 +320,7 @@ impl<'f> Desk<'f> {
             Ok(_) | Err(_) => {}
         }
         self.marked = Instant::now();
-        self.marked_positions.clone_from(&self.mark.positions);
+        self.marked_as = (self.mark.positions.clone(), self.mark.state.trouble.clone());
         self.mark.state.at = now();
         let record = (self.log.key(""), Some(self.mark.to_json()));
         while !self.transact(slice::from_ref(&record))? {}

@@ -33,6 +33,9 @@ const ASKED_TO_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 /// How often a system may fail one time after the other where the feed is to end by itself.
 const FAILURES_MAX: u32 = 5;
 
+/// The longest until it looks again amid a comparison after a look that took long to fail.
+const BETWEEN_LOOKS_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// Between words that a system still fails.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
@@ -41,6 +44,7 @@ const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS_HELD: Duration = Duration::from_secs(1);
 const BETWEEN_IDENTITIES: Duration = Duration::from_secs(5);
 const BETWEEN_COUNTS: Duration = Duration::from_secs(60);
+const BETWEEN_COUNTS_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// The longest that it sleeps in one piece.
 const NAP: Duration = Duration::from_millis(50);
@@ -56,29 +60,14 @@ pub(super) struct Following<'f> {
     /// How often the system failed one time after the other.
     failures: u32,
     warned: Option<(Instant, SystemError)>,
-    /// When it is to look again what is new, amid a comparison.
+    /// When it is to look again what is new, amid a comparison, and whether the last look failed.
     look_at: Instant,
+    look_fails: bool,
     /// Whether it may still go on from where an earlier feed has come.
     may_resume: bool,
     /// Whether something was counted and is not written yet: what the system takes as known the log
     /// does not hold.
     owes: bool,
-}
-
-/// Compares all in one go, unless it is to end.
-fn compare_all(
-    system: &mut dyn System,
-    identity: &Value,
-    desk: &mut Desk<'_>,
-) -> Result<(), Trouble> {
-    system.compare(identity, desk)?;
-    while !system.compare_on(desk)? {
-        desk.mark_when_due()?;
-        if desk.is_to_end() {
-            return Err(Trouble::Other);
-        }
-    }
-    Ok(())
 }
 
 /// What the operator has given the word for: so many deletions, and whatever else it is.
@@ -92,6 +81,11 @@ impl Accepted {
     fn is_of(&self, identity: &Value) -> bool {
         self.identity.as_ref().is_none_or(|accepted| accepted == identity)
     }
+}
+
+/// Whether a look came to nothing since the system failed.
+fn fails(looked: &Result<bool, Trouble>) -> bool {
+    matches!(looked, Err(Trouble::System(_)))
 }
 
 impl<'f> Following<'f> {
@@ -112,6 +106,7 @@ impl<'f> Following<'f> {
             failures: 0,
             warned: None,
             look_at: Instant::now(),
+            look_fails: false,
             may_resume: true,
             owes: false,
         }
@@ -188,7 +183,9 @@ impl<'f> Following<'f> {
         (self.told)(desk.fed());
         let mut compared = Instant::now();
         while !self.is_to_end() {
-            let pause = match system.look(desk) {
+            let looked = system.look(desk);
+            self.look_fails = fails(&looked);
+            let pause = match looked {
                 Ok(is_new) => {
                     self.look_at = Instant::now() + self.feed.between_looks;
                     desk.flush()?;
@@ -202,13 +199,18 @@ impl<'f> Following<'f> {
                 }
                 // What was taken of it is known; it is compared when that is due, not for this.
                 Err(Trouble::System(error)) => {
+                    desk.flush()?;
                     self.bear(error, desk)?;
                     Duration::ZERO
                 }
                 Err(trouble) => return Err(trouble),
             };
-            let is_due = |every: Duration| compared.elapsed() >= every;
-            if self.feed.between_comparisons.is_some_and(is_due) {
+            let between = match self.look_fails && desk.held().missed() > 0 {
+                // Nothing but a comparison can tell whether they have come back.
+                true => Some(self.feed.grace),
+                false => self.feed.between_comparisons,
+            };
+            if between.is_some_and(|between| compared.elapsed() >= between) {
                 self.compare(&identity, system, desk)?;
                 compared = Instant::now();
             }
@@ -228,16 +230,10 @@ impl<'f> Following<'f> {
         loop {
             // What changes is not to wait until all is compared, nor for a comparison that fails.
             if Instant::now() >= self.look_at {
-                self.look_amid(system, desk)?;
+                self.look_amid(identity, system, desk)?;
             }
-            match system.compare_on(desk) {
-                Ok(true) => break,
-                Ok(false) if self.failures > 0 && system.keeps_its_place() => self.answered(desk),
-                Ok(false) => {}
-                Err(Trouble::System(error)) if system.keeps_its_place() => {
-                    self.bear(error, desk)?
-                }
-                Err(trouble) => return Err(trouble),
+            if self.compare_on(system, desk)? {
+                break;
             }
             failpoint!("comparison-step");
             desk.flush()?;
@@ -247,10 +243,9 @@ impl<'f> Following<'f> {
         }
         desk.flush()?;
         // Where there is no grace, who came back meanwhile is not to be missed.
-        if self.feed.once && !self.look_for_sure(system, desk)? {
+        let is_in_haste = self.is_without_grace() && desk.held().missed() > 0;
+        if is_in_haste && !self.look_for_sure(system, desk)? {
             return Ok(false);
-        } else if self.accepted.is_some() {
-            self.look_amid(system, desk)?;
         }
         self.delete_missed(identity, system, desk)?;
         desk.mark().state.compared = now();
@@ -258,12 +253,60 @@ impl<'f> Following<'f> {
         Ok(true)
     }
 
+    /// Goes on with a comparison; returns whether it is at its end. One that fails goes on from its
+    /// place, where the system keeps that.
+    fn compare_on(
+        &mut self,
+        system: &mut dyn System,
+        desk: &mut Desk<'_>,
+    ) -> Result<bool, Trouble> {
+        let read = desk.fed().read;
+        match system.compare_on(desk) {
+            Err(Trouble::System(error)) if system.keeps_its_place() => {
+                self.bear(error, desk)?;
+                Ok(false)
+            }
+            Ok(false) => {
+                if self.failures > 0 && desk.fed().read > read {
+                    self.answered(desk);
+                }
+                Ok(false)
+            }
+            ended => ended,
+        }
+    }
+
+    /// Compares all and looks at nothing meanwhile, unless it is to end.
+    fn compare_alone(
+        &mut self,
+        identity: &Value,
+        system: &mut dyn System,
+        desk: &mut Desk<'_>,
+    ) -> Result<(), Trouble> {
+        system.compare(identity, desk)?;
+        while !self.compare_on(system, desk)? {
+            failpoint!("count-step");
+            desk.mark_when_due()?;
+            if desk.is_to_end() {
+                return Err(Trouble::Other);
+            }
+        }
+        Ok(())
+    }
+
     /// Looks what is new amid a comparison, which is not to wait for a look that fails.
-    fn look_amid(&mut self, system: &mut dyn System, desk: &mut Desk<'_>) -> Result<(), Trouble> {
+    fn look_amid(
+        &mut self,
+        identity: &Value,
+        system: &mut dyn System,
+        desk: &mut Desk<'_>,
+    ) -> Result<(), Trouble> {
         let begun = Instant::now();
         let looked = system.look(desk);
+        self.look_fails = fails(&looked);
         // One that fails only after long is not to take all the time.
         let least = if looked.is_ok() { Duration::ZERO } else { 10 * begun.elapsed() };
+        let least = least.min(BETWEEN_LOOKS_MAX);
         self.look_at = Instant::now() + self.feed.between_looks.max(least);
         match looked {
             Ok(_) => {
@@ -271,13 +314,18 @@ impl<'f> Following<'f> {
                 if !self.owes {
                     desk.mark().positions = system.positions();
                 }
+                // Where one question follows the other, what it says to be gone now is gone,
+                // whatever was read before.
+                if system.keeps_its_place() && self.accepted.is_none() {
+                    self.delete_missed(identity, system, desk)?;
+                }
                 // That it answers this does not say that it lets itself be compared.
                 if self.failures == 0 {
                     self.answered(desk);
                 }
             }
             Err(Trouble::System(error)) => {
-                self.fails(&error, desk);
+                self.say_trouble(&error, desk);
                 self.rest(error.after.unwrap_or_default(), desk)?;
                 desk.flush()?;
             }
@@ -293,7 +341,9 @@ impl<'f> Following<'f> {
         desk: &mut Desk<'_>,
     ) -> Result<bool, Trouble> {
         while !self.is_to_end() {
-            match system.look(desk) {
+            let looked = system.look(desk);
+            self.look_fails = fails(&looked);
+            match looked {
                 Ok(_) => {
                     desk.flush()?;
                     return Ok(true);
@@ -357,7 +407,7 @@ impl<'f> Following<'f> {
         loop {
             let begun = Instant::now();
             let Tally { upserts, deletions, held } =
-                desk.count(|desk| compare_all(system, identity, desk))?;
+                desk.count(|desk| self.compare_alone(identity, system, desk))?;
             self.answered(desk);
             let mut spent = desk.mark().spent;
             let lets = self.feed.guard.pass(deletions, held, &mut spent, now());
@@ -395,7 +445,7 @@ impl<'f> Following<'f> {
                 "is held, and nothing is written until `tributary accept` gives the word: {hold}"
             );
             let (counted, mut asked) = (Instant::now(), Instant::now());
-            let between = BETWEEN_COUNTS.max(10 * (counted - begun));
+            let between = (10 * (counted - begun)).clamp(BETWEEN_COUNTS, BETWEEN_COUNTS_MAX);
             while counted.elapsed() < between {
                 if self.was_accepted(&id, identity, desk)? {
                     return Ok(());
@@ -437,14 +487,14 @@ impl<'f> Following<'f> {
         if self.feed.once && self.failures >= FAILURES_MAX {
             return Err(FeedError::System(error));
         }
-        self.fails(&error, desk);
+        self.say_trouble(&error, desk);
         let doubled = BETWEEN_TRIES_MIN * 2_u32.pow(self.failures.min(10) - 1);
         let pause = error.after.unwrap_or(doubled.min(BETWEEN_TRIES_MAX));
         self.rest(pause.max(BETWEEN_TRIES_MIN), desk)
     }
 
     /// Says that the system fails, and how.
-    fn fails(&mut self, error: &SystemError, desk: &mut Desk<'_>) {
+    fn say_trouble(&mut self, error: &SystemError, desk: &mut Desk<'_>) {
         self.warn(error);
         desk.mark().state.trouble = Some(error.to_string());
         self.say(desk);
@@ -476,15 +526,19 @@ impl<'f> Following<'f> {
         }
     }
 
-    /// Takes that the system answered as it should.
+    /// Takes that the system answered as it should. That it lets itself be compared does not say
+    /// that it tells what is new.
     fn answered(&mut self, desk: &mut Desk<'_>) {
-        if self.failures > 0 {
-            info!(source = self.feed.log.source, "answers again");
-        }
-        (self.failures, self.warned) = (0, None);
         let state = &mut desk.mark().state;
         state.answered = now();
-        state.trouble = None;
+        if !self.look_fails {
+            state.trouble = None;
+            self.warned = None;
+            if self.failures > 0 {
+                info!(source = self.feed.log.source, "answers again");
+            }
+        }
+        self.failures = 0;
         self.say(desk);
     }
 
