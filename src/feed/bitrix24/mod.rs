@@ -51,15 +51,14 @@ pub struct Bitrix24 {
     entity: Entity,
     /// Whether the portal says what happens; `None` before it was asked.
     listens: Option<bool>,
+    /// Whether it is still to be asked to keep that, since it refused when it was asked last.
+    is_to_listen: bool,
     /// What was put aside and is not cleared yet.
     put_aside: VecDeque<Happened>,
     /// When it was looked for last; `None` where an answer may have been lost since.
     listed: Option<Instant>,
-    /// The moment of change, as the portal writes it, from which on it is asked what changed.
-    newest: Option<String>,
-    /// When all that bears a moment before that one can be seen, and when that was read last.
-    settled: Option<Instant>,
-    read: Instant,
+    /// From where on it is asked what changed.
+    newest: Newest,
     /// Up to which number a comparison on its way has said items.
     compared_to: Option<u64>,
 }
@@ -85,11 +84,10 @@ impl Bitrix24 {
             url,
             entity,
             listens: None,
+            is_to_listen: false,
             put_aside: VecDeque::new(),
             listed: None,
-            newest: None,
-            settled: None,
-            read: Instant::now(),
+            newest: Newest::default(),
             compared_to: None,
         })
     }
@@ -106,7 +104,7 @@ impl Bitrix24 {
                 "does not keep what happens for this access: what is gone is found by comparison"
             );
         }
-        self.listens = Some(listens);
+        (self.listens, self.is_to_listen) = (Some(listens), false);
         Ok(listens)
     }
 
@@ -161,24 +159,51 @@ impl Bitrix24 {
     /// Says what was changed since the newest moment that was seen.
     fn look_at_changes(&mut self, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         // Where there was no item, whatever comes is news.
-        let since = self.newest.as_deref().and_then(before);
+        let since = self.newest.moment.as_deref().and_then(before);
         let since = since.unwrap_or_else(|| Timestamp::UNIX_EPOCH.to_string());
         // What is changed while these are read may bear an earlier moment than what is read last.
         let newest = self.api.newest()?.filter(|moment| before(moment).is_some());
         let begun = Instant::now();
-        match self.settled.filter(|_| newest == self.newest) {
-            // All that bears a moment before it could be seen when it was read last.
-            Some(settled) if settled <= self.read => return Ok(()),
-            Some(_) => {}
-            None => self.settled = Some(begun + Duration::from_secs(OVERLAP_SECONDS as u64)),
+        if self.newest.has_all(newest.as_deref(), begun) {
+            return Ok(());
         }
         self.api.each_changed_since(&since, &mut |items: &[Item<'_>]| {
             items.iter().for_each(|item| say(item, desk));
             Ok::<_, Trouble>(desk.flush()?)
         })?;
-        self.newest = newest.or(self.newest.take());
-        self.read = begun;
+        self.newest.take(newest, begun);
         Ok(())
+    }
+}
+
+/// The newest moment of change that was seen: what took long to be written comes later, and bears
+/// an earlier one.
+#[derive(Default)]
+struct Newest {
+    /// As the portal writes it.
+    moment: Option<String>,
+    /// When all that bears a moment before it can be seen.
+    settles: Option<Instant>,
+    /// When what has changed was read last.
+    read: Option<Instant>,
+}
+
+impl Newest {
+    /// Whether nothing can be new where the portal says now that this is the newest moment.
+    fn has_all(&mut self, moment: Option<&str>, now: Instant) -> bool {
+        match self.settles.filter(|_| moment == self.moment.as_deref()) {
+            Some(settles) => self.read.is_some_and(|read| settles <= read),
+            None => {
+                self.settles = Some(now + Duration::from_secs(OVERLAP_SECONDS as u64));
+                false
+            }
+        }
+    }
+
+    /// Takes what has changed up to a moment as read; the portal was asked for it then.
+    fn take(&mut self, moment: Option<String>, asked: Instant) {
+        self.moment = moment.or(self.moment.take());
+        self.read = Some(asked);
     }
 }
 
@@ -209,15 +234,16 @@ impl System for Bitrix24 {
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         let known = self.listens;
         let listens = match (self.listen(), known) {
-            (Err(error), Some(known)) => {
-                warn!(portal = self.url, "goes on as before, and compares all: {error}");
+            // All is compared for all that; a look is to say it while it stands.
+            (Err(_), Some(known)) => {
+                self.is_to_listen = true;
                 known
             }
             (listens, _) => listens?,
         };
         // What is changed while all is read may bear an earlier moment than what is read last.
-        if !listens && self.newest.is_none() {
-            self.newest = self.api.newest()?;
+        if !listens && self.newest.moment.is_none() {
+            self.newest.moment = self.api.newest()?;
         }
         desk.begin_comparison(None);
         self.compared_to = Some(0);
@@ -239,10 +265,14 @@ impl System for Bitrix24 {
 
     fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
         let listens = self.listens.map_or_else(|| self.listen(), Ok)?;
-        match listens {
-            true => self.look_at_queue(desk),
-            false => self.look_at_changes(desk).map(|()| false),
+        let is_more = match listens {
+            true => self.look_at_queue(desk)?,
+            false => self.look_at_changes(desk).map(|()| false)?,
+        };
+        if self.is_to_listen {
+            self.listen()?;
         }
+        Ok(is_more)
     }
 }
 
@@ -255,5 +285,33 @@ mod tests {
         let earlier = before("2026-11-29T10:00:00+03:00");
         assert_eq!(earlier.as_deref(), Some("2026-11-29T06:58:00Z"));
         assert_eq!(before("yesterday"), None);
+    }
+
+    #[test]
+    fn what_changed_is_read_until_nothing_can_come_late_any_more() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let (mut newest, long) = (Newest::default(), OVERLAP_SECONDS as u64);
+        for (second, moment, has_all) in [
+            (0, Some("a"), false),
+            (1, Some("a"), false),
+            (long, Some("a"), false),
+            (long + 1, Some("a"), true),
+            (long + 2, Some("b"), false),
+            (2 * long, Some("b"), false),
+            (2 * long + 3, Some("b"), false),
+            (2 * long + 4, Some("b"), true),
+            // It was the newest one before, but items have gone since.
+            (2 * long + 5, Some("a"), false),
+            (2 * long + 6, Some("a"), false),
+            (3 * long + 7, None, false),
+        ] {
+            let moment = moment.map(str::to_owned);
+            assert_eq!(newest.has_all(moment.as_deref(), at(second)), has_all, "{second}");
+            if !has_all {
+                newest.take(moment, at(second));
+            }
+        }
+        assert_eq!(newest.moment.as_deref(), Some("a"), "a portal that is empty says none");
     }
 }
