@@ -155,6 +155,10 @@ impl Api {
             return Ok(Some(skip));
         }
         let body = answer?;
+        if is_too_much {
+            let error = SystemError { kind: Kind::TooMuch, ..not_odata(&tried) };
+            return Err(error.into());
+        }
         let page: Page<'_> = parse(&tried, &body)?;
         let entries: Vec<Option<Entry<'_>>> = page.value.into_iter().map(Entry::of).collect();
         let is_known = |entry: &Entry<'_>| self.tail.contains(&entry.id);

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use tracing::warn;
 
-use super::{Desk, System, SystemError, Trouble};
+use super::{Desk, Kind, System, SystemError, Trouble};
 use crate::{
     config::{ConfigError, OneCConfig},
     reference::{Projector, reconcile::Version},
@@ -54,7 +54,7 @@ pub struct OneC {
 struct Comparing {
     /// Whether every entry had a key.
     is_whole: bool,
-    /// Whether a page failed: the base may have changed much until it was asked for again.
+    /// Whether a page failed or was read in parts: the base may have changed much until then.
     has_failed: bool,
     at: At,
 }
@@ -144,20 +144,61 @@ impl OneC {
 
     /// Asks for entries by their keys, and says them, or that they are gone.
     fn say_by_key(&mut self, ids: &[String], desk: &mut Desk<'_>) -> Result<(), Trouble> {
-        let mut gone = Vec::new();
+        let mut denied = Vec::new();
         for id in ids {
-            desk.mark_when_due()?;
-            // What is no key of a base is none of its entries.
-            if !is_key(id) || !self.api.by_key(id, &mut |entry| say(entry, desk))? {
-                gone.push(id);
+            if !self.say_one(id, desk)? {
+                denied.push(id);
             }
         }
-        if !gone.is_empty() {
-            // That it denies an entry says nothing where it denies all of them.
-            self.api.is_published()?;
+        if denied.is_empty() {
+            return Ok(());
         }
-        gone.into_iter().for_each(|id| desk.say_gone(id));
+        // That it denied an entry says nothing where it denied all of them for a while.
+        self.api.is_published()?;
+        for id in denied {
+            if !self.say_one(id, desk)? {
+                desk.say_gone(id);
+            }
+        }
         Ok(())
+    }
+
+    /// Asks for an entry by its key, and says it; returns whether it may be there. Of one that it
+    /// gives to nobody, and of none but it, what was known stands.
+    fn say_one(&mut self, id: &str, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
+        desk.mark_when_due()?;
+        // What is no key of a base is none of its entries.
+        if !is_key(id) {
+            return Ok(false);
+        }
+        match self.api.by_key(id, &mut |entry| say(entry, desk)) {
+            Err(error) if is_of_one(&error) => {
+                self.api.is_published()?;
+                warn!(base = self.url, key = id, "is left as it was known: {error}");
+                desk.refuse(Some((id, desk.held().version(id).unwrap_or_default())));
+                Ok(true)
+            }
+            answered => Ok(answered?),
+        }
+    }
+
+    /// Says a page as `say_page`; an entry that the base gives to nobody, and none but it, is
+    /// passed over.
+    fn say_page_or_pass(
+        &mut self,
+        to: usize,
+        desk: &mut Desk<'_>,
+    ) -> Result<(Option<usize>, bool), Trouble> {
+        match self.say_page(to, desk) {
+            // A page of more than one is asked for in half.
+            Err(Trouble::System(error)) if error.kind == Kind::TooMuch => {
+                self.api.is_published()?;
+                warn!(base = self.url, position = to, "is passed over: {error}");
+                desk.refuse(None);
+                Ok((Some(to + 1), false))
+            }
+            said => said,
+        }
     }
 
     /// Says a page from a position on; returns where the next one begins, and whether each entry
@@ -225,6 +266,12 @@ impl<'a> Changed<'a> {
     }
 }
 
+/// Whether an answer may be about the one entry that was asked for: what it says is too much for
+/// the base, or not for everybody.
+fn is_of_one(error: &SystemError) -> bool {
+    matches!(error.kind, Kind::TooMuch | Kind::Forbidden)
+}
+
 /// Whether an id is a key as a base writes it, in lower case: 8-4-4-4-12 digits.
 fn is_key(id: &str) -> bool {
     let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -263,10 +310,14 @@ impl System for OneC {
             At::Page(to) => {
                 // Where that fails, it is asked for again.
                 self.comparison = Some(Comparing { is_whole, has_failed: true, at: At::Page(to) });
-                let (next, is_sound) = self.say_page(to, desk)?;
+                let (next, is_sound) = self.say_page_or_pass(to, desk)?;
                 let is_whole = is_whole && is_sound;
                 match next {
-                    Some(to) => Comparing { is_whole, has_failed, at: At::Page(to) },
+                    Some(next) => {
+                        // One that was too much, or whose entries had moved, took its time as well.
+                        let has_failed = has_failed || next <= to;
+                        Comparing { is_whole, has_failed, at: At::Page(next) }
+                    }
                     None => self.ask_by_key(is_whole, has_failed, desk),
                 }
             }
