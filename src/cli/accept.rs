@@ -45,7 +45,7 @@ impl Accept {
         };
         tell(&format!("source \"{}\" is held: {hold}", log.source));
         if !self.dry_run {
-            give_word(&log, &hold).map_err(Failure::feed)?;
+            give_word(&log, &hold).map_err(Failure::failed)?;
             tell("the word is given; its feed writes that now, or once it is started");
         }
         Ok(())

@@ -127,26 +127,31 @@ impl Feed {
                                 break;
                             }
                             if end.load(Ordering::Relaxed) {
-                                return Ok(());
+                                return None;
                             }
                             at_work.fetch_add(1, Ordering::Relaxed);
                             fed = run();
                         }
-                        if fed.is_err() && !feed.once {
-                            // A feed that is missed is worse than all that begin anew.
-                            end.store(true, Ordering::Relaxed);
+                        match fed {
+                            Ok(fed) => {
+                                say(quiet, &name, "ended", fed);
+                                None
+                            }
+                            Err(cause) => {
+                                // A feed that is missed is worse than all that begin anew.
+                                end.fetch_or(!feed.once, Ordering::Relaxed);
+                                Some(Failure::feed(Unfed { source_name: name, cause }).tell())
+                            }
                         }
-                        say(quiet, &name, "ended", fed?);
-                        Ok::<_, FeedError>(())
                     })
                 })
                 .collect();
             let ends = feeds.into_iter().map(|feed| feed.join().expect("a panic ends the process"));
-            let ended = ends.fold(Ok(()), Result::and);
+            let gravest = ends.flatten().max_by_key(gravity);
             is_over.store(true, Ordering::Relaxed);
-            ended
+            gravest
         });
-        fed.map_err(Failure::feed)
+        fed.map_or(Ok(()), |code| Err(Failure::Told(code)))
     }
 
     fn task(&self, spec: &Arc<Spec>, log: Log, config: &FeedConfig) -> Task {
@@ -184,6 +189,21 @@ impl Feed {
         }
         sources::open(spec, configured)
     }
+}
+
+/// A source that is fed no more.
+#[derive(Debug, thiserror::Error)]
+#[error("source \"{source_name}\" is fed no more")]
+pub(super) struct Unfed {
+    source_name: String,
+    #[source]
+    pub(super) cause: FeedError,
+}
+
+/// Of several exit codes the one that counts: somebody else's work is none of ours, a failure may
+/// pass, and the operator's word does not come by itself.
+fn gravity(code: &u8) -> Option<usize> {
+    [4, 1, 5].iter().position(|known| known == code)
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -109,8 +109,8 @@ enum Failure {
     Superseded(Box<dyn Error>),
     /// The operator's word or hand is awaited.
     ForOperator(Box<dyn Error>),
-    /// A child ended so, and has said why.
-    Child(u8),
+    /// It ends with this code, and why was told already.
+    Told(u8),
     /// Its arguments contradict each other or the files.
     Arguments(String),
     /// The spec cannot be read, or is wrong.
@@ -130,13 +130,13 @@ impl Failure {
         }
     }
 
-    fn feed(error: FeedError) -> Failure {
-        match error {
+    fn feed(error: feed::Unfed) -> Failure {
+        match &error.cause {
             FeedError::Fenced { .. } => Failure::Superseded(Box::new(error)),
             FeedError::Held { .. } | FeedError::OtherSpec { .. } => {
                 Failure::ForOperator(Box::new(error))
             }
-            error => Failure::failed(error),
+            _ => Failure::failed(error),
         }
     }
 
@@ -150,7 +150,7 @@ impl Failure {
             Failure::Failed(error) => tell_with_causes(&*error, 1),
             Failure::Superseded(error) => tell_with_causes(&*error, 4),
             Failure::ForOperator(error) => tell_with_causes(&*error, 5),
-            Failure::Child(code) => code,
+            Failure::Told(code) => code,
             Failure::Arguments(what) => {
                 tell(&format!("error: {what}"));
                 2

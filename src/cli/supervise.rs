@@ -65,9 +65,9 @@ pub(super) fn supervise() -> Result<(), Failure> {
         let status = status.map_err(|error| Failure::failed(Unstarted(error)))?;
         match status.code() {
             Some(0) => return Ok(()),
-            Some(code) if FINAL.contains(&code) => return Err(Failure::Child(code as u8)),
+            Some(code) if FINAL.contains(&code) => return Err(Failure::Told(code as u8)),
             code if end.load(Ordering::Relaxed) => {
-                return Err(Failure::Child(code.unwrap_or(1) as u8));
+                return Err(Failure::Told(code.unwrap_or(1) as u8));
             }
             _ => {}
         }
