@@ -141,25 +141,34 @@ fn mapping_that_changes_changes_no_document() {
     assert_eq!(of_people(), records + 2, "but for the two that were written");
 }
 
-/// One by a name and a password, who is refused at first; then one that answers late, and too late.
-#[test]
-fn node_that_asks_for_a_password_and_answers_late_is_borne() {
-    let ours = authority("slow");
+/// A dataflow over an index behind a gateway, so many documents a page.
+fn guarded(name: &str, page: usize) -> (Small, Index, Gateway) {
+    let ours = authority(name);
     let (certificate, private) = certificate(&ours, "localhost", 2100);
     let gateway = Gateway::start(Node::get(), &certificate, &private);
-    let (small, index) = of_index("slow", "");
+    let (small, index) = of_index(name, "");
     let path = |name: &str| small.folder.path().join(name).display().to_string();
     fs::write(path("ca.pem"), ours.pem()).expect("a file");
     fs::write(path("password"), "first\n").expect("a file");
     let config = format!(
         "[kafka]\nbrokers = [\"{}\"]\n[sources.people]\nkind = \"elasticsearch\"\nurls = [\"{}\"]\n\
-         index = \"slow\"\nca = \"{}\"\nusername = \"feed\"\npassword = {{ file = \"{}\" }}\n{QUICK}",
+         index = \"{name}\"\npage = {page}\nca = \"{}\"\nusername = \"feed\"\n\
+         password = {{ file = \"{}\" }}\n{QUICK}",
         Stack::get().brokers,
         gateway.url,
         path("ca.pem"),
         path("password"),
     );
     fs::write(&small.at[1], config).expect("a configuration");
+    // "feed:first", as HTTP wants it.
+    gateway.let_in("Basic ZmVlZDpmaXJzdA==");
+    (small, index, gateway)
+}
+
+/// One by a name and a password, who is refused at first; then one that answers late, and too late.
+#[test]
+fn node_that_asks_for_a_password_and_answers_late_is_borne() {
+    let (small, index, gateway) = guarded("slow", 100);
     index.make(1);
     write(&index, 0..3, "A");
     // "feed:second", as HTTP wants it.
@@ -169,7 +178,7 @@ fn node_that_asks_for_a_password_and_answers_late_is_borne() {
         goes_on(&mut feed);
         feed.said().contains("or the password changed?")
     });
-    fs::write(path("password"), "second\n").expect("a file");
+    fs::write(small.folder.path().join("password"), "second\n").expect("a file");
     wait_for("the new one to be taken", PATIENCE, || {
         goes_on(&mut feed);
         known(&small).len() == 3
@@ -194,6 +203,73 @@ fn node_that_asks_for_a_password_and_answers_late_is_borne() {
     });
     let said = feed.said();
     assert!(!said.contains("first") && !said.contains("second"), "{said}");
+}
+
+/// Somebody put it back to an earlier time, and nothing says so but that it has fewer operations than
+/// were taken of it.
+#[test]
+fn index_that_has_gone_back_is_compared_anew() {
+    let (small, index, gateway) = guarded("backwards", 100);
+    index.make(1);
+    write(&index, 0..20, "A");
+    let mut feed = small.begin("feed", &[], &[]);
+    let complete = |feed: &Engine| feed.said().matches("snapshot complete").count();
+    wait_for("the snapshot", PATIENCE, || complete(&feed) == 1);
+    write(&index, 0..1, "B");
+    wait_for("what changed", PATIENCE, || known(&small)["0"] == says(0, "B"));
+    let highest = "/indices/backwards/shards/0/0/seq_no/max_seq_no";
+    gateway.set(Some(("/_stats", Fault::Says(highest, json!(3)))));
+    wait_for("it to be compared anew", PATIENCE, || {
+        goes_on(&mut feed);
+        complete(&feed) > 1
+    });
+    assert!(gateway.met() > 0);
+    gateway.set(None);
+    write(&index, 1..2, "B");
+    wait_for("what changes then", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small)["1"] == says(1, "B")
+    });
+    assert_eq!(known(&small).len(), 20);
+}
+
+/// Where nobody says which history an index has, it may be another one than the positions in the log
+/// are of: what has numbers below them is seen all the same.
+#[test]
+fn feed_that_may_not_ask_for_histories_goes_on_from_no_position() {
+    let (small, index, gateway) = guarded("blinded", 100);
+    let snapshot = |path: &str, body: &Value| {
+        let said = index.ask("PUT", &format!("_snapshot/{path}"), &body.to_string());
+        assert!(said["error"].is_null(), "{said}");
+    };
+    index.make(1);
+    write(&index, 0..20, "A");
+    snapshot("blind", &json!({ "type": "fs", "settings": { "location": "blind" } }));
+    let of_it = json!({ "indices": "blinded", "include_global_state": false });
+    snapshot("blind/one?wait_for_completion=true", &of_it);
+    for name in ["B", "C", "D", "E", "F"] {
+        write(&index, 0..20, name);
+    }
+    let feed = small.begin("feed", &[], &[]);
+    wait_for("the snapshot", PATIENCE, || feed.said().contains("snapshot complete"));
+    drop(feed);
+    index.ask("POST", "blinded/_close", "");
+    let path = "_snapshot/blind/one/_restore?wait_for_completion=true";
+    let said = index.ask("POST", path, &of_it.to_string());
+    assert!(said["error"].is_null(), "{said}");
+    gateway.set(Some(("/_stats", Fault::Refused(403, "security_exception"))));
+    let mut feed = small.begin("feed", &[], &[]);
+    wait_for("all to be compared", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("snapshot complete")
+    });
+    assert!(gateway.met() > 0 && feed.said().contains("`monitor`"), "{}", feed.said());
+    assert_eq!(known(&small)["5"], says(5, "A"), "as it was restored");
+    write(&index, 5..6, "G");
+    wait_for("what changes then", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small)["5"] == says(5, "G")
+    });
 }
 
 /// A comparison has read what there was when it began, and finds there what a look has missed since:
@@ -317,22 +393,53 @@ fn feed_that_comes_back_knows_nothing_of_an_earlier_index() {
     assert_eq!(known(&small).len(), 14, "and nobody else");
 }
 
-#[test]
-fn feed_of_several_sources_goes_on_with_those_that_nobody_has_taken() {
-    let mut small = Small::with_people_from("several", "[\"first\", \"second\"]");
-    let source = |name: &str| {
+/// A dataflow over two indices, each on its node.
+fn of_two(name: &str, nodes: [&str; 2]) -> Small {
+    let mut small = Small::with_people_from(name, "[\"first\", \"second\"]");
+    let source = |of: &str, node: &str| {
         format!(
-            "[sources.{name}]\nkind = \"elasticsearch\"\nurls = [\"{}\"]\n\
-             index = \"several_{name}\"\n{QUICK}",
-            Node::get().url
+            "[sources.{of}]\nkind = \"elasticsearch\"\nurls = [\"{node}\"]\n\
+             index = \"{name}_{of}\"\n{QUICK}"
         )
     };
-    let brokers = &Stack::get().brokers;
-    let config =
-        format!("[kafka]\nbrokers = [\"{brokers}\"]\n{}{}", source("first"), source("second"));
+    let [first, second] = [source("first", nodes[0]), source("second", nodes[1])];
+    let config = format!("[kafka]\nbrokers = [\"{}\"]\n{first}{second}", Stack::get().brokers);
     let path = small.folder.path().join("config.toml");
     fs::write(&path, config).expect("a configuration");
     small.at = ["--config".to_owned(), path.display().to_string()];
+    small
+}
+
+#[test]
+fn feed_that_is_to_end_writes_what_other_sources_say_where_one_is_held() {
+    let node = &Node::get().url;
+    let small = of_two("oneheld", [node, node]);
+    let [first, second] =
+        ["oneheld_first", "oneheld_second"].map(|name| Index::new(Node::get(), name));
+    for index in [&first, &second] {
+        index.make(1);
+        write(index, 0..3, "A");
+    }
+    let (code, said) = small.tributary(&["feed", "--once"]);
+    assert_eq!(code, Some(0), "{said}");
+    first.unmake();
+    first.make(1);
+    write(&first, 0..3, "B");
+    let many: Vec<u32> = (0..40_000).collect();
+    many.chunks(5_000).for_each(|some| write(&second, some[0]..some[0] + 5_000, "B"));
+    let (code, said) = small.tributary(&["feed", "--once"]);
+    assert_eq!(code, Some(5), "{said}");
+    let (held, ended) = (said.find("source \"first\" is fed no more"), said.find("second: ended"));
+    assert!(held.is_some() && held < ended, "while the other goes on: {said}");
+    assert!(said.contains("another collection stands"), "{said}");
+    assert_eq!(known_of(&small, "second:").len(), 40_000);
+    assert_eq!(known_of(&small, "first:")["1"], says(1, "A"));
+}
+
+#[test]
+fn feed_of_several_sources_goes_on_with_those_that_nobody_has_taken() {
+    let node = &Node::get().url;
+    let small = of_two("several", [node, node]);
     let [first, second] =
         ["several_first", "several_second"].map(|name| Index::new(Node::get(), name));
     for index in [&first, &second] {

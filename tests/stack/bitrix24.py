@@ -1,6 +1,7 @@
 """A stand-in for a portal of Bitrix24, as far as a feed asks it.
 
-The rules, as its documentation has them: 2 requests a second and 50 at once, else 503 QUERY_LIMIT_EXCEEDED; pages of 50;
+The rules, as its documentation has them, but that it lets 5 questions be asked at once and not 50, so that short tests
+meet that: 2 requests a second, else 503 QUERY_LIMIT_EXCEEDED; pages of 50;
 whoever does not give start=-1 makes it count; of changes a queue holds the last of each object, and event.offline.get deletes
 what it hands out unless clear=0 is given, by which it is put aside under a process_id until that is cleared; a webhook may not
 use the queue; access tokens expire, and a refresh token is good once.
@@ -11,7 +12,7 @@ import stand_in
 from stand_in import Refused
 
 PAGE = 50
-RATE, AT_ONCE = 2.0, 50
+RATE, AT_ONCE = 2.0, 5
 WEBHOOK = "1/webhook5ecret"
 CLIENT, CLIENT_SECRET = "local.app", "client5ecret"
 ENTITIES = {3: "CONTACT", 4: "COMPANY", 1: "LEAD", 2: "DEAL"}
@@ -28,7 +29,7 @@ class Portal:
         self.level, self.at = 0.0, time.monotonic()
         self.access, self.refresh = "access-0", "refresh-0"
         self.faults, self.closed = {}, {}
-        self.counts = {"too_early": 0, "unheard": 0, "requests": 0, "over_the_limit": 0, "counted": 0, "lost": 0, "handed_out": 0, "cleared": 0, "refreshed": 0}
+        self.counts = {"too_early": 0, "unheard": 0, "requests": 0, "over_the_limit": 0, "counted": 0, "lost": 0, "handed_out": 0, "cleared": 0, "refreshed": 0, "begun": 0, "failed": 0}
 
     # What a test asks.
 
@@ -44,10 +45,18 @@ class Portal:
             self.access = secrets.token_hex(8)
         elif what == "fault":
             # The next request of a method, and whatever comes so many seconds before it may: {"method", "status", "error", "for"}; with
-            # "is_done" it is done, and nobody hears of it.
+            # "is_done" it is done, and nobody hears of it; with "times" so many of them.
             self.faults[body["method"]] = body
+        elif what == "mend":
+            self.faults.clear()
+        elif what == "unbind":
+            # As when the application is installed anew.
+            self.bound.clear()
+        elif what == "queued":
+            # The items that its queue holds, those that were put aside among them.
+            return sorted({row["EVENT_DATA"]["FIELDS"]["ID"] for row in self.queue})
         elif what == "counts":
-            return {**self.counts, "queue": len(self.queue), "put_aside": sum(bool(row["PROCESS_ID"]) for row in self.queue)}
+            return {**self.counts, "bound": len(self.bound), "queue": len(self.queue), "put_aside": sum(bool(row["PROCESS_ID"]) for row in self.queue)}
         else:
             raise Refused(404, {"error": what})
         return {}
@@ -114,7 +123,10 @@ class Portal:
             self.counts["too_early"] += 1
         fault = self.faults.get(method)
         if fault and fault.get("is_done", False) == is_done:
-            del self.faults[method]
+            fault["times"] = fault.get("times", 1) - 1
+            if not fault["times"]:
+                del self.faults[method]
+            self.counts["failed"] += 1
             self.closed[method] = time.time() + fault["for"]
             raise Refused(fault["status"], {"error": fault["error"], "time": {"operating_reset_at": self.closed[method]}})
 
@@ -156,6 +168,7 @@ class Portal:
         results, errors = {}, {}
         if len(parameters["cmd"]) > 50:
             raise Refused(400, {"error": "ERROR_BATCH_LENGTH_EXCEEDED"})
+        self.counts["begun"] += next(iter(parameters["cmd"].values())).count("filter[>id]=0&")
         for name, command in parameters["cmd"].items():
             method, _, query = command.partition("?")
             named = re.sub(r"\$result((?:\[\w+\])+)", lambda found: str(lead(results, found[1])), urllib.parse.unquote(query))

@@ -1,6 +1,6 @@
 """A stand-in for a base of 1C behind its standard OData interface, as far as a feed asks it.
 
-The rules: entries come by $skip and $top, in the order of their keys; a key cannot be compared, so no page begins beyond one; a
+The rules: entries come by $skip and $top, in the order of what they are called; a key cannot be compared, so no page begins beyond one; a
 page of more than 4 MB runs out of disk. SelectChanges hands out all that is registered for a node, under the message's number,
 whatever $top says, again and again until NotifyChangesReceived says that number: then it is forgotten for good, but for what has
 changed since it was handed out. The base's own node is no place to exchange with. Counted as broken: a confirmation of what
@@ -28,7 +28,8 @@ class Base:
         self.versions = 0
         self.whole = None
         self.fault, self.keyless, self.is_tight = None, [], False
-        self.counts = {"pages": 0, "by_key": 0, "selects": 0, "notifies": 0, "broken": 0, "not_understood": 0, "no_disk": 0}
+        self.refuses = {}
+        self.counts = {"pages": 0, "by_key": 0, "selects": 0, "notifies": 0, "broken": 0, "not_understood": 0, "no_disk": 0, "begun": 0, "refused": 0}
 
     # What a test asks.
 
@@ -57,9 +58,16 @@ class Base:
         elif what == "keyless":
             # Whether there is an entry without a key, in pages and messages.
             self.keyless = [{"odata.type": "StandardODATA.Catalog_Студенты", "Description": "nobody"}] if body["is"] else []
+        elif what == "refuse":
+            # {} for nothing; {"messages": true}: no message; {"beyond": 100}: no page beyond a position; {"all": true}: once an entry
+            # was asked for by its key, nothing is published any more; {"bad": [KEY]}: whatever holds these entries; {"hidden": [KEY]}:
+            # these are on no page, and the first question for each is answered as if it were not there.
+            self.refuses = body
         elif what == "fault":
             # {"what": "cut" | "half" | "large" | "lost", "bytes"}: of the next message, or of its confirmation.
             self.fault = body
+        elif what == "registered":
+            return sorted({key for _, key in self.registered})
         elif what == "counts":
             return {**self.counts, "registered": len(self.registered), "received": self.received}
         else:
@@ -90,8 +98,15 @@ class Base:
                 if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", found[2]):
                     self.refuse("no key")
                 self.counts["by_key"] += 1
+                self.withhold()
                 entry = self.entries.get(found[1], {}).get(found[2])
-                if not entry:
+                if found[2] in self.refuses.get("bad", []):
+                    self.break_down()
+                is_denied = found[2] in self.refuses.get("hidden", []) and found[2] not in self.refuses.setdefault("denied", [])
+                if is_denied:
+                    self.refuses["denied"].append(found[2])
+                    self.counts["refused"] += 1
+                if not entry or is_denied:
                     raise Refused(404, {"odata.error": {"code": "9", "message": {"value": "no such entry"}}})
                 return self.taken(entry, query)
             return self.page(name, query)
@@ -100,21 +115,42 @@ class Base:
         self.counts["not_understood"] += 1
         raise Refused(500, {"odata.error": {"code": "-1", "message": {"value": why}}})
 
+    def break_down(self):
+        self.counts["refused"] += 1
+        raise Refused(500, {"odata.error": {"code": "-1", "message": {"value": "Ошибка при получении данных"}}})
+
+    def withhold(self):
+        """Nobody may ask for entries any more."""
+        if self.refuses.get("all"):
+            self.refuses["is_withheld"] = True
+            self.counts["refused"] += 1
+            raise Refused(404, {"odata.error": {"code": "8", "message": {"value": "no such entity"}}})
+
     def taken(self, entry, query):
         select = query.get("$select")
         return {name: entry[name] for name in entry if not select or name in select.split(",")}
 
     def page(self, entity, query):
+        if self.refuses.get("is_withheld"):
+            self.withhold()
         if entity not in self.entries:
             raise Refused(404, {"odata.error": {"code": "8", "message": {"value": "no such entity"}}})
         if "$filter" in query:
             self.refuse("cannot compare")
         if query.get("$orderby") != "Ref_Key":
             self.refuse("in no order no page follows another")
-        entries = [entry for _, entry in sorted(self.entries[entity].items())]
+        # By a key it sorts as people see what that leads to.
+        entries = sorted(self.entries[entity].values(), key=lambda entry: (entry["Description"], entry["Ref_Key"]))
+        entries = [entry for entry in entries if entry["Ref_Key"] not in self.refuses.get("hidden", [])]
         skip, top = int(query.get("$skip", 0)), int(query.get("$top", 1 << 30))
+        if skip > self.refuses.get("beyond", skip):
+            self.counts["refused"] += 1
+            raise Refused(503, {"odata.error": {"code": "-1"}})
+        self.counts["begun"] += (skip, top) == (0, 20)
         page = [self.taken(entry, query) for entry in [*entries, *self.keyless][skip:skip + top]]
         self.counts["pages"] += 1
+        if any(entry.get("Ref_Key") in self.refuses.get("bad", []) for entry in page):
+            self.break_down()
         if self.is_tight and len(page) > 5:
             # It has begun to answer when it finds that it has no room.
             self.counts["no_disk"] += 1
@@ -133,6 +169,9 @@ class Base:
 
     def select(self, query):
         number = self.message(query)
+        if self.refuses.get("messages"):
+            self.counts["refused"] += 1
+            raise Refused(503, {"odata.error": {"code": "-1"}})
         self.counts["selects"] += 1
         fault, self.fault = self.fault, None
         if fault and fault["what"] == "lost":

@@ -18,6 +18,8 @@ class Refused(Exception):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Else each answer waits for who asked to say that its head has come.
+    disable_nagle_algorithm = True
 
     def log_message(self, *_):
         pass
