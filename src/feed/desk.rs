@@ -219,7 +219,10 @@ impl<'f> Desk<'f> {
         self.health.end();
         match is_whole {
             true => self.reconcile.end_comparison(Instant::now()),
-            false => self.fed.kept = self.reconcile.unmet().count() as u64,
+            false => {
+                let is_kept = |id: &&str| !self.reconcile.is_missed(id);
+                self.fed.kept = self.reconcile.unmet().filter(is_kept).count() as u64;
+            }
         }
     }
 

@@ -36,6 +36,9 @@ const FAILURES_MAX: u32 = 5;
 /// The longest until it looks again amid a comparison after a look that took long to fail.
 const BETWEEN_LOOKS_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// How often it looks whether who is missed has come back, before it compares all for that.
+const LOOKS_IN_HASTE: u32 = 3;
+
 /// Between words that a system still fails.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
@@ -226,6 +229,31 @@ impl<'f> Following<'f> {
         system: &mut dyn System,
         desk: &mut Desk<'_>,
     ) -> Result<bool, Trouble> {
+        if !self.compare_pages(identity, system, desk)? {
+            return Ok(false);
+        }
+        // Where there is no grace, who came back meanwhile is not to be missed: a look tells, or
+        // another comparison.
+        let is_in_haste = self.is_without_grace() && desk.held().missed() > 0;
+        if is_in_haste
+            && !self.look_some_times(system, desk)?
+            && !self.compare_pages(identity, system, desk)?
+        {
+            return Ok(false);
+        }
+        self.delete_missed(identity, system, desk)?;
+        desk.mark().state.compared = now();
+        self.answered(desk);
+        Ok(true)
+    }
+
+    /// Compares all, and writes what is new or other; returns whether it came to its end.
+    fn compare_pages(
+        &mut self,
+        identity: &Value,
+        system: &mut dyn System,
+        desk: &mut Desk<'_>,
+    ) -> Result<bool, Trouble> {
         system.compare(identity, desk)?;
         loop {
             // What changes is not to wait until all is compared, nor for a comparison that fails.
@@ -242,15 +270,7 @@ impl<'f> Following<'f> {
             }
         }
         desk.flush()?;
-        // Where there is no grace, who came back meanwhile is not to be missed.
-        let is_in_haste = self.is_without_grace() && desk.held().missed() > 0;
-        if is_in_haste && !self.look_for_sure(system, desk)? {
-            return Ok(false);
-        }
-        self.delete_missed(identity, system, desk)?;
-        desk.mark().state.compared = now();
-        self.answered(desk);
-        Ok(true)
+        Ok(!self.is_to_end())
     }
 
     /// Goes on with a comparison; returns whether it is at its end. One that fails goes on from its
@@ -262,18 +282,12 @@ impl<'f> Following<'f> {
     ) -> Result<bool, Trouble> {
         let read = desk.fed().read;
         match system.compare_on(desk) {
-            Err(Trouble::System(error)) if system.keeps_its_place() => {
-                self.bear(error, desk)?;
-                Ok(false)
-            }
-            Ok(false) => {
-                if self.failures > 0 && desk.fed().read > read {
-                    self.answered(desk);
-                }
-                Ok(false)
-            }
-            ended => ended,
+            Err(Trouble::System(error)) if system.keeps_its_place() => self.bear(error, desk)?,
+            Ok(false) if self.failures > 0 && desk.fed().read > read => self.answered(desk),
+            Ok(false) => {}
+            ended => return ended,
         }
+        Ok(false)
     }
 
     /// Compares all and looks at nothing meanwhile, unless it is to end.
@@ -315,8 +329,11 @@ impl<'f> Following<'f> {
                     desk.mark().positions = system.positions();
                 }
                 // Where one question follows the other, what it says to be gone now is gone,
-                // whatever was read before.
-                if system.keeps_its_place() && self.accepted.is_none() {
+                // whatever was read before. Of a log that holds a part no share can be told, and
+                // what it is held for waits for the word.
+                let mark = desk.mark();
+                let is_usual = mark.complete && mark.hold.is_none() && self.accepted.is_none();
+                if is_usual && system.keeps_its_place() {
                     self.delete_missed(identity, system, desk)?;
                 }
                 // That it answers this does not say that it lets itself be compared.
@@ -334,13 +351,13 @@ impl<'f> Following<'f> {
         Ok(())
     }
 
-    /// Looks what is new until that succeeds; returns whether it did before it is to end.
-    fn look_for_sure(
+    /// Looks what is new, again where that fails, but not for ever; returns whether it succeeded.
+    fn look_some_times(
         &mut self,
         system: &mut dyn System,
         desk: &mut Desk<'_>,
     ) -> Result<bool, Trouble> {
-        while !self.is_to_end() {
+        for _ in 0..LOOKS_IN_HASTE {
             let looked = system.look(desk);
             self.look_fails = fails(&looked);
             match looked {
@@ -350,6 +367,9 @@ impl<'f> Following<'f> {
                 }
                 Err(Trouble::System(error)) => self.bear(error, desk)?,
                 Err(trouble) => return Err(trouble),
+            }
+            if self.is_to_end() {
+                break;
             }
         }
         Ok(false)
@@ -447,6 +467,7 @@ impl<'f> Following<'f> {
             let (counted, mut asked) = (Instant::now(), Instant::now());
             let between = (10 * (counted - begun)).clamp(BETWEEN_COUNTS, BETWEEN_COUNTS_MAX);
             while counted.elapsed() < between {
+                desk.mark_when_due()?;
                 if self.was_accepted(&id, identity, desk)? {
                     return Ok(());
                 }

@@ -139,11 +139,15 @@ impl Reconcile {
         self.held.get(id).is_some_and(|held| held.seen == self.comparison)
     }
 
-    /// Those of which nothing was said since the comparison began, nor that they are no more.
-    pub fn unmet(&self) -> impl Iterator<Item = String> {
+    /// Those that were not said since the comparison began.
+    pub fn unmet(&self) -> impl Iterator<Item = &str> {
         let unmet = self.held.iter().filter(|(_, held)| held.seen != self.comparison);
-        let unmet = unmet.filter(|(id, _)| !self.missed.contains_key(*id));
-        unmet.map(|(id, _)| id.to_string())
+        unmet.map(|(id, _)| &**id)
+    }
+
+    /// Whether a document is missed.
+    pub fn is_missed(&self, id: &str) -> bool {
+        self.missed.contains_key(id)
     }
 
     /// Forgets what is to be written.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     game::{number, seed, wait_for},
-    portals::{follow, known, over},
+    portals::{follow, known, marked, over, unguarded},
     small::{Engine, PATIENCE, Small},
     stack::StandIn,
     topics::Seen,
@@ -54,9 +54,10 @@ impl Base {
             "[sources.onec]\nkind = \"1c\"\nurl = \"{}/base/odata/standard.odata\"\n\
              entity = \"{STUDENTS}\"\nusername = \"feed\"\npassword = {{ file = \"{}\" }}\n\
              exchange = \"ExchangePlan_Tributary\"\nnode = \"TRIBUTARY\"\n\
-             feed = {{ look = \"200ms\", delete_after = \"1s\", max_deletes = 1.0{feed} }}\n",
+             feed = {{ look = \"200ms\", delete_after = \"1s\"{}{feed} }}\n",
             system.url,
             password.display(),
+            unguarded(feed),
         );
         // An object may have parts that are tables.
         let lookup = "[lookups.contract]\nfrom = [\"onec\"]\nkey = { path = \"Code\" }\n\
@@ -272,21 +273,73 @@ fn who_is_gone_while_looks_fail_is_compared_once_more_and_deleted() {
 fn entry_that_nobody_can_be_given_stops_no_other() {
     let mut base = Base::new("cursed", ", compare = \"2s\"");
     base.put(1..=400, "A", false);
-    let bad = key_of(250);
-    base.system.ask("refuse", &json!({ "bad": [bad], "messages": true }));
+    // The first of all, and one amid the others.
+    let bad = [key_of(1), key_of(250)];
+    base.system.ask("refuse", &json!({ "bad": bad, "messages": true }));
     let mut feed = base.small.begin("feed", &["--follow"], &[]);
-    base.entries.remove(&250);
+    base.entries.retain(|number, _| ![1, 250].contains(number));
     base.await_equal(&mut feed);
     assert!(feed.said().contains("is passed over"), "{}", feed.said());
     // One that was known stands, and who is gone meanwhile goes.
     base.system.ask("refuse", &json!({ "messages": true }));
-    base.entries.insert(250, "A 000250".to_owned());
+    base.entries.extend([1, 250].map(|number| (number, called("A", number))));
     base.await_equal(&mut feed);
-    base.system.ask("refuse", &json!({ "bad": [bad], "messages": true }));
+    base.system.ask("refuse", &json!({ "bad": bad, "messages": true }));
     base.put([399], "B", false);
     base.delete([2]);
     base.await_equal(&mut feed);
     assert!(feed.said().contains("is left as it was known"), "{}", feed.said());
+    base.judge();
+}
+
+/// Where the base gives nobody anything, nobody is passed over.
+#[test]
+fn pages_that_break_down_are_waited_for() {
+    let mut base = Base::new("broken", ", compare = \"1h\"");
+    base.put(1..=300, "A", false);
+    let all: Vec<String> = (40..=300).map(key_of).collect();
+    base.system.ask("refuse", &json!({ "bad": all, "messages": true }));
+    let mut feed = base.small.begin("feed", &["--follow"], &[]);
+    wait_for("it to be refused again and again", PATIENCE, || base.system.counts("refused") > 15);
+    assert!(!feed.said().contains("passed over"), "{}", feed.said());
+    assert_eq!(marked(&base.small, "onec"), (false, false), "it is not complete");
+    base.system.ask("refuse", &json!({ "messages": true }));
+    base.await_equal(&mut feed);
+    assert!(!feed.said().contains("passed over"), "{}", feed.said());
+    base.judge();
+}
+
+/// It waits for the word through restarts, though its looks fail, and then does what was accepted.
+#[test]
+fn feed_of_a_base_that_is_held_waits_for_the_word_and_takes_it() {
+    let mut base = Base::new("guarded", ", max_deletes = 0.05, compare = \"1h\"");
+    base.put(1..=400, "A", false);
+    let mut feed = follow(&base.small, &[]);
+    base.await_equal(&mut feed);
+    base.await_confirmed();
+    drop(feed);
+    base.system.ask("refuse", &json!({ "messages": true }));
+    base.delete(1..=100);
+    let held = || base.small.tributary(&["accept", "onec", "--dry-run"]).1;
+    let await_hold = |feed: &Engine| {
+        wait_for("it to be held", PATIENCE, || feed.said().contains("is held"));
+        let said = held();
+        assert!(said.contains("100 of 400 are gone"), "{said}");
+    };
+    let feed = base.small.begin("feed", &["--follow"], &[]);
+    await_hold(&feed);
+    drop(feed);
+    let begun = base.system.counts("begun");
+    let mut feed = base.small.begin("feed", &["--follow"], &[]);
+    wait_for("all to be counted again", PATIENCE, || {
+        let said = held();
+        assert!(said.contains("100 of 400 are gone"), "it is held all the while: {said}");
+        base.system.counts("begun") >= begun + 2
+    });
+    assert_eq!(known(&base.small, "onec").len(), 400);
+    let (code, said) = base.small.tributary(&["accept", "onec"]);
+    assert_eq!(code, Some(0), "{said}");
+    base.await_equal(&mut feed);
     base.judge();
 }
 

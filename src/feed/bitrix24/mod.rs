@@ -108,13 +108,14 @@ impl Bitrix24 {
         Ok(listens)
     }
 
-    /// Says what happened, and clears it.
-    fn look_at_queue(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
+    /// Says what happened, and clears it; returns whether there may be more, `None` where there was
+    /// nothing.
+    fn look_at_queue(&mut self, desk: &mut Desk<'_>) -> Result<Option<bool>, Trouble> {
         if self.put_aside.is_empty() {
             self.put_aside = self.take_aside()?;
         }
         let Some(Happened { process, ids, is_full }) = self.put_aside.front() else {
-            return Ok(false);
+            return Ok(None);
         };
         let is_full = *is_full;
         let mut gone = ids.clone();
@@ -136,7 +137,7 @@ impl Bitrix24 {
         self.api.clear(process)?;
         failpoint!("bitrix24-cleared");
         self.put_aside.pop_front();
-        Ok(is_full || !self.put_aside.is_empty())
+        Ok(Some(is_full || !self.put_aside.is_empty()))
     }
 
     /// Puts aside what happened since, or finds what was put aside before.
@@ -265,14 +266,14 @@ impl System for Bitrix24 {
 
     fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
         let listens = self.listens.map_or_else(|| self.listen(), Ok)?;
-        let is_more = match listens {
+        let found = match listens {
             true => self.look_at_queue(desk)?,
-            false => self.look_at_changes(desk).map(|()| false)?,
+            false => self.look_at_changes(desk).map(|()| None)?,
         };
-        if self.is_to_listen {
+        if found.is_none() && self.is_to_listen {
             self.listen()?;
         }
-        Ok(is_more)
+        Ok(found == Some(true))
     }
 }
 

@@ -177,14 +177,31 @@ impl Api {
         Ok(Some(from + entries.len()))
     }
 
-    /// Asks whether entries can be asked for at all.
-    pub(super) fn is_published(&mut self) -> Result<(), SystemError> {
-        let tried = format!("read the first of {}", self.entity);
-        let entity = percent_coded(&self.entity);
-        let path = format!("/{entity}?$format=json&$orderby=Ref_Key&$top=1&$select=Ref_Key");
-        let answer = self.ask(&tried, "GET", &path, PAGE_PATIENCE, PAGE_BYTES_MAX)?;
-        let body = good(&tried, answer)?;
-        parse::<Page<'_>>(&tried, &body).map(drop)
+    /// Asks for the entries at positions, one after the other, as a page would; returns whether one
+    /// was given, which it is not where there is none.
+    ///
+    /// # Errors
+    /// When the base answers for none of them.
+    pub(super) fn gives_one_of(&mut self, positions: &[usize]) -> Result<bool, SystemError> {
+        let (entity, selected) = (percent_coded(&self.entity), self.selected());
+        let mut answered = Err(None);
+        for skip in positions {
+            let tried = format!("read one of {}", self.entity);
+            let path =
+                format!("/{entity}?$format=json&$orderby=Ref_Key&$skip={skip}&$top=1&{selected}");
+            let asked = self.ask(&tried, "GET", &path, PAGE_PATIENCE, PAGE_BYTES_MAX);
+            let body = asked.and_then(|answer| good(&tried, answer));
+            let page = body.and_then(|body| {
+                let page: Page<'_> = parse(&tried, &body)?;
+                Ok(!page.value.is_empty())
+            });
+            match page {
+                Ok(true) => return Ok(true),
+                Ok(false) => answered = Ok(false),
+                Err(error) => answered = answered.or(Err(Some(error))),
+            }
+        }
+        answered.map_err(|error| error.expect("each position was asked for"))
     }
 
     /// Hands out an entry by its key; returns whether there is one.
@@ -201,8 +218,10 @@ impl Api {
             return Ok(false);
         }
         let body = good(&tried, answer)?;
-        let entry: &RawValue = parse(&tried, &body)?;
-        take(&Entry::of(entry).ok_or_else(|| not_odata(&tried))?);
+        // An error may stand amid what it says, as in a page.
+        let broken = || SystemError { kind: Kind::TooMuch, ..not_odata(&tried) };
+        let entry: &RawValue = serde_json::from_slice(&body).map_err(|_| broken())?;
+        take(&Entry::of(entry).ok_or_else(broken)?);
         Ok(true)
     }
 

@@ -16,7 +16,11 @@
 mod api;
 mod stream;
 
-use std::{collections::BTreeSet, mem::replace, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    mem::{self, replace},
+    sync::Arc,
+};
 
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -35,6 +39,9 @@ use api::{Api, Entry, Node};
 const ASKED_BY_KEY_MAX: usize = 5_000;
 const ASKED_AT_ONCE: usize = 20;
 
+/// How many entries of a comparison are passed over, where the base does not give them.
+const PASSED_MAX: u32 = 20;
+
 /// How many entries of a message are said before what they say is written.
 const WRITTEN_AT_ONCE: usize = 1_000;
 
@@ -48,6 +55,15 @@ pub struct OneC {
     /// Whether it was told that there is nothing to look at.
     is_told: bool,
     comparison: Option<Comparing>,
+    passed: Passed,
+}
+
+/// Entries that a comparison could not read.
+#[derive(Default)]
+struct Passed {
+    count: u32,
+    /// The position that failed last.
+    failed: Option<usize>,
 }
 
 /// A comparison on its way.
@@ -84,6 +100,7 @@ impl OneC {
             others: BTreeSet::new(),
             is_told: false,
             comparison: None,
+            passed: Passed::default(),
         })
     }
 
@@ -130,7 +147,8 @@ impl OneC {
     /// What comes once all pages were read: those that were not met are asked for by their keys, or
     /// all is read once more.
     fn ask_by_key(&mut self, is_whole: bool, has_failed: bool, desk: &Desk<'_>) -> Comparing {
-        let unmet: Vec<String> = desk.held().unmet().take(ASKED_BY_KEY_MAX + 1).collect();
+        let unmet = desk.held().unmet().take(ASKED_BY_KEY_MAX + 1).map(str::to_owned);
+        let unmet: Vec<String> = unmet.collect();
         let at = match unmet.len() > ASKED_BY_KEY_MAX {
             false => At::Unmet(unmet),
             true if has_failed => {
@@ -154,7 +172,7 @@ impl OneC {
             return Ok(());
         }
         // That it denied an entry says nothing where it denied all of them for a while.
-        self.api.is_published()?;
+        self.api.gives_one_of(&[0, 1, 2])?;
         for id in denied {
             if !self.say_one(id, desk)? {
                 desk.say_gone(id);
@@ -163,8 +181,8 @@ impl OneC {
         Ok(())
     }
 
-    /// Asks for an entry by its key, and says it; returns whether it may be there. Of one that it
-    /// gives to nobody, and of none but it, what was known stands.
+    /// Asks for an entry by its key, and says it; returns whether it may be there. Of one that the
+    /// base does not give while it gives others what was known stands.
     fn say_one(&mut self, id: &str, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
         desk.mark_when_due()?;
         // What is no key of a base is none of its entries.
@@ -172,8 +190,7 @@ impl OneC {
             return Ok(false);
         }
         match self.api.by_key(id, &mut |entry| say(entry, desk)) {
-            Err(error) if is_of_one(&error) => {
-                self.api.is_published()?;
+            Err(error) if is_of_one(&error) && self.api.gives_one_of(&[0, 1, 2])? => {
                 warn!(base = self.url, key = id, "is left as it was known: {error}");
                 desk.refuse(Some((id, desk.held().version(id).unwrap_or_default())));
                 Ok(true)
@@ -182,19 +199,32 @@ impl OneC {
         }
     }
 
-    /// Says a page as `say_page`; an entry that the base gives to nobody, and none but it, is
-    /// passed over.
+    /// Whether the base gives entries beyond a position, or the one before it where that is the
+    /// last.
+    fn gives_others_than(&mut self, to: usize) -> Result<bool, SystemError> {
+        let beyond = self.api.gives_one_of(&[to + 1, to + 2, to + 3])?;
+        Ok(beyond || (to > 0 && self.api.gives_one_of(&[to - 1])?))
+    }
+
+    /// Says a page as `say_page`. An entry that the base did not give twice is passed over where it
+    /// gives others beyond it; of a few that may be so.
     fn say_page_or_pass(
         &mut self,
         to: usize,
+        passed: &mut Passed,
         desk: &mut Desk<'_>,
     ) -> Result<(Option<usize>, bool), Trouble> {
         match self.say_page(to, desk) {
             // A page of more than one is asked for in half.
-            Err(Trouble::System(error)) if error.kind == Kind::TooMuch => {
-                self.api.is_published()?;
+            Err(Trouble::System(error))
+                if error.kind == Kind::TooMuch
+                    && passed.count < PASSED_MAX
+                    && passed.failed.replace(to) == Some(to)
+                    && self.gives_others_than(to)? =>
+            {
                 warn!(base = self.url, position = to, "is passed over: {error}");
                 desk.refuse(None);
+                passed.count += 1;
                 Ok((Some(to + 1), false))
             }
             said => said,
@@ -298,6 +328,7 @@ impl System for OneC {
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         desk.begin_comparison(None);
         self.api.begin_pages();
+        self.passed = Passed::default();
         self.comparison = Some(Comparing { is_whole: true, has_failed: false, at: At::Page(0) });
         Ok(())
     }
@@ -310,7 +341,10 @@ impl System for OneC {
             At::Page(to) => {
                 // Where that fails, it is asked for again.
                 self.comparison = Some(Comparing { is_whole, has_failed: true, at: At::Page(to) });
-                let (next, is_sound) = self.say_page_or_pass(to, desk)?;
+                let mut passed = mem::take(&mut self.passed);
+                let said = self.say_page_or_pass(to, &mut passed, desk);
+                self.passed = passed;
+                let (next, is_sound) = said?;
                 let is_whole = is_whole && is_sound;
                 match next {
                     Some(next) => {
