@@ -188,7 +188,7 @@ impl<'f> Desk<'f> {
     /// Takes that a document is no more: it goes once its grace has passed, if the guard lets it.
     pub fn say_gone(&mut self, id: &str) {
         self.fed.read += 1;
-        self.reconcile.miss(id, Instant::now());
+        self.reconcile.say_gone(id, Instant::now());
     }
 
     /// Counts what cannot be taken; of a document that is named what was known stands.

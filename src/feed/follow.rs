@@ -280,10 +280,10 @@ impl<'f> Following<'f> {
         system: &mut dyn System,
         desk: &mut Desk<'_>,
     ) -> Result<bool, Trouble> {
-        let read = desk.fed().read;
+        let before = desk.fed();
         match system.compare_on(desk) {
             Err(Trouble::System(error)) if system.keeps_its_place() => self.bear(error, desk)?,
-            Ok(false) if self.failures > 0 && desk.fed().read > read => self.answered(desk),
+            Ok(false) if self.failures > 0 && desk.fed() != before => self.answered(desk),
             Ok(false) => {}
             ended => return ended,
         }

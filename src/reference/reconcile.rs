@@ -139,7 +139,7 @@ impl Reconcile {
         self.held.get(id).is_some_and(|held| held.seen == self.comparison)
     }
 
-    /// Those that were not said since the comparison began.
+    /// Those that were not said since the comparison began, there or gone.
     pub fn unmet(&self) -> impl Iterator<Item = &str> {
         let unmet = self.held.iter().filter(|(_, held)| held.seen != self.comparison);
         unmet.map(|(id, _)| &**id)
@@ -241,12 +241,20 @@ impl Reconcile {
         self.refused.retain(|_, refused| refused.seen == comparison);
     }
 
-    /// Says that a document was missed, or that the source says that it is no more.
+    /// Says that a document was missed.
     pub fn miss(&mut self, id: &str, now: Instant) {
         self.refused.remove(id);
         self.pending.swap_remove(id);
         if self.held.contains_key(id) {
             self.missed.entry(id.into()).or_insert(now);
+        }
+    }
+
+    /// Takes that the source says that a document is no more: it is missed, and was said.
+    pub fn say_gone(&mut self, id: &str, now: Instant) {
+        self.miss(id, now);
+        if let Some(held) = self.held.get_mut(id) {
+            held.seen = self.comparison;
         }
     }
 

@@ -22,10 +22,12 @@ use crate::{
     },
 };
 
-/// How long an answer may take: a page, a message of changes, and its confirmation.
+/// How long an answer may take: a page, a message of changes, its confirmation, and one entry that
+/// shows that the base gives any.
 const PAGE_PATIENCE: Duration = Duration::from_secs(300);
 const MESSAGE_PATIENCE: Duration = Duration::from_secs(900);
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
+const WITNESS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many entries the first page has; the next ones as many as make about so many bytes.
 const PROBE: usize = 20;
@@ -178,7 +180,7 @@ impl Api {
     }
 
     /// Asks for the entries at positions, one after the other, as a page would; returns whether one
-    /// was given, which it is not where there is none.
+    /// was given, which it is not where there is none. An answer that takes long counts as none.
     ///
     /// # Errors
     /// When the base answers for none of them.
@@ -189,7 +191,7 @@ impl Api {
             let tried = format!("read one of {}", self.entity);
             let path =
                 format!("/{entity}?$format=json&$orderby=Ref_Key&$skip={skip}&$top=1&{selected}");
-            let asked = self.ask(&tried, "GET", &path, PAGE_PATIENCE, PAGE_BYTES_MAX);
+            let asked = self.ask(&tried, "GET", &path, WITNESS_PATIENCE, PAGE_BYTES_MAX);
             let body = asked.and_then(|answer| good(&tried, answer));
             let page = body.and_then(|body| {
                 let page: Page<'_> = parse(&tried, &body)?;

@@ -16,11 +16,7 @@
 mod api;
 mod stream;
 
-use std::{
-    collections::BTreeSet,
-    mem::{self, replace},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, mem::replace, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -55,24 +51,52 @@ pub struct OneC {
     /// Whether it was told that there is nothing to look at.
     is_told: bool,
     comparison: Option<Comparing>,
-    passed: Passed,
-}
-
-/// Entries that a comparison could not read.
-#[derive(Default)]
-struct Passed {
-    count: u32,
-    /// The position that failed last.
-    failed: Option<usize>,
 }
 
 /// A comparison on its way.
 struct Comparing {
-    /// Whether every entry had a key.
+    /// Whether every entry was read, and had a key.
     is_whole: bool,
     /// Whether a page failed or was read in parts: the base may have changed much until then.
     has_failed: bool,
+    /// Whether all is read once more.
+    is_second: bool,
+    doubts: Doubts,
     at: At,
+}
+
+/// Entries that the base may not be able to give, though it is well.
+#[derive(Default)]
+struct Doubts {
+    /// A position at which it gave one before.
+    witness: Option<usize>,
+    /// Those that it did not give, while it gave that one right after.
+    failed: BTreeSet<One>,
+    /// How many were passed over.
+    passed: u32,
+}
+
+/// What came of the question for an entry.
+enum Found {
+    /// It was said, or may be there.
+    There,
+    Denied,
+    /// The base gave another one instead: it is asked for once more.
+    Failed,
+}
+
+/// An entry, as it is asked for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum One {
+    At(usize),
+    Key(String),
+}
+
+impl Comparing {
+    fn new() -> Comparing {
+        let (is_whole, has_failed, is_second) = (true, false, false);
+        Comparing { is_whole, has_failed, is_second, doubts: Doubts::default(), at: At::Page(0) }
+    }
 }
 
 /// Up to where a comparison has come.
@@ -100,7 +124,6 @@ impl OneC {
             others: BTreeSet::new(),
             is_told: false,
             comparison: None,
-            passed: Passed::default(),
         })
     }
 
@@ -144,90 +167,163 @@ impl OneC {
         Ok(())
     }
 
-    /// What comes once all pages were read: those that were not met are asked for by their keys, or
-    /// all is read once more.
-    fn ask_by_key(&mut self, is_whole: bool, has_failed: bool, desk: &Desk<'_>) -> Comparing {
-        let unmet = desk.held().unmet().take(ASKED_BY_KEY_MAX + 1).map(str::to_owned);
-        let unmet: Vec<String> = unmet.collect();
-        let at = match unmet.len() > ASKED_BY_KEY_MAX {
-            false => At::Unmet(unmet),
-            true if has_failed => {
-                self.api.begin_pages();
-                At::Page(0)
+    /// Goes on with a comparison; returns whether it is at its end.
+    fn step(&mut self, comparing: &mut Comparing, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
+        let Comparing { is_whole, has_failed, doubts, at, .. } = comparing;
+        match at {
+            At::Page(to) => {
+                let to = *to;
+                let (next, is_sound) =
+                    self.say_page_or_pass(to, doubts, desk).inspect_err(|_| *has_failed = true)?;
+                *is_whole &= is_sound;
+                match next {
+                    Some(next) => {
+                        // One that was too much, or whose entries had moved, took its time as well.
+                        *has_failed |= next <= to;
+                        *at = At::Page(next);
+                    }
+                    None => self.end_pages(comparing, desk),
+                }
             }
-            true => At::Unmet(Vec::new()),
-        };
-        Comparing { is_whole, has_failed: false, at }
+            At::Unmet(left) if left.is_empty() => {
+                desk.end_comparison(*is_whole);
+                return Ok(true);
+            }
+            At::Unmet(left) => {
+                let asked = left.split_off(left.len().saturating_sub(ASKED_AT_ONCE));
+                match self.say_by_key(&asked, doubts, desk) {
+                    // They are asked for again last.
+                    Ok(again) => drop(left.splice(..0, again)),
+                    Err(error) => {
+                        left.extend(asked);
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(false)
     }
 
-    /// Asks for entries by their keys, and says them, or that they are gone.
-    fn say_by_key(&mut self, ids: &[String], desk: &mut Desk<'_>) -> Result<(), Trouble> {
-        let mut denied = Vec::new();
+    /// What comes once all pages were read: those that were not met are asked for by their keys; or
+    /// all is read once more, where entries were passed over, or much may have moved.
+    fn end_pages(&mut self, comparing: &mut Comparing, desk: &Desk<'_>) {
+        let unmet: Vec<String> = desk.held().unmet().map(str::to_owned).collect();
+        let is_much = unmet.len() > ASKED_BY_KEY_MAX;
+        let is_doubtful = comparing.doubts.passed > 0 || (is_much && comparing.has_failed);
+        if is_doubtful && !comparing.is_second {
+            self.api.begin_pages();
+            *comparing = Comparing { is_second: true, ..Comparing::new() };
+            return;
+        }
+        // Where an entry may be one of these, only who is denied goes; else the guard decides.
+        let is_left_to_guard = is_much && comparing.is_whole;
+        comparing.at = At::Unmet(if is_left_to_guard { Vec::new() } else { unmet });
+    }
+
+    /// Asks for entries by their keys, and says them, or that they are gone; returns those that are
+    /// to be asked for again.
+    fn say_by_key(
+        &mut self,
+        ids: &[String],
+        doubts: &mut Doubts,
+        desk: &mut Desk<'_>,
+    ) -> Result<Vec<String>, Trouble> {
+        let (mut denied, mut again) = (Vec::new(), Vec::new());
         for id in ids {
-            if !self.say_one(id, desk)? {
-                denied.push(id);
+            match self.say_one(id, doubts, desk)? {
+                Found::There => {}
+                Found::Denied => denied.push(id),
+                Found::Failed => again.push(id.clone()),
             }
         }
-        if denied.is_empty() {
-            return Ok(());
+        if !denied.is_empty() {
+            // That it denied an entry says nothing where it denied all of them for a while.
+            self.is_well(doubts)?;
         }
-        // That it denied an entry says nothing where it denied all of them for a while.
-        self.api.gives_one_of(&[0, 1, 2])?;
         for id in denied {
-            if !self.say_one(id, desk)? {
-                desk.say_gone(id);
+            match self.say_one(id, doubts, desk)? {
+                Found::There => {}
+                Found::Denied => desk.say_gone(id),
+                Found::Failed => again.push(id.clone()),
             }
         }
-        Ok(())
+        Ok(again)
     }
 
-    /// Asks for an entry by its key, and says it; returns whether it may be there. Of one that the
-    /// base does not give while it gives others what was known stands.
-    fn say_one(&mut self, id: &str, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
+    /// Asks for an entry by its key, and says it. Of one that the base does not give while it gives
+    /// others what was known stands.
+    fn say_one(
+        &mut self,
+        id: &str,
+        doubts: &mut Doubts,
+        desk: &mut Desk<'_>,
+    ) -> Result<Found, Trouble> {
         desk.mark_when_due()?;
         // What is no key of a base is none of its entries.
         if !is_key(id) {
-            return Ok(false);
+            return Ok(Found::Denied);
         }
         match self.api.by_key(id, &mut |entry| say(entry, desk)) {
-            Err(error) if is_of_one(&error) && self.api.gives_one_of(&[0, 1, 2])? => {
+            Ok(true) => Ok(Found::There),
+            Ok(false) => Ok(Found::Denied),
+            Err(error) if is_of_one(&error) && self.is_well(doubts)? => {
+                if doubts.failed.insert(One::Key(id.to_owned())) {
+                    return Ok(Found::Failed);
+                }
                 warn!(base = self.url, key = id, "is left as it was known: {error}");
-                desk.refuse(Some((id, desk.held().version(id).unwrap_or_default())));
-                Ok(true)
+                if !desk.held().is_missed(id) {
+                    desk.refuse(Some((id, desk.held().version(id).unwrap_or_default())));
+                }
+                Ok(Found::There)
             }
-            answered => Ok(answered?),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// Whether the base gives entries beyond a position, or the one before it where that is the
-    /// last.
-    fn gives_others_than(&mut self, to: usize) -> Result<bool, SystemError> {
-        let beyond = self.api.gives_one_of(&[to + 1, to + 2, to + 3])?;
-        Ok(beyond || (to > 0 && self.api.gives_one_of(&[to - 1])?))
+    /// Whether the base gives an entry that it gave before, or one of the first; no where there is
+    /// none.
+    fn is_well(&mut self, doubts: &Doubts) -> Result<bool, SystemError> {
+        match doubts.witness {
+            Some(position) => self.api.gives_one_of(&[position]),
+            None => self.api.gives_one_of(&[0, 1, 2, 3]),
+        }
     }
 
-    /// Says a page as `say_page`. An entry that the base did not give twice is passed over where it
-    /// gives others beyond it; of a few that may be so.
+    /// Says a page as `say_page`. Entries that the base does not give while it is well are passed
+    /// over, a few of them.
     fn say_page_or_pass(
         &mut self,
         to: usize,
-        passed: &mut Passed,
+        doubts: &mut Doubts,
         desk: &mut Desk<'_>,
     ) -> Result<(Option<usize>, bool), Trouble> {
         match self.say_page(to, desk) {
             // A page of more than one is asked for in half.
-            Err(Trouble::System(error))
-                if error.kind == Kind::TooMuch
-                    && passed.count < PASSED_MAX
-                    && passed.failed.replace(to) == Some(to)
-                    && self.gives_others_than(to)? =>
-            {
+            Err(Trouble::System(error)) if error.kind == Kind::TooMuch => {
+                if !self.is_well(doubts)? {
+                    return Err(error.into());
+                }
+                // So it was well before the second time, and after it.
+                if doubts.failed.insert(One::At(to)) {
+                    return Ok((Some(to), true));
+                }
+                if doubts.passed == PASSED_MAX {
+                    let remedy = "it gives many others, but not this one, nor some before it: look \
+                                  into the base's log of events";
+                    return Err(SystemError { remedy, ..error }.into());
+                }
                 warn!(base = self.url, position = to, "is passed over: {error}");
                 desk.refuse(None);
-                passed.count += 1;
+                doubts.passed += 1;
                 Ok((Some(to + 1), false))
             }
-            said => said,
+            said => {
+                let (next, is_sound) = said?;
+                doubts.failed.clear();
+                doubts.witness =
+                    next.filter(|next| *next > to).map(|next| next - 1).or(doubts.witness);
+                Ok((next, is_sound))
+            }
         }
     }
 
@@ -328,49 +424,16 @@ impl System for OneC {
     fn compare(&mut self, _: &Value, desk: &mut Desk<'_>) -> Result<(), Trouble> {
         desk.begin_comparison(None);
         self.api.begin_pages();
-        self.passed = Passed::default();
-        self.comparison = Some(Comparing { is_whole: true, has_failed: false, at: At::Page(0) });
+        self.comparison = Some(Comparing::new());
         Ok(())
     }
 
     fn compare_on(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
-        let Some(Comparing { is_whole, has_failed, at }) = self.comparison.take() else {
-            return Ok(true);
-        };
-        let next = match at {
-            At::Page(to) => {
-                // Where that fails, it is asked for again.
-                self.comparison = Some(Comparing { is_whole, has_failed: true, at: At::Page(to) });
-                let mut passed = mem::take(&mut self.passed);
-                let said = self.say_page_or_pass(to, &mut passed, desk);
-                self.passed = passed;
-                let (next, is_sound) = said?;
-                let is_whole = is_whole && is_sound;
-                match next {
-                    Some(next) => {
-                        // One that was too much, or whose entries had moved, took its time as well.
-                        let has_failed = has_failed || next <= to;
-                        Comparing { is_whole, has_failed, at: At::Page(next) }
-                    }
-                    None => self.ask_by_key(is_whole, has_failed, desk),
-                }
-            }
-            At::Unmet(left) if left.is_empty() => {
-                desk.end_comparison(is_whole);
-                return Ok(true);
-            }
-            At::Unmet(mut left) => {
-                let asked = left.split_off(left.len().saturating_sub(ASKED_AT_ONCE));
-                if let Err(error) = self.say_by_key(&asked, desk) {
-                    left.extend(asked);
-                    self.comparison = Some(Comparing { is_whole, has_failed, at: At::Unmet(left) });
-                    return Err(error);
-                }
-                Comparing { is_whole, has_failed, at: At::Unmet(left) }
-            }
-        };
-        self.comparison = Some(next);
-        Ok(false)
+        let Some(mut comparing) = self.comparison.take() else { return Ok(true) };
+        let is_done = self.step(&mut comparing, desk);
+        // Where that fails, it goes on from there.
+        self.comparison = Some(comparing).filter(|_| !matches!(is_done, Ok(true)));
+        is_done
     }
 
     fn look(&mut self, desk: &mut Desk<'_>) -> Result<bool, Trouble> {
