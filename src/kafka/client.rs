@@ -6,9 +6,10 @@
 //! log is read, never printed: it says things that its calls do not (`write`).
 
 use std::{
+    collections::HashMap,
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -332,16 +333,17 @@ pub(super) struct Watch {
     error: Mutex<Option<Cause>>,
     heard: AtomicU64,
     seen: AtomicU64,
-    /// From where the partition that this client reads is fetched next; only of one that tells its
-    /// statistics.
-    fetched: AtomicI64,
+    /// From where each partition that this client reads is fetched next; only of one that tells
+    /// its statistics.
+    fetched: Mutex<HashMap<(String, i32), i64>>,
 }
 
 impl Watch {
-    /// Whether all of the one partition that this client reads was fetched up to an offset, and
-    /// stands in its queue.
-    pub(super) fn has_fetched(&self, end: i64) -> bool {
-        self.fetched.load(Ordering::Relaxed) >= end
+    /// Whether all of a partition that this client reads was fetched up to an offset, and stands in
+    /// its queue.
+    pub(super) fn has_fetched(&self, topic: &str, partition: i32, end: i64) -> bool {
+        let fetched = self.fetched.lock().expect("nobody panics while holding it");
+        fetched.get(&(topic.to_owned(), partition)).is_some_and(|next| *next >= end)
     }
 
     /// Forgets what was heard.
@@ -393,10 +395,14 @@ impl ClientContext for Watch {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let topics = statistics.topics.values();
-        let next = topics.flat_map(|t| t.partitions.values()).map(|p| p.next_offset).max();
         self.heard.fetch_add(1, Ordering::Relaxed);
-        self.fetched.fetch_max(next.unwrap_or(0), Ordering::Relaxed);
+        let mut fetched = self.fetched.lock().expect("nobody panics while holding it");
+        for topic in statistics.topics.values() {
+            for partition in topic.partitions.values() {
+                let next = fetched.entry((topic.topic.clone(), partition.partition)).or_default();
+                *next = partition.next_offset.max(*next);
+            }
+        }
     }
 
     fn error(&self, error: ClientError, reason: &str) {

@@ -10,8 +10,9 @@
 //! Not here: what the records mean, and the order in which a start goes (`engine`).
 //!
 //! In reading order: `client` (being let in, and what went wrong), `certificate`, `patience`,
-//! `topic` (what there is), `read`, `write`.
+//! `topic` (what there is), `ask`, `read`, `write`.
 
+mod ask;
 mod certificate;
 mod client;
 mod patience;
@@ -20,8 +21,9 @@ mod topic;
 mod topic_id;
 mod write;
 
+pub use ask::Asker;
 pub use client::{Kafka, KafkaError};
 pub use patience::patiently;
-pub use read::{Asker, Next, PartitionReader, Readers, SmallRecord, SmallTopic, Taken};
+pub use read::{Next, PartitionReader, Readers, SmallRecord, SmallTopic, Taken};
 pub use topic::{NewTopic, TopicState};
 pub use write::{MESSAGE_BYTES_MAX, Outgoing, Send, TRANSACTION_PATIENCE, WriteError, Writer};

@@ -24,10 +24,8 @@ use rdkafka::{
 };
 
 use super::{
+    ask::watermarks,
     client::{ANSWER_PATIENCE, Kafka, KafkaError, Watch},
-    patience::until_answered,
-    topic::named,
-    topic_id,
 };
 
 /// How much of a partition is fetched ahead of who reads it, in KiB; one batch of records more may
@@ -53,9 +51,6 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// that leads since now may know of an earlier one for a while.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long one broker is asked where a partition ends, before another one may lead it.
-const QUESTION_PATIENCE: Duration = Duration::from_secs(5);
-
 /// Between looks at what comes of several partitions.
 const BETWEEN_POLLS: Duration = Duration::from_millis(1);
 
@@ -64,11 +59,6 @@ pub struct Readers {
     consumer: Arc<BaseConsumer<Watch>>,
     /// When the brokers first and last refused to let it in, of late.
     refused: Cell<Option<(Instant, Instant)>>,
-}
-
-/// Asks the brokers.
-pub struct Asker {
-    consumer: BaseConsumer<Watch>,
 }
 
 /// One partition.
@@ -167,10 +157,25 @@ impl Kafka {
         from: &[(String, u32, u64)],
         wake: impl Fn() + Clone + Send + Sync + 'static,
     ) -> Result<(Readers, Vec<PartitionReader>), KafkaError> {
+        self.read_and_tell(from, None, wake)
+    }
+
+    /// The same; every so many ms it is told up to where each was fetched, if that is given
+    /// (`Readers::has_fetched`).
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn read_and_tell(
+        &self,
+        from: &[(String, u32, u64)],
+        every_ms: Option<&str>,
+        wake: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> Result<(Readers, Vec<PartitionReader>), KafkaError> {
         let usual = [
             ("queued.max.messages.kbytes", FETCHED_AHEAD_KIB),
             ("fetch.wait.max.ms", LONGEST_FETCH_MS),
             ("fetch.queue.backoff.ms", FETCH_REST_MS),
+            ("statistics.interval.ms", every_ms.unwrap_or("0")),
         ];
         let consumer: BaseConsumer<Watch> = self.make(
             &usual,
@@ -231,16 +236,6 @@ impl Kafka {
     /// As `read_to_end`.
     pub fn holds_records(&self, topic: &str, partition: u32) -> Result<bool, KafkaError> {
         Ok(!self.read_some(topic, partition, 0, Until::Written, 1)?.0.is_empty())
-    }
-
-    /// One who asks the brokers where partitions begin and end, and which topics there are. A
-    /// connection costs more than a question: ask all of one.
-    ///
-    /// # Errors
-    /// When the client cannot be made.
-    pub fn asker(&self) -> Result<Asker, KafkaError> {
-        let consumer = self.make(&[], &[("isolation.level", "read_uncommitted")])?;
-        Ok(Asker { consumer })
     }
 
     /// When the first record that a partition has at or past an offset was written, in ms since
@@ -389,7 +384,7 @@ impl Kafka {
                 Some(Err(_)) => {}
                 // A poll that brings nothing may have heard something else.
                 None if is_fetched => is_read = !committed.context().has_more(),
-                None => is_fetched = committed.context().has_fetched(written),
+                None => is_fetched = committed.context().has_fetched(topic, place, written),
             }
             if Instant::now() > deadline {
                 return Err(failed(ClientError::MessageConsumption(Code::OperationTimedOut)));
@@ -398,81 +393,6 @@ impl Kafka {
         failpoint!("read-back-after");
         Ok(written as u64)
     }
-}
-
-impl Asker {
-    /// The first offset that a partition still has and the one that it gives next, whoever wrote
-    /// what is there.
-    ///
-    /// # Errors
-    /// When it cannot be asked.
-    pub fn extent(&self, topic: &str, partition: u32) -> Result<(u64, u64), KafkaError> {
-        let asked = watermarks(&self.consumer, topic, partition as i32);
-        let (begin, end) = asked.map_err(|error| {
-            let tried = format!("ask for the extent of partition {partition} of topic \"{topic}\"");
-            self.failed(tried, &error)
-        })?;
-        self.forget_words();
-        self.consumer.context().forget();
-        Ok((begin as u64, end as u64))
-    }
-
-    /// Where a partition ends, if who leads it says so at once.
-    pub fn end_now(&self, topic: &str, partition: u32) -> Option<u64> {
-        let asked = watermarks_now(&self.consumer, topic, partition as i32);
-        self.forget_words();
-        self.consumer.context().forget();
-        Some(asked.ok()?.1 as u64)
-    }
-
-    /// The identity and number of partitions of topics: less than all that is known of them, for
-    /// who looks often.
-    ///
-    /// # Errors
-    /// When the brokers cannot be asked.
-    pub fn identities(&self, names: &[String]) -> Result<Vec<(String, String, u32)>, KafkaError> {
-        let asked = until_answered(|| topic_id::identities(self.consumer.client(), names));
-        let found = asked
-            .map_err(|error| self.failed(format!("ask for the topics {}", named(names)), &error))?;
-        self.forget_words();
-        Ok(found.into_iter().map(|t| (t.name, t.id, t.partitions)).collect())
-    }
-
-    fn failed(&self, tried: String, error: &ClientError) -> KafkaError {
-        self.forget_words();
-        KafkaError::failed(tried, error, Some(self.consumer.context()))
-    }
-
-    /// Hears what the library has to say, which it keeps until it is heard.
-    fn forget_words(&self) {
-        self.consumer.poll(Duration::ZERO);
-        while self.consumer.context().has_more() {
-            self.consumer.poll(Duration::ZERO);
-        }
-    }
-}
-
-/// Where a partition begins and ends, as who asks may see it.
-fn watermarks(
-    consumer: &BaseConsumer<Watch>,
-    topic: &str,
-    partition: i32,
-) -> Result<(i64, i64), ClientError> {
-    until_answered(|| watermarks_now(consumer, topic, partition))
-}
-
-/// The same, asked once.
-fn watermarks_now(
-    consumer: &BaseConsumer<Watch>,
-    topic: &str,
-    partition: i32,
-) -> Result<(i64, i64), ClientError> {
-    let asked = consumer.fetch_watermarks(topic, partition, QUESTION_PATIENCE);
-    if asked.is_err() {
-        // Else it would go on asking whoever led when it heard of that last, and that may be gone.
-        let _ = consumer.fetch_metadata(Some(topic), QUESTION_PATIENCE);
-    }
-    asked
 }
 
 /// Whether it says that brokers did not let it in.
@@ -527,6 +447,13 @@ impl Readers {
             }
         }
         Ok(())
+    }
+
+    /// Whether all of a partition was fetched up to an offset: what nobody was handed out of it yet
+    /// stands in its queue. Only of readers that tell so, and not at once.
+    pub fn has_fetched(&self, topic: &str, partition: u32, end: u64) -> bool {
+        let Ok(partition) = partition.try_into() else { return false };
+        self.consumer.context().has_fetched(topic, partition, end as i64)
     }
 
     /// Whether brokers that refuse to let it in may do so again soon: a token that came too late is
