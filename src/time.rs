@@ -94,6 +94,18 @@ impl Day {
         digits
     }
 
+    /// Days since the begin of 1970; negative before it.
+    pub fn since_1970(self) -> i32 {
+        // Years begin in March here, so that the day that some have and others not is their last.
+        let (month, is_late) = match self.month() {
+            month @ 3.. => (i32::from(month) - 3, 0),
+            month => (i32::from(month) + 9, 1),
+        };
+        let year = i32::from(self.year()) - is_late;
+        let leaps = year / 4 - year / 100 + year / 400;
+        365 * year + leaps + (153 * month + 2) / 5 + i32::from(self.day()) - 1 - 719_468
+    }
+
     /// Whole years from this day to a later one, negative when it is not later. Who was born on
     /// 29 February has the birthday on 1 March in years without that day.
     pub fn whole_years_until(self, later: Day) -> i32 {
@@ -195,6 +207,14 @@ impl Moment {
         digits
     }
 
+    /// Microseconds since wall clocks showed the begin of 1970; negative before that.
+    pub fn since_1970_us(self) -> i64 {
+        let part = |shift: u32, mask: u64| (self.0 >> shift & mask) as i64;
+        let minutes = part(32, 0x1f) * 60 + part(26, 0x3f);
+        let seconds = i64::from(self.day().since_1970()) * 86_400 + minutes * 60 + part(20, 0x3f);
+        seconds * 1_000_000 + part(0, 0xf_ffff)
+    }
+
     /// The packed number; its order is the order of moments.
     pub fn packed(self) -> u64 {
         self.0
@@ -242,6 +262,25 @@ fn micros(fraction: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_and_moments_are_counted_from_1970() {
+        for day in
+            ["0001-01-01", "1969-12-31", "1970-01-01", "2000-02-29", "2024-03-01", "9999-12-31"]
+        {
+            let civil: jiff::civil::Date = day.parse().expect(day);
+            let since = civil.since((jiff::Unit::Day, jiff::civil::date(1970, 1, 1))).expect(day);
+            assert_eq!(
+                Day::parse(day.as_bytes()).expect(day).since_1970(),
+                since.get_days(),
+                "{day}"
+            );
+        }
+        let moment = |text: &str| Moment::parse(text.as_bytes()).expect(text).since_1970_us();
+        assert_eq!(moment("1970-01-01 00:00:00.000001"), 1);
+        assert_eq!(moment("1969-12-31 23:59:59"), -1_000_000);
+        assert_eq!(moment("2025-08-13 22:55:51.008465"), 1_755_125_751_008_465);
+    }
 
     #[test]
     fn only_real_days_are_read() {

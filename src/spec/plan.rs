@@ -68,6 +68,8 @@ pub struct Events {
     pub time: ColumnId,
     /// Zone of its wall-clock times.
     pub zone: String,
+    /// How far these are ahead of UTC, in ms.
+    pub ahead_ms: i64,
     /// Where events with one key meet.
     pub dedupe: DedupeBy,
     /// How long history is kept; `None` keeps it for ever.
@@ -273,6 +275,14 @@ impl Spec {
     /// A lookup by its id.
     pub fn lookup(&self, id: LookupId) -> &Lookup {
         &self.lookups[usize::from(id.0)]
+    }
+
+    /// Whether a record may be without a column.
+    pub fn may_lack(&self, column: &OutputColumn) -> bool {
+        match column.origin {
+            Origin::Event(id) => self.events.columns[usize::from(id.0)].optional,
+            Origin::Document(..) | Origin::Years { .. } => true,
+        }
     }
 
     /// A view by its id.

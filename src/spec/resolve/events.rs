@@ -35,7 +35,12 @@ impl<'f> Resolver<'f> {
             Some(time) => self.check_time(&kinds[usize::from(time.0)]),
             None => self.check_zone(None),
         }
-        let horizon = self.horizon(time.map(|time| &kinds[usize::from(time.0)]));
+        // What is wrong with the time or its zone is reported there.
+        let ahead_ms = time.and_then(|time| match &kinds[usize::from(time.0)] {
+            Kind::Moment { low, .. } => terms::offset_ms(&written.zone, *low),
+            _ => None,
+        });
+        let horizon = self.horizon(ahead_ms);
         Some(Events {
             columns,
             layout: Layout::new(kinds),
@@ -43,6 +48,7 @@ impl<'f> Resolver<'f> {
             shard_key: shard_key?,
             time: time?,
             zone: written.zone.clone(),
+            ahead_ms: ahead_ms?,
             dedupe: written.dedupe,
             horizon,
             bytes_max: written.bytes_max as usize,
@@ -92,7 +98,7 @@ impl<'f> Resolver<'f> {
         Some(column)
     }
 
-    fn horizon(&mut self, time: Option<&Kind>) -> Option<Horizon> {
+    fn horizon(&mut self, ahead_ms: Option<i64>) -> Option<Horizon> {
         let written = self.file.events.horizon.as_deref()?;
         let Some(days) = terms::horizon_days(written) else {
             let cause = format!("\"{written}\" is no number of days from 1 to 36500");
@@ -100,10 +106,7 @@ impl<'f> Resolver<'f> {
             self.findings.at_value("/events/horizon", Rule::OutOfBounds, cause, hint);
             return None;
         };
-        // What is wrong with the time or its zone is reported there.
-        let Some(Kind::Moment { low, .. }) = time else { return None };
-        let ahead_ms = terms::offset_ms(&self.file.events.zone, *low)?;
-        Some(Horizon { days, ahead_ms })
+        Some(Horizon { days, ahead_ms: ahead_ms? })
     }
 
     fn check_time(&mut self, kind: &Kind) {
