@@ -6,6 +6,7 @@
 //! Invariants: a secret comes from a file or an environment variable that the configuration names,
 //! never from the configuration itself, and nothing here ever prints one.
 
+mod clickhouse;
 mod sources;
 
 use std::{
@@ -16,6 +17,9 @@ use std::{
 
 use serde::Deserialize;
 
+use sources::is_url;
+
+pub use clickhouse::ClickHouseConfig;
 pub use sources::{
     AppConfig, Bitrix24Config, ElasticsearchConfig, Entity, FeedConfig, HttpConfig, OneCConfig,
     SourceConfig,
@@ -30,6 +34,9 @@ pub struct Config {
     /// The systems of record whose documents are kept in the reference log, by name.
     #[serde(default)]
     pub sources: BTreeMap<String, SourceConfig>,
+    /// The server of ClickHouse that shows the views to analysts.
+    #[serde(default)]
+    pub clickhouse: Option<ClickHouseConfig>,
 }
 
 /// Where a secret is to be found.

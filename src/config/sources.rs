@@ -399,7 +399,7 @@ fn unsound<T>(option: &str, cause: &str) -> Result<T, ConfigError> {
     Err(ConfigError::Unsound { option, cause })
 }
 
-fn is_url(url: &str) -> bool {
+pub(super) fn is_url(url: &str) -> bool {
     let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     host.is_some_and(|host| !host.is_empty() && !host.contains('@'))
 }
