@@ -26,6 +26,7 @@
 //! - [`dataflow`]: from events and claims to views; pure;
 //! - [`sink`]: from views to the outside world;
 //! - [`feed`]: what keeps the reference log equal to what systems of record say;
+//! - [`load`]: from what views say in topics to tables that analysts read;
 //! - [`engine`]: the loop that reads, stamps, steps and hands on;
 //! - [`http`], [`process`]: whether it lives, its metrics, its memory;
 //! - [`cli`]: the program; [`generate`]: a university and its clicks, to try all this on.
@@ -51,6 +52,7 @@ pub mod feed;
 pub mod generate;
 pub mod http;
 pub mod kafka;
+pub mod load;
 pub mod process;
 pub mod progress;
 pub mod reference;

@@ -4,14 +4,31 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, print};
-use crate::spec::Spec;
+use super::{Failure, place::PlaceOptions, print};
+use crate::{
+    load::{Drift, Migrations, Server},
+    spec::Spec,
+};
 
 /// Check a spec: report all that is wrong in it, with line, cause and the nearest right name.
+///
+/// With --config, where that names a server of ClickHouse, the tables and views there are compared
+/// with the migrations: what is other is said, with the statement that mends it, and the exit code
+/// is 1. Nothing is changed but that a database is made to compare with, and taken away again.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// The dataflow's TOML file.
     spec: PathBuf,
+
+    #[command(flatten)]
+    place: PlaceOptions,
+}
+
+/// What is in ClickHouse is not as the migrations say.
+#[derive(Debug, thiserror::Error)]
+#[error("{count} difference(s) between ClickHouse and the migrations: see above")]
+struct Drifted {
+    count: usize,
 }
 
 impl Check {
@@ -24,6 +41,20 @@ impl Check {
             columns.len(),
             lookups.len(),
             views.len(),
-        ))
+        ))?;
+        if !self.place.is_given() {
+            return Ok(());
+        }
+        let Some(clickhouse) = self.place.config()?.clickhouse else { return Ok(()) };
+        let server = Server::new(&clickhouse).map_err(Failure::config)?;
+        let migrations = Migrations::load(&clickhouse.sql).map_err(Failure::failed)?;
+        let drifts = migrations.compare(&server).map_err(Failure::failed)?;
+        if drifts.is_empty() {
+            return print("the tables in ClickHouse are as the migrations say\n");
+        }
+        for Drift { name, what, remedy } in &drifts {
+            print(&format!("{name} {what}:\n  {remedy}\n"))?;
+        }
+        Err(Failure::failed(Drifted { count: drifts.len() }))
     }
 }

@@ -1,4 +1,4 @@
-//! `tributary init`: makes the topics of a dataflow.
+//! `tributary init`: makes the topics of a dataflow, and its tables.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,13 @@ use clap::Args;
 use super::{Failure, place::PlaceOptions, print};
 use crate::{
     engine::{self, TopicPlan},
+    load::{Migrations, Server},
     spec::Spec,
 };
 
 /// Make the topics of a dataflow in Kafka: those that are not there yet, with the settings that
-/// its promises rest on.
+/// its promises rest on; and where the configuration names a server of ClickHouse, apply the
+/// migrations that were not applied there yet.
 ///
 /// Topics that are there are not touched; a setting that does not fit is named, with the command
 /// that mends it, and the exit code is 1.
@@ -52,9 +54,15 @@ impl Init {
             print(&format!("{name}: {what}, {partitions} partition(s)\n"))?;
         }
         done.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        match done.unfit.is_empty() {
-            true => Ok(()),
-            false => Err(Failure::failed(done.into_error())),
+        if !done.unfit.is_empty() {
+            return Err(Failure::failed(done.into_error()));
         }
+        let Some(clickhouse) = self.place.config()?.clickhouse else { return Ok(()) };
+        let server = Server::new(&clickhouse).map_err(Failure::config)?;
+        let migrations = Migrations::load(&clickhouse.sql).map_err(Failure::failed)?;
+        for (name, is_new) in migrations.apply(&server).map_err(Failure::failed)? {
+            print(&format!("{name}: {}\n", if is_new { "applied" } else { "was applied" }))?;
+        }
+        Ok(())
     }
 }

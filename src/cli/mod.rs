@@ -14,6 +14,7 @@ mod explain;
 mod feed;
 mod generate;
 mod init;
+mod load;
 mod place;
 mod run;
 mod schema;
@@ -58,6 +59,7 @@ enum Command {
     Init(init::Init),
     Feed(feed::Feed),
     Accept(accept::Accept),
+    Load(load::Load),
     Status(status::Status),
     DeadLetters(dead_letters::DeadLetters),
     Check(check::Check),
@@ -75,6 +77,7 @@ impl Cli {
             Command::Init(init) => init.run(),
             Command::Feed(feed) => feed.run(),
             Command::Accept(accept) => accept.run(),
+            Command::Load(load) => load.run(),
             Command::Status(status) => status.run(),
             Command::DeadLetters(letters) => letters.run(),
             Command::Check(check) => check.run(),

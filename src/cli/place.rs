@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::Failure;
 use crate::{
-    config::{Config, KafkaConfig},
+    config::{ClickHouseConfig, Config, KafkaConfig},
     engine::Names,
     kafka::Kafka,
     spec::Spec,
@@ -48,6 +48,15 @@ impl PlaceOptions {
                 Err(Failure::Arguments(what))
             }
         }
+    }
+
+    /// The server of ClickHouse.
+    pub(super) fn clickhouse(&self) -> Result<ClickHouseConfig, Failure> {
+        let config = self.config()?.clickhouse;
+        config.ok_or_else(|| {
+            let what = "name the server of ClickHouse: [clickhouse] in the file of --config";
+            Failure::Arguments(what.to_owned())
+        })
     }
 
     /// The brokers, and what the inputs of a dataflow are called there.

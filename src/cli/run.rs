@@ -14,7 +14,7 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 use super::{
-    Failure,
+    Failure, load,
     place::PlaceOptions,
     print, show, sources,
     supervise::supervise,
@@ -108,6 +108,11 @@ pub(super) struct Run {
     /// `tributary feed`; else the first process runs them inside.
     #[arg(long, conflicts_with = "events")]
     no_feeds: bool,
+
+    /// Over Kafka: leave the tables of the configuration ([clickhouse], see docs/clickhouse.md) to
+    /// `tributary load`; else the first process loads them inside.
+    #[arg(long, conflicts_with = "events")]
+    no_load: bool,
 
     /// Worker threads of each process; the results are the same for any number.
     #[arg(long, default_value_t = 1, value_name = "N",
@@ -274,9 +279,16 @@ impl Run {
         };
         let sources = sources::open(spec, configured)?;
         let (feeds, topic) = (kafka.clone(), names.reference.clone());
+        let load = match is_first && !self.no_load {
+            true => load::beside(spec, &kafka, self.place.config()?.clickhouse)?,
+            false => None,
+        };
         let run = KafkaRun { kafka, names, accept, commit_interval };
         self.keep_up(spec, cluster, Place::Kafka(Arc::new(run)), "Kafka", |watch| {
             sources::feed_beside(spec, &feeds, &topic, sources, &watch.end(), &watch.metrics());
+            if let Some(load) = load {
+                load::run_beside(load, &watch.end(), &watch.metrics());
+            }
         })
     }
 

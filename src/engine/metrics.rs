@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{dataflow::Met, process::resident_bytes, source::Input};
+use crate::{dataflow::Met, process::resident_bytes, source::Input, time::Epoch};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{
@@ -50,6 +50,7 @@ pub struct Metrics {
     generation: Gauge<u64, AtomicU64>,
     resident: Gauge<u64, AtomicU64>,
     feeds: Feeds,
+    loads: Loads,
     /// When this process began to count, and how long after that each worker was seen last, in ms.
     begun: Instant,
     seen: Vec<AtomicU64>,
@@ -92,6 +93,43 @@ struct ByWorker {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByFeed {
     feed: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByView {
+    view: String,
+}
+
+/// The numbers of the loader that runs inside.
+#[derive(Debug, Default)]
+struct Loads {
+    rows: Family<ByView, Gauge<u64, AtomicU64>>,
+    frontier: Family<ByView, Gauge<f64, AtomicU64>>,
+    refused: Family<ByView, Gauge<u64, AtomicU64>>,
+    fails: Family<ByView, Gauge>,
+}
+
+impl Loads {
+    fn register(registry: &mut Registry) -> Loads {
+        let loads = Loads::default();
+        registry.register(
+            "load_rows",
+            "Rows that were inserted into ClickHouse since the loader began",
+            loads.rows.clone(),
+        );
+        registry.register(
+            "load_frontier_seconds",
+            "The epoch up to which ClickHouse shows everything, in seconds since 1970",
+            loads.frontier.clone(),
+        );
+        registry.register(
+            "load_refused",
+            "Records in the topic that are none of the view, since the loader began",
+            loads.refused.clone(),
+        );
+        registry.register("load_fails", "Whether the loader fails", loads.fails.clone());
+        loads
+    }
 }
 
 /// The numbers of the feeds that run inside.
@@ -275,6 +313,7 @@ impl Default for Metrics {
         registry.register("generation", "Which start of the dataflow this is", generation.clone());
         registry.register("resident_bytes", "Memory that this process holds", resident.clone());
         let feeds = Feeds::register(&mut registry);
+        let loads = Loads::register(&mut registry);
         Metrics {
             registry,
             lines,
@@ -297,6 +336,7 @@ impl Default for Metrics {
             generation,
             resident,
             feeds,
+            loads,
             begun: Instant::now(),
             seen: (0..super::WORKERS_MAX).map(|_| AtomicU64::new(0)).collect(),
             workers: OnceLock::new(),
@@ -355,6 +395,15 @@ impl Metrics {
         feeds.refused.get_or_create(&by).set(numbers.refused);
         feeds.fails.get_or_create(&by).set(numbers.fails.into());
         feeds.waits.get_or_create(&by).set(numbers.waits.into());
+    }
+
+    /// How far a loader is with a view that runs inside; whether it fails.
+    pub fn load(&self, view: &str, rows: u64, frontier: Epoch, refused: u64, fails: bool) {
+        let (loads, by) = (&self.loads, ByView { view: view.to_owned() });
+        loads.rows.get_or_create(&by).set(rows);
+        loads.frontier.get_or_create(&by).set(frontier as f64 / 1_000.0);
+        loads.refused.get_or_create(&by).set(refused);
+        loads.fails.get_or_create(&by).set(fails.into());
     }
 
     /// Where an input ends.
@@ -450,6 +499,7 @@ mod tests {
         worker.holds(Input::Reference, 1);
         metrics.ends(Input::Reference, 2);
         metrics.feed("people", FeedNumbers::default());
+        metrics.load("latest", 1, 2, 3, false);
         let text = metrics.text();
         let name = |line: &str| {
             let rest = line.strip_prefix("# HELP tributary_")?;

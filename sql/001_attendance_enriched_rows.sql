@@ -1,0 +1,41 @@
+-- What the loader writes of the view `enriched`: every click once, at each epoch in which it changed. The greatest epoch counts, so
+-- that writing again changes nothing. Partition and order hold only what never changes for an ID: rows replace each other within
+-- one partition and under one sorting key alone. Read it through `attendance_enriched`.
+CREATE TABLE IF NOT EXISTS attendance_enriched_rows
+(
+    ID                    UUID,
+    JOURNAL_ID            UInt16,
+    STUDENT_ID            Int32,
+    LESSON_DATE           Date,
+    ATTENDANCE_MARK       UInt8,
+    MARKED_BY             UInt32,
+    DATE_CREATE           DateTime64(6, 'Europe/Moscow'),
+    LESSON_ID             UInt64,
+    TYPE_MARK             Nullable(UInt8),
+    NUMBER_CERT           Nullable(UInt8),
+    MARKED_BY_ROLE        Nullable(UInt8),
+    STUDENT_FIO           Nullable(String),
+    STUDENT_LAST_NAME     Nullable(String),
+    STUDENT_FIRST_NAME    Nullable(String),
+    STUDENT_MIDDLE_NAME   Nullable(String),
+    STUDENT_AGE           Nullable(UInt8),
+    STUDENT_SEX           LowCardinality(Nullable(String)),
+    ADMISSION_YEAR        Nullable(UInt16),
+    QUALIFICATION         LowCardinality(Nullable(String)),
+    COURSE                Nullable(UInt8),
+    GROUP_SHORT_TITLE     LowCardinality(Nullable(String)),
+    SPECIALIZATION_TITLE  LowCardinality(Nullable(String)),
+    TEACHER_FIO           LowCardinality(Nullable(String)),
+    TEACHER_LAST_NAME     LowCardinality(Nullable(String)),
+    TEACHER_FIRST_NAME    LowCardinality(Nullable(String)),
+    TEACHER_MIDDLE_NAME   LowCardinality(Nullable(String)),
+    TEACHER_WORK_POSITION LowCardinality(Nullable(String)),
+    FACULTY               LowCardinality(Nullable(String)),
+    KAFEDRA               LowCardinality(Nullable(String)),
+    TEACHER_AGE           Nullable(UInt8),
+    TEACHER_SEX           LowCardinality(Nullable(String)),
+    epoch                 UInt64
+)
+ENGINE = ReplacingMergeTree(epoch)
+PARTITION BY toYYYYMM(LESSON_DATE)
+ORDER BY (LESSON_DATE, STUDENT_ID, LESSON_ID, ID)
