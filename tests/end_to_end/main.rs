@@ -7,6 +7,7 @@
 //! alone whose names hold one of these.
 
 mod bases;
+mod clickhouse;
 mod compaction;
 mod crashes;
 mod docs;

@@ -160,3 +160,53 @@ impl StandIn {
         counts[what].as_u64().unwrap_or_else(|| panic!("{what} in {counts}"))
     }
 }
+
+/// An engine of ClickHouse.
+pub struct ClickHouse {
+    /// Where it is.
+    pub url: String,
+    agent: ureq::Agent,
+    control: Mutex<Control>,
+}
+
+impl ClickHouse {
+    /// The one that tests share; started by who asks first.
+    pub fn get() -> &'static ClickHouse {
+        static SERVER: OnceLock<ClickHouse> = OnceLock::new();
+        SERVER.get_or_init(ClickHouse::start)
+    }
+
+    /// One of one test, to do with as it likes.
+    pub fn alone() -> &'static ClickHouse {
+        Box::leak(Box::new(ClickHouse::start()))
+    }
+
+    fn start() -> ClickHouse {
+        let (mut said, control) = Control::of("clickhouse.py", &[], 1);
+        let (name, url) = said.remove(0);
+        assert_eq!(name, "URL", "the engine starts; what it said stands above");
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        ClickHouse { url, agent, control: Mutex::new(control) }
+    }
+
+    /// Has something done to the engine: `kill`, `start`.
+    pub fn command(&self, command: &str) {
+        self.control.lock().expect("no test panics in here").command(command);
+    }
+
+    /// What a question brings, a row as an object.
+    pub fn ask(&self, database: &str, question: &str) -> Vec<serde_json::Value> {
+        let url = format!(
+            "{}/?database={database}&default_format=JSONEachRow&\
+             output_format_json_quote_64bit_integers=0",
+            self.url
+        );
+        let answer = self.agent.post(&url).send(question).expect("it answers");
+        let is_good = answer.status().is_success();
+        let text = answer.into_body().into_with_config().limit(1 << 30).read_to_string();
+        let text = text.expect("it is text");
+        assert!(is_good, "{question}: {text}");
+        let rows = serde_json::Deserializer::from_str(&text).into_iter();
+        rows.collect::<Result<_, _>>().expect("rows are JSON")
+    }
+}

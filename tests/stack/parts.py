@@ -43,8 +43,6 @@ def bring(name, make):
     place = cache() / name
     if place.is_dir():
         return place
-    if not shutil.which("mvn"):
-        sys.exit(f"mvn is missing: install Maven (maven), which brings the jars of {name}")
     place.parent.mkdir(parents=True, exist_ok=True)
     with open(place.parent / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -59,8 +57,20 @@ def bring(name, make):
 
 
 def maven(pom, *words, env=None):
+    if not shutil.which("mvn"):
+        sys.exit("mvn is missing: install Maven (maven), which brings the jars")
     if subprocess.run(["mvn", "-q", "-B", "-ntp", "-f", str(pom), *words], stdout=subprocess.DEVNULL, env=env).returncode:
         sys.exit("Maven could not bring the jars; its words stand above: is Maven Central reachable?")
+
+
+def python(name, requirements):
+    """The python command of an environment that holds these packages."""
+    def make(coming):
+        subprocess.run([sys.executable, "-m", "venv", str(coming)], check=True)
+        pip = [str(coming / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
+        if subprocess.run(pip, stdout=subprocess.DEVNULL).returncode:
+            sys.exit("pip could not bring the packages; its words stand above: is PyPI reachable?")
+    return bring(name, make) / "bin" / "python"
 
 
 def free_ports(count):

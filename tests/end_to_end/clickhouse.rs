@@ -1,0 +1,289 @@
+//! Loading into the real engine of ClickHouse, and what a plain SELECT shows there.
+
+use std::{collections::BTreeMap, fs};
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    game::wait_for,
+    small::{PATIENCE, Small},
+    stack::{ClickHouse, Stack, project},
+};
+
+/// A university over brokers and ClickHouse, in a database of its own.
+struct Shown {
+    small: Small,
+    server: &'static ClickHouse,
+    database: String,
+}
+
+impl Shown {
+    fn new(name: &str) -> Shown {
+        Shown::at(name, ClickHouse::get())
+    }
+
+    fn at(name: &str, server: &'static ClickHouse) -> Shown {
+        let spec = fs::read_to_string(project("dataflows/attendance.toml")).expect("the spec");
+        let spec = spec.replace("name = \"attendance\"", &format!("name = \"{name}\""));
+        let mut small = Small::of(name, &spec);
+        // The page's own configuration, but for who is let in: the server of the tests lets in all.
+        let page = fs::read_to_string(project("docs/clickhouse.md")).expect("the page");
+        let block = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let source: String = block
+            .expect("a block")
+            .lines()
+            .filter(|line| !["username", "password", "ca "].iter().any(|of| line.starts_with(of)))
+            .map(|line| match line {
+                line if line.starts_with("url") => format!("url = \"{}\"\n", server.url),
+                line if line.starts_with("database") => format!("database = \"{name}\"\n"),
+                line => format!("{line}\n"),
+            })
+            .collect();
+        let config = format!(
+            "[kafka]\nbrokers = [\"{}\"]\n{source}latest = \"attendance_latest_rows\"\n",
+            Stack::get().brokers,
+        );
+        let path = small.folder.path().join("config.toml");
+        fs::write(&path, config).expect("a configuration");
+        small.at = ["--config".to_owned(), path.display().to_string()];
+        server.ask("default", &format!("CREATE DATABASE {name}"));
+        Shown { small, server, database: name.to_owned() }
+    }
+
+    fn init(&self) -> String {
+        let (code, said) = self.small.tributary(&["init"]);
+        assert_eq!(code, Some(0), "{said}");
+        said
+    }
+
+    fn ask(&self, question: &str) -> Vec<Value> {
+        self.server.ask(&self.database, question)
+    }
+
+    /// Rows of a view, by key, without what is absent, names in upper case.
+    fn rows(&self, view: &str, key: &[&str]) -> BTreeMap<String, Value> {
+        let rows = self.ask(&format!("SELECT * FROM {view}")).into_iter().map(|row| {
+            let Value::Object(row) = row else { panic!("a row is an object") };
+            let there = row.into_iter().filter(|(_, value)| !value.is_null());
+            let row: Map<_, _> = there.map(|(name, value)| (name.to_uppercase(), value)).collect();
+            let key: Vec<&Value> = key.iter().map(|column| &row[*column]).collect();
+            (json!(key).to_string(), Value::Object(row))
+        });
+        let (mut found, mut count) = (BTreeMap::new(), 0);
+        for (key, row) in rows {
+            count += 1;
+            found.insert(key, row);
+        }
+        assert_eq!(found.len(), count, "each key once in {view}");
+        found
+    }
+
+    /// What a topic says last, by key, without these columns.
+    fn said(&self, topic: &str, key: &[&str], without: &[&str]) -> BTreeMap<String, Value> {
+        let records = self.small.read(topic).into_iter().map(|record| {
+            let mut row: Map<String, Value> =
+                serde_json::from_slice(&record.value).expect("records are JSON");
+            without.iter().for_each(|column| drop(row.shift_remove(*column)));
+            let key: Vec<&Value> = key.iter().map(|column| &row[*column]).collect();
+            (json!(key).to_string(), Value::Object(row))
+        });
+        records.collect()
+    }
+
+    /// That both views show what the topics say.
+    fn is_equal(&self) -> bool {
+        const KEY: [&str; 4] = ["JOURNAL_ID", "STUDENT_ID", "LESSON_ID", "LESSON_DATE"];
+        self.rows("attendance_enriched", &["ID"]) == self.said("enriched", &["ID"], &[])
+            && self.rows("latest_attendance_mv", &KEY) == self.said("latest", &KEY, &["ID"])
+    }
+
+    fn frontier(&self) -> u64 {
+        let found = self.ask("SELECT epoch FROM attendance_frontier");
+        found.first().map_or(0, |row| row["epoch"].as_u64().expect("a number"))
+    }
+}
+
+/// Clicks and people of the sample, as lines.
+fn sample(name: &str) -> Vec<(u32, Vec<u8>)> {
+    let path = project("data/attendance").join(format!("{name}.ndjson"));
+    let bytes = fs::read(path).expect("the sample");
+    (0..).zip(bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec)).collect()
+}
+
+#[test]
+fn views_show_what_topics_say_and_migrations_are_applied_once() {
+    let shown = Shown::new("shown");
+    let said = shown.init();
+    assert!(said.contains("001_attendance_enriched_rows.sql: applied"), "{said}");
+    let said = shown.init();
+    assert!(said.contains("001_attendance_enriched_rows.sql: was applied"), "{said}");
+    shown.small.send(0, &sample("events"));
+    let documents = project("data/attendance/people.ndjson").display().to_string();
+    let feed = ["feed", "--once", "--documents", &documents];
+    let (code, said) = shown.small.tributary(&feed);
+    assert_eq!(code, Some(0), "{said}");
+    // It loads inside.
+    let mut engine = shown.small.start(&["--no-feeds"]);
+    wait_for("the rows", PATIENCE, || {
+        assert_eq!(engine.code(), None, "{}", engine.said());
+        shown.frontier() > 0 && shown.is_equal()
+    });
+    assert!(shown.rows("attendance_enriched", &["ID"]).len() > 100);
+    let (code, said) = shown.small.tributary(&["check"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the tables in ClickHouse are as the migrations say"), "{said}");
+}
+
+/// ClickHouse dies while it is loaded into; what came meanwhile is loaded once it is back.
+#[test]
+fn loader_waits_for_a_server_that_is_away() {
+    let server = ClickHouse::alone();
+    let shown = Shown::at("away", server);
+    shown.init();
+    let lines = sample("events");
+    let (first, rest) = lines.split_at(lines.len() / 2);
+    let documents = project("data/attendance/people.ndjson").display().to_string();
+    let (code, said) = shown.small.tributary(&["feed", "--once", "--documents", &documents]);
+    assert_eq!(code, Some(0), "{said}");
+    let mut engine = shown.small.start(&["--no-feeds", "--no-load"]);
+    let mut loader = shown.small.begin("load", &[], &[]);
+    shown.small.send(0, first);
+    wait_for("the first rows", PATIENCE, || {
+        assert_eq!((engine.code(), loader.code()), (None, None), "{}", loader.said());
+        shown.frontier() > 0 && shown.is_equal()
+    });
+    server.command("kill");
+    shown.small.send(0, rest);
+    wait_for("the loader to say so", PATIENCE, || loader.said().contains("it does not answer"));
+    assert_eq!((engine.code(), loader.code()), (None, None), "{}", loader.said());
+    server.command("start");
+    wait_for("all rows", PATIENCE, || shown.is_equal());
+}
+
+/// What is there and no migration says is named, with what mends it.
+#[test]
+fn tables_that_have_drifted_are_named_with_what_mends_them() {
+    let shown = Shown::new("drifted");
+    shown.init();
+    let check = || shown.small.tributary(&["check"]);
+    for (change, said, mends) in [
+        (
+            "ALTER TABLE attendance_latest_rows DROP COLUMN KAFEDRA",
+            "attendance_latest_rows has no column KAFEDRA",
+            true,
+        ),
+        (
+            "ALTER TABLE attendance_enriched_rows MODIFY COLUMN COURSE Nullable(UInt16)",
+            "attendance_enriched_rows has column COURSE as Nullable(UInt16)",
+            true,
+        ),
+        (
+            "ALTER TABLE attendance_enriched_rows ADD COLUMN MINE String",
+            "attendance_enriched_rows has a column MINE that no migration made",
+            true,
+        ),
+        (
+            "CREATE OR REPLACE VIEW attendance_enriched AS SELECT 1 AS ID",
+            "attendance_enriched shows something else",
+            true,
+        ),
+        (
+            "EXCHANGE TABLES attendance_enriched_rows AND attendance_latest_rows",
+            "no ALTER mends that",
+            false,
+        ),
+    ] {
+        shown.ask(change);
+        let (code, told) = check();
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains(said), "{change}: {told}");
+        if mends {
+            let remedy = told.lines().find_map(|line| line.strip_prefix("  "));
+            shown.ask(remedy.expect("one is said"));
+            let (code, told) = check();
+            assert_eq!(code, Some(0), "{told}");
+        }
+    }
+    let beside = "SELECT name FROM system.databases WHERE name LIKE 'drifted\\_%'";
+    assert_eq!(shown.server.ask("default", beside).len(), 0);
+}
+
+/// The operator is told what is wrong before anything is loaded, and what to do.
+#[test]
+fn tables_that_do_not_fit_are_told_and_nothing_is_loaded() {
+    let shown = Shown::new("unfit");
+    let (code, said) = shown.small.tributary(&["load"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("is not in database \"unfit\": `tributary init` makes it"), "{said}");
+    shown.init();
+    shown.ask("ALTER TABLE attendance_enriched_rows DROP COLUMN FACULTY");
+    let (code, said) = shown.small.tributary(&["load"]);
+    assert_eq!(code, Some(1), "{said}");
+    let remedy = "ADD COLUMN `FACULTY` Nullable(String) AFTER `TEACHER_WORK_POSITION`";
+    assert!(said.contains(remedy), "{said}");
+}
+
+/// Everything that the university says, and then what changes while tables are rebuilt beside a
+/// loader; rebuilds die, and go on.
+#[test]
+fn tables_are_rebuilt_beside_a_loader_and_the_frontier_never_falls() {
+    let shown = Shown::new("rebuilt");
+    shown.init();
+    shown.small.send(0, &sample("events"));
+    let documents = project("data/attendance/people.ndjson").display().to_string();
+    let feed = |changes: &[&str]| {
+        let arguments = [&["feed", "--once", "--documents", &documents], changes].concat();
+        let (code, said) = shown.small.tributary(&arguments);
+        assert_eq!(code, Some(0), "{said}");
+    };
+    feed(&[]);
+    let mut engine = shown.small.start(&["--no-feeds", "--no-load"]);
+    let mut loader = shown.small.begin("load", &[], &[]);
+    wait_for("the rows", PATIENCE, || {
+        assert_eq!((engine.code(), loader.code()), (None, None), "{}", loader.said());
+        shown.frontier() > 0 && shown.is_equal()
+    });
+    let tables = |name: &str| {
+        let question = format!(
+            "SELECT toString(uuid) AS uuid FROM system.tables WHERE database = 'rebuilt' AND name \
+             LIKE '{name}'"
+        );
+        shown.ask(&question)
+    };
+    // A row that nobody wrote, so that it shows which table is read.
+    shown.ask(
+        "INSERT INTO attendance_enriched_rows (ID, LESSON_DATE, epoch) VALUES \
+         (generateUUIDv4(), '2025-01-01', 1)",
+    );
+    let before = tables("attendance_enriched_rows");
+    let mut newest = shown.frontier();
+    let look = |newest: &mut u64| {
+        let now = shown.frontier();
+        assert!(now >= *newest, "the frontier fell from {newest} to {now}");
+        *newest = now;
+    };
+    let rebuild = || shown.small.begin("load", &["--rebuild", "enriched"], &[]);
+    let first = rebuild();
+    wait_for("the fresh table", PATIENCE, || {
+        look(&mut newest);
+        tables("%rebuild%").len() == 1
+    });
+    first.signal(nix::sys::signal::Signal::SIGKILL);
+    drop(first);
+    let mut second = rebuild();
+    let changes = project("data/attendance/changes.ndjson").display().to_string();
+    feed(&["--changes", &changes]);
+    wait_for("the rebuild", PATIENCE, || {
+        look(&mut newest);
+        second.code().is_some()
+    });
+    assert_eq!(second.code(), Some(0), "{}", second.said());
+    assert_ne!(tables("attendance_enriched_rows"), before);
+    wait_for("all rows, and no other", PATIENCE, || {
+        look(&mut newest);
+        assert_eq!((engine.code(), loader.code()), (None, None), "{}", loader.said());
+        shown.is_equal()
+    });
+    assert!(loader.said().contains("is another table now"), "{}", loader.said());
+    assert_eq!(tables("%rebuild%").len(), 0);
+}
