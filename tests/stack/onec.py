@@ -140,7 +140,7 @@ class Base:
         if query.get("$orderby") != "Ref_Key":
             self.refuse("in no order no page follows another")
         # By a key it sorts as people see what that leads to.
-        entries = sorted(self.entries[entity].values(), key=lambda entry: (entry["Description"], entry["Ref_Key"]))
+        entries = sorted(self.entries[entity].values(), key=lambda entry: (entry.get("Description", ""), entry["Ref_Key"]))
         entries = [entry for entry in entries if entry["Ref_Key"] not in self.refuses.get("hidden", [])]
         skip, top = int(query.get("$skip", 0)), int(query.get("$top", 1 << 30))
         if skip > self.refuses.get("beyond", skip):
