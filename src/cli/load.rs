@@ -49,6 +49,11 @@ pub(super) struct Load {
     #[arg(long, value_name = "VIEW", conflicts_with = "until_epoch")]
     rebuild: Option<String>,
 
+    /// Leave out, counted, what stands in a topic and is no record of its view. Without this the
+    /// frontier stands still before it, and with --until-epoch the loader ends.
+    #[arg(long)]
+    leave_out: bool,
+
     /// Say nothing but errors.
     #[arg(long, short)]
     quiet: bool,
@@ -72,7 +77,8 @@ impl Load {
             "a block that is on its way may be loaded; the next start goes on",
         );
         let loaded = load::Load::begin(&spec);
-        let task = load::Load { spec, kafka, config, until: self.until_epoch };
+        let (until, leaves_out) = (self.until_epoch, self.leave_out);
+        let task = load::Load { spec, kafka, config, until, leaves_out };
         let (is_over, none) = (AtomicBool::new(false), Loaded::default());
         let ended = thread::scope(|scope| {
             if !self.quiet {
@@ -107,7 +113,7 @@ pub(super) fn beside(
     let Some(config) = config else { return Ok(None) };
     config.check().map_err(Failure::config)?;
     let (spec, kafka) = (Arc::clone(spec), kafka.clone());
-    Ok(Some(load::Load { spec, kafka, config, until: None }))
+    Ok(Some(load::Load { spec, kafka, config, until: None, leaves_out: false }))
 }
 
 /// Loads beside an engine, in threads of its own, until it is asked to end. What fails it fails

@@ -2,11 +2,11 @@
 //!
 //! Shape: the table `[clickhouse]` of the configuration in; plain values out.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use super::{ConfigError, Secret};
+use super::{ConfigError, Secret, sources::duration};
 
 /// A server of ClickHouse that shows views to analysts.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -30,6 +30,9 @@ pub struct ClickHouseConfig {
     /// The folder of the migrations, which make the tables: see sql/README.md.
     #[serde(default = "ClickHouseConfig::default_sql")]
     pub sql: PathBuf,
+    /// How long a block of rows may take, as `90s`; then it is inserted again.
+    #[serde(default, deserialize_with = "duration")]
+    pub insert_timeout: Option<Duration>,
     /// By view of the dataflow the table that it is loaded into; `<dataflow>_<view>_rows` where it
     /// is not said.
     #[serde(default)]

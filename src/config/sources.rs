@@ -405,7 +405,7 @@ pub(super) fn is_url(url: &str) -> bool {
 }
 
 /// A time as people write it: `500ms`, `10s`, `10m`.
-fn duration<'d, D: Deserializer<'d>>(from: D) -> Result<Option<Duration>, D::Error> {
+pub(super) fn duration<'d, D: Deserializer<'d>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(from)?;
     let parsed: Result<SignedDuration, _> = text.parse();
     let parsed = parsed.ok().and_then(|time| Duration::try_from(time).ok());

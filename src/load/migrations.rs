@@ -88,6 +88,17 @@ struct Object {
     as_select: String,
 }
 
+impl Object {
+    /// Its engine with partition and order, and its settings.
+    fn engine(&self) -> (&str, Vec<(&str, &str)>) {
+        let (engine, settings) = self.engine_full.split_once(" SETTINGS ").unwrap_or_default();
+        if engine.is_empty() {
+            return (&self.engine_full, Vec::new());
+        }
+        (engine, settings.split(", ").filter_map(|setting| setting.split_once(" = ")).collect())
+    }
+}
+
 /// A column of one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct ObjectColumn {
@@ -290,13 +301,22 @@ fn drift(
         };
     }
     let mut drifts = Vec::new();
-    if wanted.engine_full != found.engine_full {
-        let what = format!("is {}, not {}", found.engine_full, wanted.engine_full);
+    let table = named(&wanted.name);
+    let ((engine, settings), (found_engine, found_settings)) = (wanted.engine(), found.engine());
+    for (name, value) in &settings {
+        if !found_settings.contains(&(*name, *value)) {
+            drifts.push(of(
+                format!("has not the setting {name} = {value}"),
+                format!("ALTER TABLE {table} MODIFY SETTING {name} = {value}"),
+            ));
+        }
+    }
+    if engine != found_engine {
+        let what = format!("is {found_engine}, not {engine}");
         let remedy = "no ALTER mends that: rename the table, take its migration out of \
                       tributary_migrations, and have `tributary init` make it: it is loaded anew";
         drifts.push(of(what, remedy.to_owned()));
     }
-    let table = named(&wanted.name);
     let mut previous = None::<&str>;
     for column in &wanted_columns {
         let name = named(&column.name);

@@ -57,6 +57,8 @@ pub struct Load {
     pub config: ClickHouseConfig,
     /// It ends once everything up to this epoch is loaded, and loads nothing beyond it.
     pub until: Option<Epoch>,
+    /// Whether a record that is none of its view is left out; else the frontier stands before it.
+    pub leaves_out: bool,
 }
 
 /// Why a loader ended.
@@ -104,6 +106,32 @@ pub enum LoadError {
     Exchanged {
         /// The table.
         table: String,
+    },
+    /// A table is beyond the epoch up to which it was to be loaded.
+    #[error(
+        "table \"{table}\" holds rows of epoch {found}, beyond {until}: what is loaded is not \
+         taken back; load into an empty table, or up to a later epoch"
+    )]
+    Beyond {
+        /// The table.
+        table: String,
+        /// The newest epoch of its rows.
+        found: Epoch,
+        /// Up to where it was to be loaded.
+        until: Epoch,
+    },
+    /// What is to be loaded up to an epoch cannot be loaded whole.
+    #[error(
+        "record {offset} in partition {partition} of topic \"{topic}\" is none of the view: look \
+         who writes there; `tributary load --leave-out` passes it"
+    )]
+    NoRecord {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// The offset.
+        offset: u64,
     },
     /// A table does not take what the view says.
     #[error(
@@ -158,7 +186,7 @@ impl Load {
         end: &'l AtomicBool,
         loaded: &'l Loaded,
     ) -> Result<Loading<'l>, LoadError> {
-        let Load { spec, kafka, config, until } = self;
+        let Load { spec, kafka, config, until, leaves_out } = self;
         Ok(Loading {
             spec,
             kafka,
@@ -167,6 +195,7 @@ impl Load {
             table,
             shown_as: config.table(&spec.name, view),
             until: *until,
+            leaves_out: *leaves_out,
             committed,
             end,
             loaded,

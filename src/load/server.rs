@@ -35,6 +35,7 @@ pub struct Server {
     pub(super) database: String,
     /// Where it is, for people.
     url: String,
+    insert_patience: Duration,
 }
 
 /// What was asked of a server was not done, as far as is known.
@@ -178,7 +179,8 @@ impl Server {
             .build()
             .expect("the system lets a runtime be made");
         let (database, url) = (config.database.clone(), config.url.clone());
-        Ok(Server { client, runtime, database, url })
+        let insert_patience = config.insert_timeout.unwrap_or(INSERT_PATIENCE);
+        Ok(Server { client, runtime, database, url, insert_patience })
     }
 
     /// The same server, of which another database is meant.
@@ -257,7 +259,7 @@ impl Server {
             insert.send(rows.into()).await?;
             insert.end().await
         };
-        self.wait(tried, INSERT_PATIENCE, asked)
+        self.wait(tried, self.insert_patience, asked)
     }
 
     fn wait<T>(

@@ -7,7 +7,9 @@
 //! block, and names the table by its UUID, which was the same before the block and after it. A
 //! block of which nobody knows whether it was inserted is inserted again: rows of one key and epoch
 //! are one row. The frontier of a table is moved only once all that the topic held after the
-//! frontier was known is in the table.
+//! frontier was known is in the table. A record that is none of the view is not passed, unless it
+//! is to be left out: rows behind it are loaded, but the frontier stands, and the next start finds
+//! it again.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +24,7 @@ use tracing::{debug, info, warn};
 use super::{
     LoadError,
     server::{Server, ServerError, named, quoted},
-    table::{Encoder, TableColumn},
+    table::{EPOCH, Encoder, TableColumn},
 };
 use crate::{
     kafka::{Asker, Kafka, Next, PartitionReader},
@@ -71,6 +73,8 @@ pub(super) struct Loading<'l> {
     pub(super) shown_as: String,
     /// Nothing beyond this epoch is loaded, and it ends once all up to there is.
     pub(super) until: Option<Epoch>,
+    /// Whether what is no record of the view is left out.
+    pub(super) leaves_out: bool,
     /// Up to which epoch all shards are committed.
     pub(super) committed: &'l AtomicU64,
     pub(super) end: &'l AtomicBool,
@@ -87,7 +91,7 @@ pub struct Loaded {
     pub blocks: AtomicU64,
     /// The epoch up to which the table holds everything.
     pub frontier: AtomicU64,
-    /// Records that are none of the view, and were left out.
+    /// Records that are none of the view.
     pub refused: AtomicU64,
 }
 
@@ -102,8 +106,11 @@ struct Part {
     reader: PartitionReader,
     /// The offset behind the record that was taken last.
     read: u64,
-    /// From where on it is to be read again: a record beyond the epoch up to which is loaded.
+    /// From where on it is to be read again: a record beyond the epoch up to which is loaded, or
+    /// one that is none of the view.
     held: Option<u64>,
+    /// Whether it holds one that is none of the view.
+    is_stuck: bool,
     /// Up to where the table holds it.
     loaded: u64,
     /// Whether all that was fetched of it was taken, when this was looked at last.
@@ -132,6 +139,12 @@ impl Loading<'_> {
         while !self.is_to_end() {
             let Some(table) = self.patiently(|| self.look_at_table())? else { break };
             let table = table?;
+            if let Some(until) = self.until
+                && let Some(found) = self.patiently(|| self.newest())?
+                && found > until
+            {
+                return Err(LoadError::Beyond { table: self.table.clone(), found, until });
+            }
             if self.load_into(&table)? {
                 break;
             }
@@ -172,6 +185,7 @@ impl Loading<'_> {
             reader,
             read: from,
             held: None,
+            is_stuck: false,
             loaded: from,
             is_drained: false,
         };
@@ -216,6 +230,7 @@ impl Loading<'_> {
             }
             if let Some(Move { epoch, ends }) = &moving
                 && block.rows == 0
+                && !parts.iter().any(|part| part.is_stuck)
                 && ends.iter().all(|(_, is_passed)| *is_passed)
             {
                 self.move_frontier(*epoch, table)?;
@@ -245,7 +260,7 @@ impl Loading<'_> {
         for part in parts {
             part.is_drained = false;
             while !block.is_full() {
-                let Part { reader, read, held, is_drained, .. } = part;
+                let Part { reader, read, held, is_stuck, is_drained, .. } = part;
                 match reader.look()? {
                     Next::Nothing => {
                         *is_drained = true;
@@ -272,7 +287,13 @@ impl Loading<'_> {
                                 block.rows += 1;
                                 block.begun.get_or_insert_with(Instant::now);
                             }
-                            false => self.refuse(reader.partition(), offset),
+                            false => {
+                                self.refuse(reader.partition(), offset)?;
+                                if !self.leaves_out {
+                                    held.get_or_insert(offset);
+                                    *is_stuck = true;
+                                }
+                            }
                         }
                     }
                 }
@@ -281,19 +302,27 @@ impl Loading<'_> {
         Ok(is_empty)
     }
 
-    /// Leaves out what is no record of the view: nobody but the engine writes there.
-    fn refuse(&self, partition: u32, offset: u64) {
+    /// Says what is no record of the view: nobody but the engine is to write there.
+    fn refuse(&self, partition: u32, offset: u64) -> Result<(), LoadError> {
         let refused = self.loaded.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        if refused.is_power_of_two() {
-            let topic = &self.topic;
-            warn!(
-                topic,
-                partition,
-                offset,
-                refused,
-                "is no record of the view, and is left out: who writes there?"
-            );
+        let topic = &self.topic;
+        if self.until.is_some() && !self.leaves_out {
+            return Err(LoadError::NoRecord { topic: topic.clone(), partition, offset });
         }
+        if refused.is_power_of_two() {
+            match self.leaves_out {
+                true => warn!(topic, partition, offset, refused, "left out: no record of the view"),
+                false => warn!(
+                    topic,
+                    partition,
+                    offset,
+                    refused,
+                    "no record of the view: what comes behind it is loaded, but the frontier \
+                     stands still; look who writes there: `tributary load --leave-out` passes it"
+                ),
+            }
+        }
+        Ok(())
     }
 
     /// Inserts a block and says how far the table is; returns whether the table bears its name
@@ -360,6 +389,9 @@ impl Loading<'_> {
         let committed = self.committed.load(Ordering::Relaxed);
         let epoch = self.until.map_or(committed, |until| until.min(committed));
         let is_done = self.until.is_some_and(|until| epoch >= until);
+        if parts.iter().any(|part| part.is_stuck) {
+            return None;
+        }
         if epoch <= self.loaded.frontier.load(Ordering::Relaxed) && !is_done || epoch == 0 {
             return None;
         }
@@ -406,6 +438,18 @@ impl Loading<'_> {
             Ok(encoder) => Ok(Table { uuid, encoder }),
             Err(unfit) => Err(LoadError::Unfit { table: self.table.clone(), unfit }),
         })
+    }
+
+    /// The newest epoch of a row in the table; 0 where there is none.
+    fn newest(&self) -> Result<Epoch, ServerError> {
+        #[derive(Deserialize)]
+        struct Row {
+            newest: Epoch,
+        }
+        let question = format!("SELECT max({EPOCH}) AS newest FROM {}", named(&self.table));
+        let tried = format!("ask for the newest row of {}", self.table);
+        let rows: Vec<Row> = self.server.rows(&tried, &question)?;
+        Ok(rows.first().map_or(0, |row| row.newest))
     }
 
     /// Up to where a table holds the partitions of a topic.

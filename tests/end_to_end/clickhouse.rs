@@ -6,9 +6,27 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     game::wait_for,
+    relay::{Relay, Trick},
     small::{PATIENCE, Small},
     stack::{ClickHouse, Stack, project},
 };
+
+/// The configuration of the page, but for who is let in: the server of the tests lets in all.
+pub fn place(brokers: &str, url: &str, database: &str) -> String {
+    let page = fs::read_to_string(project("docs/clickhouse.md")).expect("the page");
+    let block = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let of_page: String = block
+        .expect("a block")
+        .lines()
+        .filter(|line| !["username", "password", "ca "].iter().any(|of| line.starts_with(of)))
+        .map(|line| match line {
+            line if line.starts_with("url") => format!("url = \"{url}\"\n"),
+            line if line.starts_with("database") => format!("database = \"{database}\"\n"),
+            line => format!("{line}\n"),
+        })
+        .collect();
+    format!("[kafka]\nbrokers = [\"{brokers}\"]\n{of_page}latest = \"attendance_latest_rows\"\n")
+}
 
 /// A university over brokers and ClickHouse, in a database of its own.
 struct Shown {
@@ -26,28 +44,21 @@ impl Shown {
         let spec = fs::read_to_string(project("dataflows/attendance.toml")).expect("the spec");
         let spec = spec.replace("name = \"attendance\"", &format!("name = \"{name}\""));
         let mut small = Small::of(name, &spec);
-        // The page's own configuration, but for who is let in: the server of the tests lets in all.
-        let page = fs::read_to_string(project("docs/clickhouse.md")).expect("the page");
-        let block = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
-        let source: String = block
-            .expect("a block")
-            .lines()
-            .filter(|line| !["username", "password", "ca "].iter().any(|of| line.starts_with(of)))
-            .map(|line| match line {
-                line if line.starts_with("url") => format!("url = \"{}\"\n", server.url),
-                line if line.starts_with("database") => format!("database = \"{name}\"\n"),
-                line => format!("{line}\n"),
-            })
-            .collect();
-        let config = format!(
-            "[kafka]\nbrokers = [\"{}\"]\n{source}latest = \"attendance_latest_rows\"\n",
-            Stack::get().brokers,
-        );
+        server.ask("default", &format!("CREATE DATABASE {name}"));
         let path = small.folder.path().join("config.toml");
+        let config = place(&Stack::get().brokers, &server.url, name);
         fs::write(&path, config).expect("a configuration");
         small.at = ["--config".to_owned(), path.display().to_string()];
-        server.ask("default", &format!("CREATE DATABASE {name}"));
         Shown { small, server, database: name.to_owned() }
+    }
+
+    /// From now on the program reaches the server through a relay, and waits for inserts no longer
+    /// than two seconds.
+    fn reach(&self, relay: &Relay) {
+        let config = place(&Stack::get().brokers, &relay.url, &self.database);
+        let config = config.replace("insert_timeout = \"2m\"", "insert_timeout = \"2s\"");
+        assert!(config.contains("\"2s\""), "the page says how long it waits");
+        fs::write(&self.small.at[1], config).expect("a configuration");
     }
 
     fn init(&self) -> String {
@@ -286,4 +297,122 @@ fn tables_are_rebuilt_beside_a_loader_and_the_frontier_never_falls() {
     });
     assert!(loader.said().contains("is another table now"), "{}", loader.said());
     assert_eq!(tables("%rebuild%").len(), 0);
+}
+
+/// Of inserts that are not answered nobody knows whether they were done; servers that are busy
+/// refuse them. Nothing is lost, nothing is seen twice.
+#[test]
+fn inserts_are_made_again_until_they_are_known_to_be_done() {
+    let shown = Shown::new("relayed");
+    shown.init();
+    let relay = Relay::start(&shown.server.url);
+    shown.reach(&relay);
+    for table in ["attendance_enriched_rows", "attendance_latest_rows"] {
+        shown.ask(&format!("SYSTEM STOP MERGES {table}"));
+    }
+    let lines = sample("events");
+    let documents = project("data/attendance/people.ndjson").display().to_string();
+    let (code, said) = shown.small.tributary(&["feed", "--once", "--documents", &documents]);
+    assert_eq!(code, Some(0), "{said}");
+    let mut engine = shown.small.start(&["--no-feeds", "--no-load"]);
+    let mut loader = shown.small.begin("load", &[], &[]);
+    let (rows, frontiers) = ("RowBinaryWithNamesAndTypes", "INSERT INTO tributary_frontiers");
+    let tricks = [
+        (rows, Trick::CutBefore, "it does not answer", false),
+        (rows, Trick::CutAfter, "it does not answer", true),
+        (rows, Trick::HoldBefore, "no answer in time", false),
+        (rows, Trick::HoldAfter, "no answer in time", true),
+        (frontiers, Trick::CutAfter, "move the frontier", false),
+        ("INSERT INTO tributary_loaded", Trick::CutBefore, "say how far", false),
+        (
+            rows,
+            Trick::With("max_memory_usage=1&max_untracked_memory=1"),
+            "MEMORY_LIMIT_EXCEEDED",
+            false,
+        ),
+        (rows, Trick::Refused(243, "NOT_ENOUGH_SPACE"), "NOT_ENOUGH_SPACE", false),
+        (rows, Trick::Refused(159, "TIMEOUT_EXCEEDED"), "TIMEOUT_EXCEEDED", false),
+    ];
+    let count = |what: &str| {
+        let question = format!("SELECT {what} AS n FROM attendance_enriched_rows");
+        shown.ask(&question)[0]["n"].as_u64().expect("a number")
+    };
+    let mut part = lines.chunks(lines.len().div_ceil(tricks.len()));
+    for (word, trick, says, is_twice) in tricks {
+        let said = loader.said().len();
+        let (all, unlike) = (count("count()"), count("uniqExact(ID, epoch)"));
+        relay.play(word, trick, 2);
+        shown.small.send(0, part.next().expect("there is one for each"));
+        wait_for("it to be played, and all rows", PATIENCE, || {
+            assert_eq!((engine.code(), loader.code()), (None, None), "{}", loader.said());
+            relay.met() == 2 && shown.is_equal()
+        });
+        assert!(loader.said()[said..].contains(says), "{trick:?}: {}", &loader.said()[said..]);
+        let (more, new) = (count("count()") - all, count("uniqExact(ID, epoch)") - unlike);
+        assert_eq!(more > new, is_twice, "{trick:?}: {more} rows more, {new} of them unlike");
+    }
+    // A server that has too many parts says so itself.
+    shown.ask("ALTER TABLE attendance_latest_rows MODIFY SETTING parts_to_throw_insert = 1");
+    let changes = project("data/attendance/changes.ndjson").display().to_string();
+    let changed = ["feed", "--once", "--documents", &documents, "--changes", &changes];
+    let (code, said) = shown.small.tributary(&changed);
+    assert_eq!(code, Some(0), "{said}");
+    wait_for("it to say so", PATIENCE, || loader.said().contains("TOO_MANY_PARTS"));
+    assert_eq!((engine.code(), loader.code()), (None, None), "{}", loader.said());
+    shown.ask("ALTER TABLE attendance_latest_rows RESET SETTING parts_to_throw_insert");
+    wait_for("all rows", PATIENCE, || shown.is_equal());
+    // What no retry mends is told, with the remedy.
+    for (code, name, remedy) in [
+        (164, "READONLY", "give this user the rights"),
+        (497, "ACCESS_DENIED", "give this user the rights"),
+        (516, "AUTHENTICATION_FAILED", "check clickhouse.username and clickhouse.password"),
+        (60, "UNKNOWN_TABLE", "`tributary init` makes the tables"),
+    ] {
+        relay.play("SELECT", Trick::Refused(code, name), usize::MAX);
+        let mut refused = shown.small.begin("load", &[], &[]);
+        wait_for("it to end", PATIENCE, || refused.code().is_some());
+        let said = refused.said();
+        assert!(refused.code() == Some(1) && said.contains(remedy), "{name}: {said}");
+    }
+}
+
+/// What somebody else wrote into a topic hides nothing, and is not passed over in silence.
+#[test]
+fn frontier_stands_before_what_is_no_record_of_the_view() {
+    let shown = Shown::new("stuck");
+    shown.init();
+    let lines = sample("events");
+    let (first, rest) = lines.split_at(lines.len() / 2);
+    shown.small.send(0, first);
+    let documents = project("data/attendance/people.ndjson").display().to_string();
+    let (code, said) = shown.small.tributary(&["feed", "--once", "--documents", &documents]);
+    assert_eq!(code, Some(0), "{said}");
+    let _engine = shown.small.start(&["--no-feeds", "--no-load"]);
+    let mut loader = shown.small.begin("load", &[], &[]);
+    wait_for("the first rows", PATIENCE, || {
+        assert_eq!(loader.code(), None, "{}", loader.said());
+        shown.frontier() > 0 && shown.rows("attendance_enriched", &["ID"]).len() >= first.len() / 2
+    });
+    shown.small.write("enriched", b"\"strange\"", b"{\"ID\":1}");
+    wait_for("it to say so", PATIENCE, || loader.said().contains("no record of the view"));
+    let stands = shown.frontier();
+    let before = shown.rows("attendance_enriched", &["ID"]).len();
+    shown.small.send(0, rest);
+    wait_for("rows behind it", PATIENCE, || {
+        assert_eq!(loader.code(), None, "{}", loader.said());
+        shown.rows("attendance_enriched", &["ID"]).len() > before
+    });
+    // The next start finds it again; one that is to load all up to an epoch cannot.
+    drop(loader);
+    let until = (stands + 10_000_000).to_string();
+    let (code, said) = shown.small.tributary(&["load", "--until-epoch", &until]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("`tributary load --leave-out` passes it"), "{said}");
+    assert_eq!(shown.frontier(), stands);
+    let mut loader = shown.small.begin("load", &["--leave-out"], &[]);
+    wait_for("the frontier to go on", PATIENCE, || {
+        assert_eq!(loader.code(), None, "{}", loader.said());
+        shown.frontier() > stands
+    });
+    assert!(loader.said().contains("left out"), "{}", loader.said());
 }

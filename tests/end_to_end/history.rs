@@ -2,9 +2,10 @@
 //! the recorded vectors (`tests/oracle/sealed.py`).
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fs::{self, File},
     io::{BufWriter, Write},
+    path::Path,
     process::Command,
 };
 
@@ -17,7 +18,7 @@ use tributary::{
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
-    game::Game,
+    game::{Game, text},
     stack::project,
     topics::{Seen, read_each},
 };
@@ -25,6 +26,27 @@ use crate::{
 impl Game {
     /// Judges so many sealed epochs, drawn by the game's seed; returns what the judge says.
     pub fn judge_epochs(&self, epochs: u32) -> String {
+        self.history();
+        self.judge_by(&["--epochs", &epochs.to_string(), "--seed", &self.plan.seed.to_string()])
+    }
+
+    /// Judges what tables showed that were loaded up to some epochs: a folder for each.
+    pub fn judge_shown(&self, shown: &Path) -> String {
+        self.history();
+        self.judge_by(&["--shown", text(shown)])
+    }
+
+    /// Epochs that a progress record names.
+    pub fn epochs(&self) -> BTreeSet<u64> {
+        let epoch = |record: Seen| {
+            let record: Value = serde_json::from_slice(&record.value).expect("progress is JSON");
+            record["epoch"].as_u64().expect("it has one")
+        };
+        self.read("progress").into_iter().map(epoch).collect()
+    }
+
+    /// Writes down what stands in the topics, for the judge.
+    fn history(&self) {
         let folder = self.folder.path().join("history");
         fs::create_dir_all(&folder).expect("a folder");
         let file = |name: &str| {
@@ -77,10 +99,13 @@ impl Game {
         for mut file in [events, reference, progress, letters] {
             file.flush().expect("a file");
         }
+    }
+
+    fn judge_by(&self, options: &[&str]) -> String {
         let judged = Command::new("python3")
             .arg(project("tests/oracle/sealed.py"))
-            .arg(&folder)
-            .args(["--epochs", &epochs.to_string(), "--seed", &self.plan.seed.to_string()])
+            .arg(self.folder.path().join("history"))
+            .args(options)
             .output()
             .expect("python3");
         let [said, failed] =

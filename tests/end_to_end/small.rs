@@ -141,18 +141,11 @@ impl Small {
 
     /// Starts a command that goes on, with these variables of its environment.
     pub fn begin(&self, command: &str, options: &[&str], variables: &[(&str, &str)]) -> Engine {
-        let log = tempfile::NamedTempFile::new_in(&self.folder).expect("a log");
-        let process = Command::new(env!("CARGO_BIN_EXE_tributary"))
-            .args(command.split(' '))
-            .arg(self.folder.path().join("spec.toml"))
-            .args(&self.at)
-            .args(options)
-            .envs(variables.iter().copied())
-            .current_dir(project("."))
-            .stderr(log.reopen().expect("it can be written"))
-            .spawn()
-            .expect("it can be started");
-        Engine { process, log }
+        let spec = self.folder.path().join("spec.toml");
+        let spec = spec.to_str().expect("temporary folders are UTF-8");
+        let words = command.split(' ').chain([spec, &self.at[0], &self.at[1]]);
+        let words: Vec<&str> = words.chain(options.iter().copied()).collect();
+        Engine::begin(&words, variables)
     }
 
     /// Gives documents of these people, by number, to the reference log; `name` says how each is
@@ -314,6 +307,19 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Starts a command with these words, and these variables of its environment.
+    pub fn begin(words: &[&str], variables: &[(&str, &str)]) -> Engine {
+        let log = tempfile::NamedTempFile::new().expect("a log");
+        let process = Command::new(env!("CARGO_BIN_EXE_tributary"))
+            .args(words)
+            .envs(variables.iter().copied())
+            .current_dir(project("."))
+            .stderr(log.reopen().expect("it can be written"))
+            .spawn()
+            .expect("it can be started");
+        Engine { process, log }
+    }
+
     /// The exit code, once it has ended.
     pub fn code(&mut self) -> Option<i32> {
         let ended = self.process.try_wait().expect("it was started");

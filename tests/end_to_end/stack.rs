@@ -196,17 +196,28 @@ impl ClickHouse {
 
     /// What a question brings, a row as an object.
     pub fn ask(&self, database: &str, question: &str) -> Vec<serde_json::Value> {
+        self.try_ask(database, question).unwrap_or_else(|said| panic!("{question}: {said}"))
+    }
+
+    /// The same, or what is said where it brings nothing.
+    pub fn try_ask(
+        &self,
+        database: &str,
+        question: &str,
+    ) -> Result<Vec<serde_json::Value>, String> {
         let url = format!(
             "{}/?database={database}&default_format=JSONEachRow&\
              output_format_json_quote_64bit_integers=0",
             self.url
         );
-        let answer = self.agent.post(&url).send(question).expect("it answers");
+        let answer = self.agent.post(&url).send(question).map_err(|error| error.to_string())?;
         let is_good = answer.status().is_success();
         let text = answer.into_body().into_with_config().limit(1 << 30).read_to_string();
-        let text = text.expect("it is text");
-        assert!(is_good, "{question}: {text}");
+        let text = text.map_err(|error| error.to_string())?;
+        if !is_good {
+            return Err(text);
+        }
         let rows = serde_json::Deserializer::from_str(&text).into_iter();
-        rows.collect::<Result<_, _>>().expect("rows are JSON")
+        Ok(rows.collect::<Result<_, _>>().expect("rows are JSON"))
     }
 }

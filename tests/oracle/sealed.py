@@ -2,6 +2,7 @@
 """Holds what stood in the topics at sealed epochs against the rules, by the inputs up to the recorded vectors (P5).
 
     sealed.py DIR [--epochs 10] [--seed 1]
+    sealed.py DIR --shown SHOWN
 
 DIR holds what a game left in Kafka, in the order of each partition, a JSON object a line:
   events.ndjson          p, o (partition, offset), v (the value, base64)
@@ -16,6 +17,9 @@ next start brought past it, stands there where it stood before. Where correction
 reference said anywhere from the `settled` of its shard on. That all shards name the same vector for an epoch, whatever start they
 belong to, is looked at for every epoch; that the epochs of a writer strictly grow, for every record of the progress; and of so many
 keys (--keys), drawn too, that no record ever shows an older document than the one before it.
+
+SHOWN holds what tables showed that were loaded up to some epochs, and no further: SHOWN/EPOCH/enriched.ndjson and latest.ndjson, a
+row a line, each to be what the rules make of the inputs up to that epoch's vector.
 """
 import argparse, base64, bisect, json, pathlib, random, sys
 from datetime import date
@@ -96,6 +100,7 @@ class Game:
             for record in lines(folder / f"{view}.ndjson"):
                 self.views[view][record["s"]].append(record)
                 shard_of[record["v"]["STUDENT_ID"]] = record["s"]
+        self.shard_of = shard_of
         self.letters = lines(folder / "dead_letters.ndjson")
         # Each event is read once, in the order of its partition; what it is does not depend on the cut.
         self.known, self.dead = {}, []
@@ -135,10 +140,9 @@ class Game:
         says how many records were looked at."""
         looked, epochs = 0, sorted(vectors)
         for view, shards in self.views.items():
-            key_of = (lambda row: row["ID"]) if view == "enriched" else (lambda row: place({"MARKED_BY_ROLE": None} | row)[0])
             of_key = {}
             for record in (record for shard in shards for record in shard):
-                of_key.setdefault(key_of(record["v"]), []).append(record)
+                of_key.setdefault(self.key_of(view, record["v"]), []).append(record)
             for key in dice.sample(list(of_key), min(keys, len(of_key))):
                 shown_cut = 0
                 for record in of_key[key]:
@@ -182,7 +186,28 @@ class Game:
     def row(self, e, cut):
         return enriched(e, self.students.at(e["STUDENT_ID"], cut), self.teachers.at(e["MARKED_BY"], cut))
 
-    def differs(self, shard, epoch, bounds, until, settled):
+    @staticmethod
+    def key_of(view, row):
+        return row["ID"] if view == "enriched" else place({"MARKED_BY_ROLE": None} | row)[0]
+
+    def topics(self, epoch):
+        """What the topics say at an epoch: by view and shard, the newest record of each key."""
+        return {view: [{self.key_of(view, r["v"]): r["v"] for r in shard if r["e"] <= epoch} for shard in shards]
+                for view, shards in self.views.items()}
+
+    def tables(self, folder):
+        """What tables showed, in the same form."""
+        shown = {}
+        for view in self.views:
+            shown[view] = [{} for _ in range(self.shards)]
+            for row in lines(folder / f"{view}.ndjson"):
+                # The view of the latest marks has no ID.
+                key = self.key_of(view, {"ID": None} | row)
+                if shown[view][self.shard_of.get(row["STUDENT_ID"], 0)].setdefault(key, row) is not row:
+                    sys.exit(f"{folder}, {view}: {key} is shown twice")
+        return shown
+
+    def differs(self, shown, shard, epoch, bounds, until, settled):
         """What differs in a shard, as text; else how many records were looked at, and how many showed an earlier document."""
         looked, earlier = 0, 0
         held = [e for record, e in self.of_shard[shard] if record["o"] < bounds[record["p"]]]
@@ -193,19 +218,18 @@ class Game:
                 winners[key] = (rank, e)
         want = {"enriched": {e["ID"]: e for e in held}, "latest": {key: e for key, (_, e) in winners.items()}}
         for view in self.views:
-            key_of = (lambda row: row["ID"]) if view == "enriched" else (lambda row: place({"MARKED_BY_ROLE": None} | row)[0])
-            got = {key_of(record["v"]): record for record in self.views[view][shard] if record["e"] <= epoch}
+            got = shown[view][shard]
             if got.keys() != want[view].keys():
                 missing, extra = want[view].keys() - got.keys(), got.keys() - want[view].keys()
                 return f"{view}: {len(missing)} missing, {len(extra)} too many: {[*missing][:3]} {[*extra][:3]}"
             for key, e in want[view].items():
                 looked += 1
-                shown = got[key]["v"]
-                if shown == self.row(e, until):
+                row = got[key] if "ID" in got[key] else got[key] | {"ID": e["ID"]}
+                if row == self.row(e, until):
                     continue
                 cuts = {settled, *self.students.cuts(e["STUDENT_ID"], settled, until), *self.teachers.cuts(e["MARKED_BY"], settled, until)}
-                if not any(shown == self.row(e, cut) for cut in cuts if cut <= until):
-                    return f"{view}, settled {settled}, bound {until}: {key} is {shown}, and was to be {self.row(e, until)}"
+                if not any(row == self.row(e, cut) for cut in cuts if cut <= until):
+                    return f"{view}, settled {settled}, bound {until}: {key} is {row}, and was to be {self.row(e, until)}"
                 earlier += 1
         mine = lambda r: r["p"] % self.shards == shard
         dead = {(r["p"], r["o"]) for r in self.dead if mine(r) and r["o"] < bounds[r["p"]]}
@@ -214,11 +238,11 @@ class Game:
             return f"{len(letters)} dead letters, and {len(dead)} malformed events"
         return looked, earlier
 
-    def judge(self, epoch, vectors):
+    def judge(self, epoch, vectors, shown):
         looked = earlier = behind = 0
         for shard in range(self.shards):
             vector, settled = self.stands(shard, epoch, vectors)
-            found = self.differs(shard, epoch, *vector, settled)
+            found = self.differs(shown, shard, epoch, *vector, settled)
             if isinstance(found, str):
                 sys.exit(f"epoch {epoch}, shard {shard}: {found}")
             looked, earlier, behind = looked + found[0], earlier + found[1], behind + (vector != vectors[epoch])
@@ -232,14 +256,21 @@ def main():
     p.add_argument("--keys", type=int, default=2_000)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--shards", type=int, default=64)
+    p.add_argument("--shown", type=pathlib.Path)
     a = p.parse_args()
     game = Game(a.folder, a.shards)
     vectors = game.vectors()
+    if a.shown:
+        epochs = sorted(int(path.name) for path in a.shown.iterdir())
+        looked, earlier, behind = map(sum, zip(*(game.judge(epoch, vectors, game.tables(a.shown / str(epoch))) for epoch in epochs)))
+        print(f"{len(epochs)} epochs shown of {len(vectors)} recorded: {looked} rows as they were to be, {earlier} of them with an earlier "
+              f"document, {behind} of {len(epochs) * a.shards} shards at an earlier vector")
+        return
     dice = random.Random(a.seed)
     drawn = sorted({*dice.sample(sorted(vectors), min(a.epochs, len(vectors))), max(vectors)})
     game.grows()
     followed = game.ages(a.keys, dice, vectors)
-    looked, earlier, behind = map(sum, zip(*(game.judge(epoch, vectors) for epoch in drawn)))
+    looked, earlier, behind = map(sum, zip(*(game.judge(epoch, vectors, game.topics(epoch)) for epoch in drawn)))
     print(f"{len(drawn)} epochs of {len(vectors)} recorded: {looked} records as they were to be, {earlier} of them with an earlier document, "
           f"{behind} of {len(drawn) * a.shards} shards at an earlier vector; {followed} records never older than the one before")
 

@@ -333,6 +333,35 @@ class Sealed(Folder):
         self.assertEqual(code, 1, said)
         self.assertIn("older document than before", said)
 
+    def test_tables_are_held_against_the_epochs_up_to_which_they_were_loaded(self):
+        def show(epoch, shown_at, alter=lambda view, rows: rows):
+            for view, records in self.topics.items():
+                if view in ("enriched", "latest"):
+                    rows = {sealed.Game.key_of(view, r["v"]): r["v"] for r in records if r["e"] <= epoch}
+                    rows = [{k: v for k, v in row.items() if view == "enriched" or k != "ID"} for row in rows.values()]
+                    folder = self.folder / "shown" / str(shown_at)
+                    folder.mkdir(parents=True, exist_ok=True)
+                    (folder / f"{view}.ndjson").write_text("".join(json.dumps(row) + "\n" for row in alter(view, rows)))
+            done = self.script("sealed.py", self.kafka, "--shards", self.SHARDS, "--shown", self.folder / "shown")
+            return done.stdout + done.stderr, done.returncode
+
+        self.write()
+        for epoch in range(1, self.EPOCHS + 1):
+            said, code = show(epoch, epoch)
+            self.assertEqual(code, 0, said)
+        self.assertIn("4 epochs shown of 4 recorded", said)
+        for wrong, alter in (
+            ("1 missing", lambda view, rows: rows[:-1]),
+            ("shown twice", lambda view, rows: [*rows, rows[0]]),
+            ("was to be", lambda view, rows: [rows[0] | {"STUDENT_FIO": "?"}, *rows[1:]]),
+        ):
+            for name in ("enriched", "latest"):
+                said, code = show(2, 2, lambda view, rows: alter(view, rows) if view == name else rows)
+                self.assertEqual((code, wrong in said), (1, True), f"{wrong}, {name}: {said}")
+        self.assertEqual(show(2, 2)[1], 0)
+        # What is loaded no further than an epoch does not pass for the next, nor the other way round.
+        self.assertEqual((show(2, 3)[1], show(3, 2)[1]), (1, 1))
+
     def test_an_earlier_document_passes_where_it_is_owed(self):
         newest, _ = self.corrected()
         record = self.topics["enriched"].pop(newest)

@@ -213,7 +213,9 @@ class Engine:
                 if data:
                     ins.append(data)
                 res = ins.finish()
-            return res.rows_written, res.bytes_written
+            # A table that takes nothing (too many parts, read-only) is not told of in this way: then it is asked in the other.
+            if res.rows_written or not data:
+                return res.rows_written, res.bytes_written
         with tempfile.NamedTemporaryFile() as f:   # engines before 26.3 have no streaming insert
             f.write(data)
             f.flush()
