@@ -40,6 +40,12 @@ pub(super) struct Init {
     /// brokers before it counts as written.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     replication: Option<u16>,
+
+    /// Have ClickHouse also read the view `enriched` by its own Kafka engine, into
+    /// `attendance_enriched_kafka`: the migrations in sql/kafka_engine. Its limits stand in
+    /// docs/clickhouse.md.
+    #[arg(long)]
+    kafka_engine: bool,
 }
 
 impl Init {
@@ -57,11 +63,23 @@ impl Init {
         if !done.unfit.is_empty() {
             return Err(Failure::failed(done.into_error()));
         }
-        let Some(clickhouse) = self.place.config()?.clickhouse else { return Ok(()) };
+        let config = self.place.config()?;
+        if config.clickhouse.is_none() && !self.kafka_engine {
+            return Ok(());
+        }
+        let clickhouse = self.place.clickhouse()?;
         let server = Server::new(&clickhouse).map_err(Failure::config)?;
-        let migrations = Migrations::load(&clickhouse.sql).map_err(Failure::failed)?;
-        for (name, is_new) in migrations.apply(&server).map_err(Failure::failed)? {
-            print(&format!("{name}: {}\n", if is_new { "applied" } else { "was applied" }))?;
+        let mut all = vec![Migrations::load(&clickhouse.sql).map_err(Failure::failed)?];
+        if self.kafka_engine {
+            let topic = format!("{}_enriched", spec.name);
+            let places = clickhouse.places(&config.kafka.brokers, &topic);
+            let reading = Migrations::load_with(&clickhouse.kafka_engine(), places);
+            all.push(reading.map_err(Failure::failed)?);
+        }
+        for migrations in all {
+            for (name, is_new) in migrations.apply(&server).map_err(Failure::failed)? {
+                print(&format!("{name}: {}\n", if is_new { "applied" } else { "was applied" }))?;
+            }
         }
         Ok(())
     }

@@ -37,6 +37,13 @@ pub struct ClickHouseConfig {
     /// is not said.
     #[serde(default)]
     pub tables: BTreeMap<String, String>,
+    /// How its own Kafka engine reads, where that is asked for: as which group, `clickhouse_` and
+    /// the database where it is not said,
+    #[serde(default)]
+    pub consumer_group: Option<String>,
+    /// and at which brokers; those of `kafka.brokers` where none is said.
+    #[serde(default)]
+    pub brokers: Vec<String>,
 }
 
 impl ClickHouseConfig {
@@ -51,6 +58,22 @@ impl ClickHouseConfig {
     /// What the table of a view is called.
     pub fn table(&self, dataflow: &str, view: &str) -> String {
         self.tables.get(view).cloned().unwrap_or_else(|| format!("{dataflow}_{view}_rows"))
+    }
+
+    /// The folder of the migrations by which its own Kafka engine reads.
+    pub fn kafka_engine(&self) -> PathBuf {
+        self.sql.join("kafka_engine")
+    }
+
+    /// What stands in those for their placeholders: brokers, the topic and the group.
+    pub fn places(&self, brokers: &[String], topic: &str) -> Vec<(&'static str, String)> {
+        let brokers = if self.brokers.is_empty() { brokers } else { &self.brokers };
+        let group = || format!("clickhouse_{}", self.database);
+        vec![
+            ("{brokers}", brokers.join(",")),
+            ("{topic}", topic.to_owned()),
+            ("{group}", self.consumer_group.clone().unwrap_or_else(group)),
+        ]
     }
 
     /// Checks what can be checked without the server.

@@ -26,6 +26,8 @@ const APPLIED: &str = "tributary_migrations";
 #[derive(Debug)]
 pub struct Migrations {
     files: Vec<File>,
+    /// What stands in the files for something of the place, and that.
+    places: Vec<(&'static str, String)>,
 }
 
 /// A file, and the one statement that it holds.
@@ -134,7 +136,31 @@ impl Migrations {
             return Err(MigrationError::None { path: folder.to_owned() });
         }
         files.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(Migrations { files })
+        Ok(Migrations { files, places: Vec::new() })
+    }
+
+    /// Those of a folder within another one, recorded with its name before theirs, in which words
+    /// stand for something of the place, each within quotes.
+    ///
+    /// # Errors
+    /// When they cannot be read, or there is none.
+    pub fn load_with(
+        folder: &Path,
+        places: Vec<(&'static str, String)>,
+    ) -> Result<Migrations, MigrationError> {
+        let mut migrations = Migrations::load(folder)?;
+        let within = folder.file_name().unwrap_or_default().to_string_lossy();
+        migrations.files.iter_mut().for_each(|file| file.name = format!("{within}/{}", file.name));
+        Ok(Migrations { places, ..migrations })
+    }
+
+    /// The statement of a file; the server takes no more than one, and none that ends with a
+    /// semicolon.
+    fn statement(&self, file: &File) -> String {
+        let text = file.text.trim_end().trim_end_matches(';').to_owned();
+        self.places
+            .iter()
+            .fold(text, |text, (word, value)| text.replace(&format!("'{word}'"), &quoted(value)))
     }
 
     /// Applies those that were not applied yet; returns of each its name, and whether it was now.
@@ -156,7 +182,7 @@ impl Migrations {
             let is_new = !applied.contains(&*file.name);
             if is_new {
                 // It may have been applied and not been recorded: it does no harm again.
-                server.execute(&format!("apply {}", file.name), file.statement())?;
+                server.execute(&format!("apply {}", file.name), &self.statement(file))?;
                 failpoint!("migration-applied");
                 let record = format!(
                     "INSERT INTO {APPLIED} (name, hash, text) VALUES ({}, {}, {})",
@@ -213,7 +239,7 @@ impl Migrations {
     fn compare_with(&self, server: &Server, beside: &str) -> Result<Vec<Drift>, MigrationError> {
         let there = server.within(beside);
         for file in &self.files {
-            there.execute(&format!("apply {} beside", file.name), file.statement())?;
+            there.execute(&format!("apply {} beside", file.name), &self.statement(file))?;
         }
         let (wanted, found) = (objects(server, beside)?, objects(server, &server.database)?);
         let (wanted_columns, found_columns) =
@@ -241,11 +267,6 @@ impl Migrations {
 }
 
 impl File {
-    /// The statement; the server takes no more than one, and none that ends with a semicolon.
-    fn statement(&self) -> &str {
-        self.text.trim_end().trim_end_matches(';')
-    }
-
     fn hash(&self) -> String {
         format!("{:016x}", xxh3_64(self.text.as_bytes()))
     }

@@ -29,9 +29,9 @@ pub fn place(brokers: &str, url: &str, database: &str) -> String {
 }
 
 /// A university over brokers and ClickHouse, in a database of its own.
-struct Shown {
-    small: Small,
-    server: &'static ClickHouse,
+pub struct Shown {
+    pub small: Small,
+    pub server: &'static ClickHouse,
     database: String,
 }
 
@@ -40,7 +40,7 @@ impl Shown {
         Shown::at(name, ClickHouse::get())
     }
 
-    fn at(name: &str, server: &'static ClickHouse) -> Shown {
+    pub fn at(name: &str, server: &'static ClickHouse) -> Shown {
         let spec = fs::read_to_string(project("dataflows/attendance.toml")).expect("the spec");
         let spec = spec.replace("name = \"attendance\"", &format!("name = \"{name}\""));
         let mut small = Small::of(name, &spec);
@@ -61,18 +61,18 @@ impl Shown {
         fs::write(&self.small.at[1], config).expect("a configuration");
     }
 
-    fn init(&self) -> String {
+    pub fn init(&self) -> String {
         let (code, said) = self.small.tributary(&["init"]);
         assert_eq!(code, Some(0), "{said}");
         said
     }
 
-    fn ask(&self, question: &str) -> Vec<Value> {
+    pub fn ask(&self, question: &str) -> Vec<Value> {
         self.server.ask(&self.database, question)
     }
 
     /// Rows of a view, by key, without what is absent, names in upper case.
-    fn rows(&self, view: &str, key: &[&str]) -> BTreeMap<String, Value> {
+    pub fn rows(&self, view: &str, key: &[&str]) -> BTreeMap<String, Value> {
         let rows = self.ask(&format!("SELECT * FROM {view}")).into_iter().map(|row| {
             let Value::Object(row) = row else { panic!("a row is an object") };
             let there = row.into_iter().filter(|(_, value)| !value.is_null());
@@ -90,7 +90,7 @@ impl Shown {
     }
 
     /// What a topic says last, by key, without these columns.
-    fn said(&self, topic: &str, key: &[&str], without: &[&str]) -> BTreeMap<String, Value> {
+    pub fn said(&self, topic: &str, key: &[&str], without: &[&str]) -> BTreeMap<String, Value> {
         let records = self.small.read(topic).into_iter().map(|record| {
             let mut row: Map<String, Value> =
                 serde_json::from_slice(&record.value).expect("records are JSON");
@@ -115,7 +115,7 @@ impl Shown {
 }
 
 /// Clicks and people of the sample, as lines.
-fn sample(name: &str) -> Vec<(u32, Vec<u8>)> {
+pub fn sample(name: &str) -> Vec<(u32, Vec<u8>)> {
     let path = project("data/attendance").join(format!("{name}.ndjson"));
     let bytes = fs::read(path).expect("the sample");
     (0..).zip(bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec)).collect()

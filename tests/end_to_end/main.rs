@@ -21,6 +21,7 @@ mod history;
 mod horizon;
 mod indices;
 mod judge;
+mod kafka_engine;
 mod leaders;
 mod letters;
 mod loss;

@@ -173,16 +173,21 @@ impl ClickHouse {
     /// The one that tests share; started by who asks first.
     pub fn get() -> &'static ClickHouse {
         static SERVER: OnceLock<ClickHouse> = OnceLock::new();
-        SERVER.get_or_init(ClickHouse::start)
+        SERVER.get_or_init(|| ClickHouse::start(&[]))
     }
 
     /// One of one test, to do with as it likes.
     pub fn alone() -> &'static ClickHouse {
-        Box::leak(Box::new(ClickHouse::start()))
+        ClickHouse::with(&[])
     }
 
-    fn start() -> ClickHouse {
-        let (mut said, control) = Control::of("clickhouse.py", &[], 1);
+    /// The same, made with these options of `tests/stack/clickhouse.py`.
+    pub fn with(options: &[&str]) -> &'static ClickHouse {
+        Box::leak(Box::new(ClickHouse::start(options)))
+    }
+
+    fn start(options: &[&str]) -> ClickHouse {
+        let (mut said, control) = Control::of("clickhouse.py", options, 1);
         let (name, url) = said.remove(0);
         assert_eq!(name, "URL", "the engine starts; what it said stands above");
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();

@@ -5,6 +5,8 @@
     tests/stack/clickhouse.py down DIR    end it; what it holds stays in DIR
     tests/stack/clickhouse.py run DIR     the same until standard input ends
 
+With `--engine 26.1` it is an elder one whose Kafka engine works; in the newest it does not, within another process.
+
 `run` is for tests: each line on standard input is a command, answered by one line: `stop` (SIGTERM), `kill` (SIGKILL), `pause`
 (SIGSTOP), `resume`, `start`. When standard input ends, however the test ended, so does the engine.
 
@@ -17,7 +19,7 @@ import argparse, json, pathlib, shutil, signal, sys
 
 import parts
 
-VERSION = "26.9.0"
+VERSIONS = {"26.9": "26.9.0", "26.1": "26.1.0"}
 START_SECONDS_MAX = 60
 SOURCE = pathlib.Path(__file__).resolve().parent / "clickhouse"
 
@@ -32,23 +34,24 @@ class Server:
     def is_there(self):
         return (self.folder / "settings.json").exists()
 
-    def configure(self):
-        """Chooses where it listens, unless the folder says so already."""
+    def configure(self, engine):
+        """Chooses where it listens and which engine it is, unless the folder says so already."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.is_there():
-            (self.folder / "settings.json").write_text(json.dumps(dict(port=parts.free_ports(1)[0])))
+            (self.folder / "settings.json").write_text(json.dumps(dict(port=parts.free_ports(1)[0], engine=engine)))
 
-    def port(self):
-        return json.loads((self.folder / "settings.json").read_text())["port"]
+    def setting(self, name):
+        return json.loads((self.folder / "settings.json").read_text())[name]
 
     def url(self):
-        return f"http://127.0.0.1:{self.port()}"
+        return f"http://127.0.0.1:{self.setting('port')}"
 
     def start(self):
-        python = parts.python(f"clickhouse-{VERSION}", SOURCE / "requirements.txt")
+        engine = self.setting("engine")
+        python = parts.python(f"clickhouse-{VERSIONS[engine]}", SOURCE / f"requirements-{engine}.txt")
         # An analyst's dates are those of the engine's time zone: see sql/README.md.
         command = ["/usr/bin/env", "TZ=UTC", str(python), str(SOURCE / "skin.py"), "--path", str(self.folder / "data"),
-                   "--port", str(self.port()), "--config", str(SOURCE / "server.xml")]
+                   "--port", str(self.setting("port")), "--config", str(SOURCE / "server.xml")]
         self.process.begin(command)
         self.process.await_word("READY", START_SECONDS_MAX)
 
@@ -71,6 +74,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("command", choices=["up", "down", "run"])
     p.add_argument("dir", help="folder of its data")
+    p.add_argument("--engine", choices=list(VERSIONS), default="26.9")
     p.add_argument("--forget", action="store_true", help="with run: remove DIR at the end")
     a = p.parse_args()
     server = Server(a.dir)
@@ -79,7 +83,7 @@ def main():
             sys.exit(f"{server.folder} holds no engine")
         server.stop()
         return
-    server.configure()
+    server.configure(a.engine)
     where = lambda: [f"URL={server.url()}"]
     if a.command == "up":
         server.start()
