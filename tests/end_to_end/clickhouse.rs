@@ -1,11 +1,17 @@
 //! Loading into the real engine of ClickHouse, and what a plain SELECT shows there.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, thread, time::Duration};
 
+use nix::sys::signal::Signal;
+use rand_xoshiro::{
+    Xoshiro256PlusPlus,
+    rand_core::{Rng, SeedableRng},
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    game::wait_for,
+    game::{number, seed, wait_for},
+    halts::Watcher,
     relay::{Relay, Trick},
     small::{PATIENCE, Small},
     stack::{ClickHouse, Stack, project},
@@ -273,13 +279,17 @@ fn tables_are_rebuilt_beside_a_loader_and_the_frontier_never_falls() {
         assert!(now >= *newest, "the frontier fell from {newest} to {now}");
         *newest = now;
     };
-    let rebuild = || shown.small.begin("load", &["--rebuild", "enriched"], &[]);
+    let rebuild_to = |variables: &[(&str, &str)]| {
+        shown.small.begin("load", &["--rebuild", "enriched"], variables)
+    };
+    let rebuild = || rebuild_to(&[]);
+    let watcher = Watcher::begin_at_keys(shown.server, &shown.database);
     let first = rebuild();
     wait_for("the fresh table", PATIENCE, || {
         look(&mut newest);
         tables("%rebuild%").len() == 1
     });
-    first.signal(nix::sys::signal::Signal::SIGKILL);
+    first.signal(Signal::SIGKILL);
     drop(first);
     let mut second = rebuild();
     let changes = project("data/attendance/changes.ndjson").display().to_string();
@@ -297,6 +307,33 @@ fn tables_are_rebuilt_beside_a_loader_and_the_frontier_never_falls() {
     });
     assert!(loader.said().contains("is another table now"), "{}", loader.said());
     assert_eq!(tables("%rebuild%").len(), 0);
+    // Rebuilds die at each of their steps, and whenever: `REBUILDS=20` for more of these.
+    let steps: &[&str] = if cfg!(feature = "failpoints") { &["told", "exchanged"] } else { &[] };
+    for step in steps {
+        let dies = format!("rebuild-{step}=panic");
+        let mut dying = rebuild_to(&[("FAILPOINTS", &dies)]);
+        wait_for("it to die", PATIENCE, || dying.code().is_some());
+        assert!(dying.said().contains(&format!("failpoint rebuild-{step}")), "{}", dying.said());
+    }
+    let mut dice = Xoshiro256PlusPlus::seed_from_u64(seed());
+    for _ in 0..number("REBUILDS", 1) {
+        let mut dying = rebuild();
+        thread::sleep(Duration::from_millis(dice.next_u64() % 9_000));
+        let has_ended = dying.code();
+        assert!(matches!(has_ended, None | Some(0)), "{}", dying.said());
+        if has_ended.is_none() {
+            dying.signal(Signal::SIGKILL);
+        }
+    }
+    let mut last = rebuild();
+    wait_for("the last rebuild", PATIENCE, || last.code().is_some());
+    assert_eq!(last.code(), Some(0), "{}", last.said());
+    wait_for("all rows, and no other", PATIENCE, || {
+        assert_eq!((engine.code(), loader.code()), (None, None), "{}", loader.said());
+        shown.is_equal()
+    });
+    assert_eq!(tables("%rebuild%").len(), 0);
+    assert!(watcher.end() > 100, "nobody looked");
 }
 
 /// Of inserts that are not answered nobody knows whether they were done; servers that are busy

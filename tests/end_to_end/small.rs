@@ -14,9 +14,7 @@ use nix::{
 };
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{
-        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
-    },
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     producer::{BaseProducer, BaseRecord, Producer},
 };
@@ -27,7 +25,7 @@ use tempfile::NamedTempFile;
 use crate::{
     game::wait_for,
     stack::{Stack, project},
-    topics::{Seen, read},
+    topics::{Seen, alter, read},
 };
 
 /// A small dataflow with topics of its own.
@@ -256,10 +254,7 @@ impl Small {
 
     /// Sets one setting of a topic; its others go back to their defaults.
     pub fn alter(&self, topic: &str, settings: &[(&str, &str)]) {
-        let altered = AlterConfig::new(ResourceSpecifier::Topic(topic));
-        let altered = settings.iter().fold(altered, |all, (name, value)| all.set(name, value));
-        let done = now(self.admin.alter_configs([&altered], &AdminOptions::new()));
-        assert!(done.expect("the broker answers")[0].is_ok(), "{topic} is altered");
+        alter(&self.admin, topic, settings);
     }
 
     /// Waits until the broker says that a topic has a setting.

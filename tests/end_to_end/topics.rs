@@ -8,7 +8,9 @@ use std::{
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode as Code},
@@ -69,6 +71,14 @@ pub fn place_topics(stack: &Stack, name: &str, broker: i32) {
             .set("max.message.bytes", "16777216");
         made(topic);
     }
+}
+
+/// Sets settings of a topic; its others go back to their defaults.
+pub fn alter(admin: &AdminClient<DefaultClientContext>, topic: &str, settings: &[(&str, &str)]) {
+    let altered = AlterConfig::new(ResourceSpecifier::Topic(topic));
+    let altered = settings.iter().fold(altered, |all, (name, value)| all.set(name, value));
+    let done = pollster::block_on(admin.alter_configs([&altered], &AdminOptions::new()));
+    assert!(done.expect("the broker answers")[0].is_ok(), "{topic} is altered");
 }
 
 fn reader(brokers: &str, isolation: &str) -> BaseConsumer {

@@ -1,0 +1,87 @@
+//! ClickHouse is away for long: the engine does not notice, and what compaction leaves of the topics
+//! meanwhile is all that the tables need.
+//!
+//! The whole game: `EVENTS=40000 STORMS=12 CORRECTIONS=1000000 cargo test --release --test
+//! end_to_end away`.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{ClientConfig, admin::AdminClient, client::DefaultClientContext};
+
+use crate::{
+    game::{Game, Plan, number, seed, wait_for},
+    halts::{Tables, Watcher},
+    small::PATIENCE,
+    stack::{ClickHouse, Stack},
+    topics::{alter, ends},
+};
+
+#[test]
+fn tables_are_whole_after_clickhouse_was_away_and_topics_were_compacted() {
+    let seed = seed();
+    let stack = Stack::with(&["--set", "log.cleaner.backoff.ms=500"]);
+    let events = number("EVENTS", 3_000);
+    let storms = number("STORMS", 3) as u32;
+    let plan = Plan {
+        seed,
+        events,
+        lasts: Duration::from_secs(3 * u64::from(storms) + events / 1_000),
+        storms,
+        ..Plan::default()
+    };
+    let mut game = Game::begin(stack, plan);
+    let server = ClickHouse::alone();
+    let tables = Tables::of(&game, server);
+    let admin = ClientConfig::new().set("bootstrap.servers", &stack.brokers).create();
+    let admin: AdminClient<DefaultClientContext> = admin.expect("a client");
+    let outputs = ["enriched", "latest"].map(|view| format!("{}_{view}", game.name()));
+    for topic in &outputs {
+        let settings = [
+            ("cleanup.policy", "compact"),
+            ("segment.ms", "1000"),
+            ("min.cleanable.dirty.ratio", "0.01"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("max.message.bytes", "16777216"),
+        ];
+        alter(&admin, topic, &settings);
+    }
+    let written = || -> u64 {
+        outputs.iter().flat_map(|topic| ends(&stack.brokers, topic, "read_committed")).sum()
+    };
+    let watcher = Watcher::begin(server, &tables.database);
+    // The loader is inside.
+    game.engine_at(["--config", &tables.config]);
+    let mut engine = game.start(1, 2, &[]);
+    let count = |view: &str| {
+        let question = format!("SELECT count() AS n FROM {view}");
+        server.ask(&tables.database, &question)[0]["n"].as_u64().expect("a number")
+    };
+    wait_for("the first rows", PATIENCE, || {
+        assert!(!engine.has_ended(), "{}", engine.said());
+        count("attendance_enriched") > 0
+    });
+    let before = written();
+    server.command("kill");
+    // In their time, so that they lie in many segments.
+    wait_for("all clicks", 4 * PATIENCE + game.plan.lasts, || game.is_produced());
+    game.settle(&mut engine);
+    let passed = written() - before;
+    assert!(passed >= number("CORRECTIONS", events), "{passed} records passed");
+    assert!(engine.said().contains("what is not loaded waits in Kafka"), "{}", engine.said());
+    // Most of what passed was corrected since.
+    let left = || game.read("enriched").len() + game.read("latest").len();
+    wait_for("the topics to be compacted", 4 * PATIENCE, || (left() as u64) < passed * 3 / 4);
+    println!("{passed} records passed while ClickHouse was away, {} are left", left());
+    server.command("start");
+    let (began, last) = (Instant::now(), game.epochs().pop_last().expect("there are epochs"));
+    wait_for("all to be loaded", 4 * PATIENCE, || {
+        assert!(!engine.has_ended(), "{}", engine.said());
+        let rows = server.ask(&tables.database, "SELECT epoch FROM attendance_frontier");
+        rows.first().and_then(|row| row["epoch"].as_u64()) >= Some(last)
+    });
+    println!("loaded {:.1} s after it was back", began.elapsed().as_secs_f64());
+    tables.note(last);
+    assert!(watcher.end() > 0, "nobody looked");
+    engine.end();
+    tables.judge(&game);
+}
