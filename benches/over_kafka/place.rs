@@ -90,12 +90,12 @@ impl Place {
         place
     }
 
-    fn config(&self) -> PathBuf {
+    pub fn config(&self) -> PathBuf {
         self.folder.path().join("place.toml")
     }
 
     /// The attendance dataflow under another name.
-    fn spec(&self, name: &str) -> PathBuf {
+    pub fn spec(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join(format!("{name}.toml"));
         if path.exists() {
             return path;
@@ -107,7 +107,7 @@ impl Place {
         path
     }
 
-    fn init(&self, name: &str) {
+    pub fn init(&self, name: &str) {
         let partitions = PARTITIONS.to_string();
         done(
             tributary().arg("init").arg(self.spec(name)).arg("--config").arg(self.config()).args([

@@ -38,11 +38,11 @@ pub fn place(brokers: &str, url: &str, database: &str) -> String {
 pub struct Shown {
     pub small: Small,
     pub server: &'static ClickHouse,
-    database: String,
+    pub database: String,
 }
 
 impl Shown {
-    fn new(name: &str) -> Shown {
+    pub fn new(name: &str) -> Shown {
         Shown::at(name, ClickHouse::get())
     }
 
@@ -108,13 +108,13 @@ impl Shown {
     }
 
     /// That both views show what the topics say.
-    fn is_equal(&self) -> bool {
+    pub fn is_equal(&self) -> bool {
         const KEY: [&str; 4] = ["JOURNAL_ID", "STUDENT_ID", "LESSON_ID", "LESSON_DATE"];
         self.rows("attendance_enriched", &["ID"]) == self.said("enriched", &["ID"], &[])
             && self.rows("latest_attendance_mv", &KEY) == self.said("latest", &KEY, &["ID"])
     }
 
-    fn frontier(&self) -> u64 {
+    pub fn frontier(&self) -> u64 {
         let found = self.ask("SELECT epoch FROM attendance_frontier");
         found.first().map_or(0, |row| row["epoch"].as_u64().expect("a number"))
     }

@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Of the dataflow that is played.
-const SHARDS: u64 = 64;
+pub const SHARDS: u64 = 64;
 
 /// A game that is on.
 pub struct Game {

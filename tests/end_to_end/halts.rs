@@ -278,7 +278,7 @@ fn tables_at_epochs_are_what_the_rules_say_whoever_dies() {
     }
     game.settle(&mut engine);
     engine.end();
-    let last = game.epochs().pop_last().expect("there are epochs");
+    let last = game.sealed();
     tables.load_up_to(last);
     tables.note(last);
     let looks = watcher.end();

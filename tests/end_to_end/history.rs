@@ -18,7 +18,7 @@ use tributary::{
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
-    game::{Game, text},
+    game::{Game, SHARDS, text},
     stack::project,
     topics::{Seen, read_each},
 };
@@ -43,6 +43,20 @@ impl Game {
             record["epoch"].as_u64().expect("it has one")
         };
         self.read("progress").into_iter().map(epoch).collect()
+    }
+
+    /// The epoch up to which every shard is committed: a worker may end with one more than another.
+    pub fn sealed(&self) -> u64 {
+        let mut newest = [0; SHARDS as usize];
+        for record in self.read("progress") {
+            let record: Value = serde_json::from_slice(&record.value).expect("progress is JSON");
+            let number = |name: &str| record[name].as_u64().expect("it is said");
+            let (worker, of, epoch) = (number("worker"), number("of"), number("epoch"));
+            for shard in (worker..SHARDS).step_by(of as usize) {
+                newest[shard as usize] = epoch.max(newest[shard as usize]);
+            }
+        }
+        newest.into_iter().min().unwrap_or_default()
     }
 
     /// Writes down what stands in the topics, for the judge.

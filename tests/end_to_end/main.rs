@@ -8,6 +8,7 @@
 
 mod away;
 mod bases;
+mod boards;
 mod clickhouse;
 mod compaction;
 mod crashes;

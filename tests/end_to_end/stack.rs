@@ -226,3 +226,85 @@ impl ClickHouse {
         Ok(rows.collect::<Result<_, _>>().expect("rows are JSON"))
     }
 }
+
+/// Apache Superset.
+pub struct Superset {
+    /// Where it is.
+    pub url: String,
+    agent: ureq::Agent,
+    pass: String,
+    _control: Control,
+}
+
+impl Superset {
+    /// One of a version, with nothing in it.
+    pub fn start(version: &str) -> Superset {
+        let (mut said, control) = Control::of("superset.py", &["--version", version], 1);
+        let (name, url) = said.remove(0);
+        assert_eq!(name, "URL", "it starts; what it said stands above");
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        let mut superset = Superset { url, agent, pass: String::new(), _control: control };
+        superset.log_in();
+        superset
+    }
+
+    fn log_in(&mut self) {
+        let who = serde_json::json!({
+            "username": "admin", "password": "admin", "provider": "db", "refresh": false,
+        });
+        let url = format!("{}/api/v1/security/login", self.url);
+        let asked = self.agent.post(url).header("Content-Type", "application/json");
+        let answer = asked.send(who.to_string()).expect("it answers");
+        let text = answer.into_body().read_to_string().expect("it is text");
+        let said: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        self.pass = format!("Bearer {}", said["access_token"].as_str().expect("it lets one in"));
+    }
+
+    /// The answer to a question, and the session that it was given in.
+    fn ask_in_session(&self, what: &str) -> (serde_json::Value, String) {
+        let asked = self.agent.get(format!("{}/api/v1/{what}", self.url));
+        let answer = asked.header("Authorization", &self.pass).call().expect("it answers");
+        let session = answer.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok());
+        let session = session.unwrap_or_default().to_owned();
+        let text = answer.into_body().read_to_string().expect("it is text");
+        (serde_json::from_str(&text).unwrap_or_else(|_| panic!("{what}: {text}")), session)
+    }
+
+    fn ask(&self, what: &str) -> serde_json::Value {
+        self.ask_in_session(what).0
+    }
+
+    /// Databases, datasets, charts and dashboards, by what they are called.
+    pub fn holds(&self) -> [Vec<String>; 4] {
+        let named = [
+            ("database", "database_name"),
+            ("dataset", "table_name"),
+            ("chart", "slice_name"),
+            ("dashboard", "dashboard_title"),
+        ];
+        named.map(|(what, name)| {
+            let found = self.ask(&format!("{what}/?q=(page_size:100)"));
+            let found = found["result"].as_array().unwrap_or_else(|| panic!("{what}: {found}"));
+            let mut names: Vec<String> = found.iter().map(|one| one[name].to_string()).collect();
+            names.sort();
+            names
+        })
+    }
+
+    /// Calls a chart otherwise.
+    pub fn rename_a_chart(&self, name: &str) {
+        let charts = self.ask("chart/?q=(page_size:1)");
+        let chart = format!("{}/api/v1/chart/{}", self.url, charts["result"][0]["id"]);
+        let (token, session) = self.ask_in_session("security/csrf_token/");
+        let done = self
+            .agent
+            .put(chart)
+            .header("Authorization", &self.pass)
+            .header("Cookie", session.split(';').next().unwrap_or_default())
+            .header("X-CSRFToken", token["result"].as_str().expect("one is given"))
+            .header("Referer", &self.url)
+            .header("Content-Type", "application/json")
+            .send(serde_json::json!({ "slice_name": name }).to_string());
+        assert!(done.expect("it answers").status().is_success(), "it lets one change it");
+    }
+}
