@@ -4,7 +4,7 @@ CREATE OR REPLACE VIEW attendance_frontier AS
 SELECT
     min(newest) AS epoch,
     fromUnixTimestamp64Milli(toInt64(epoch), 'Europe/Moscow') AS up_to,
-    dateDiff('second', up_to, now()) AS age_seconds
+    greatest(dateDiff('second', up_to, now()), 0) AS age_seconds
 FROM
 (
     SELECT frontiers.table_name AS name, max(frontiers.epoch) AS newest

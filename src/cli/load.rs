@@ -82,7 +82,7 @@ impl Load {
         let (is_over, none) = (AtomicBool::new(false), Loaded::default());
         let ended = thread::scope(|scope| {
             if !self.quiet {
-                scope.spawn(|| say_now_and_then(&loaded, &is_over));
+                scope.spawn(|| say_now_and_then(&loaded, until, &is_over));
             }
             let ended = match &self.rebuild {
                 Some(view) => task.rebuild(view, &end, loaded.get(view).unwrap_or(&none)),
@@ -92,7 +92,7 @@ impl Load {
             ended
         });
         if !self.quiet {
-            say(&loaded, "ended");
+            say(&loaded, until, "ended");
         }
         ended.map_err(Failure::failed)
     }
@@ -149,23 +149,26 @@ pub(super) fn run_beside(task: load::Load, end: &Arc<AtomicBool>, metrics: &Arc<
     });
 }
 
-fn say_now_and_then(loaded: &BTreeMap<String, Loaded>, is_over: &AtomicBool) {
+fn say_now_and_then(loaded: &BTreeMap<String, Loaded>, until: Option<Epoch>, is_over: &AtomicBool) {
     let mut spoke = Instant::now();
     while !is_over.load(Ordering::Relaxed) {
         if spoke.elapsed() >= BETWEEN_WORDS {
-            say(loaded, "loads");
+            say(loaded, until, "loads");
             spoke = Instant::now();
         }
         thread::sleep(BETWEEN_LOOKS);
     }
 }
 
-fn say(loaded: &BTreeMap<String, Loaded>, what: &str) {
+fn say(loaded: &BTreeMap<String, Loaded>, until: Option<Epoch>, what: &str) {
+    let until = until.map_or(String::new(), |until| {
+        format!(" of {until} (it waits until the engine has committed that in all shards)")
+    });
     for (view, Loaded { rows, blocks, frontier, .. }) in loaded {
         let [rows, blocks, frontier] =
             [rows, blocks, frontier].map(|number| number.load(Ordering::Relaxed));
         tell(&format!(
-            "{view}: {what}: {} rows in {} blocks, complete up to epoch {frontier}",
+            "{view}: {what}: {} rows in {} blocks, complete up to epoch {frontier}{until}",
             HumanCount(rows),
             HumanCount(blocks),
         ));

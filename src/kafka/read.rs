@@ -502,22 +502,25 @@ impl PartitionReader {
     /// # Errors
     /// When it cannot be read on: its records are gone, or itself.
     pub fn look(&mut self) -> Result<Next<'_>, KafkaError> {
-        match self.queue.poll(Duration::ZERO) {
-            None => Ok(Next::Nothing),
-            Some(Ok(message)) => {
-                self.ended = None;
-                Ok(Next::Record(Taken(message)))
-            }
-            Some(Err(ClientError::PartitionEOF(_))) => {
-                self.ended.get_or_insert_with(Instant::now);
-                Ok(Next::End)
-            }
-            Some(Err(error)) if passes(&error) => Ok(Next::Nothing),
-            Some(Err(error)) => {
-                let tried =
-                    format!("read on in partition {} of \"{}\"", self.partition, self.topic);
-                Err(KafkaError::failed(tried, &error, None))
-            }
+        loop {
+            return match self.queue.poll(Duration::ZERO) {
+                None => Ok(Next::Nothing),
+                Some(Ok(message)) => {
+                    self.ended = None;
+                    Ok(Next::Record(Taken(message)))
+                }
+                Some(Err(ClientError::PartitionEOF(_))) => {
+                    self.ended.get_or_insert_with(Instant::now);
+                    Ok(Next::End)
+                }
+                // Records may stand behind it in the queue.
+                Some(Err(error)) if passes(&error) => continue,
+                Some(Err(error)) => {
+                    let tried =
+                        format!("read on in partition {} of \"{}\"", self.partition, self.topic);
+                    Err(KafkaError::failed(tried, &error, None))
+                }
+            };
         }
     }
 }

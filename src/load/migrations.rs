@@ -177,9 +177,12 @@ impl Migrations {
             ),
         )?;
         let applied = self.applied(server)?;
+        let there = objects(server, &server.database)?;
         let mut done = Vec::new();
         for file in &self.files {
-            let is_new = !applied.contains(&*file.name);
+            // What was dropped since is made again.
+            let is_gone = file.makes().is_some_and(|object| !there.contains_key(object));
+            let is_new = !applied.contains(&*file.name) || is_gone;
             if is_new {
                 // It may have been applied and not been recorded: it does no harm again.
                 server.execute(&format!("apply {}", file.name), &self.statement(file))?;
@@ -267,6 +270,14 @@ impl Migrations {
 }
 
 impl File {
+    /// The table or view that it makes, by which it is called; none where it changes one.
+    fn makes(&self) -> Option<&str> {
+        let mut lines = self.text.lines().filter(|line| !line.starts_with("--"));
+        let name = self.name.rsplit('/').next().and_then(|name| name.strip_suffix(".sql"));
+        let makes = lines.next().is_some_and(|line| line.starts_with("CREATE "));
+        name.and_then(|name| name.split_once('_')).map(|(_, name)| name).filter(|_| makes)
+    }
+
     fn hash(&self) -> String {
         format!("{:016x}", xxh3_64(self.text.as_bytes()))
     }

@@ -110,7 +110,7 @@ pub enum LoadError {
     /// A table is beyond the epoch up to which it was to be loaded.
     #[error(
         "table \"{table}\" holds rows of epoch {found}, beyond {until}: what is loaded is not \
-         taken back; load into an empty table, or up to a later epoch"
+         taken back; load into a table that was made anew, or up to a later epoch"
     )]
     Beyond {
         /// The table.
@@ -119,6 +119,46 @@ pub enum LoadError {
         found: Epoch,
         /// Up to where it was to be loaded.
         until: Epoch,
+    },
+    /// Rows that were loaded are not there.
+    #[error(
+        "table \"{table}\" was loaded, and is empty: what was loaded once is not loaded again; \
+         `tributary load --rebuild {view}` loads it anew, and so does making it anew (drop it, then \
+         `tributary init`)"
+    )]
+    Emptied {
+        /// The table.
+        table: String,
+        /// Its view.
+        view: String,
+    },
+    /// The table was loaded from a topic that is another one now.
+    #[error(
+        "table \"{table}\" was loaded from a topic \"{topic}\" that was deleted since: its rows may \
+         say what the new one never will; once the engine has caught up (`tributary status`), \
+         `tributary load --rebuild {view}` loads it anew"
+    )]
+    OtherTopic {
+        /// The table.
+        table: String,
+        /// The topic.
+        topic: String,
+        /// The view.
+        view: String,
+    },
+    /// It was to end before it had done what it was to do.
+    #[error("was asked to end before it was done; the next start goes on")]
+    Interrupted,
+    /// Nobody knows whether the tables are exchanged.
+    #[error(
+        "whether \"{table}\" was exchanged is not known, and the server has not shown it for \
+         {seconds} s: start again, it goes on from what is there"
+    )]
+    Unexchanged {
+        /// The table.
+        table: String,
+        /// How long it was looked for.
+        seconds: u64,
     },
     /// What is to be loaded up to an epoch cannot be loaded whole.
     #[error(
@@ -174,7 +214,13 @@ impl Load {
             self.loading(view, table, &committed, &over, &loaded[view])
         };
         let views: Vec<_> = Load::views(&self.spec).map(loading).collect::<Result<_, _>>()?;
-        self.run_views(&views, end, &mut || Ok(()))
+        self.run_views(&views, end, &mut || Ok(()))?;
+        let has_all =
+            |until| loaded.values().all(|view| view.frontier.load(Ordering::Relaxed) >= until);
+        match self.until {
+            Some(until) if !has_all(until) => Err(LoadError::Interrupted),
+            _ => Ok(()),
+        }
     }
 
     /// The loading of a view into a table.
@@ -191,6 +237,7 @@ impl Load {
             spec,
             kafka,
             server: Server::new(config)?,
+            view: view.to_owned(),
             topic: format!("{}_{view}", spec.name),
             table,
             shown_as: config.table(&spec.name, view),

@@ -11,7 +11,7 @@
 use std::{
     mem::replace,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use serde::Deserialize;
@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::{
     Load, LoadError, Loaded,
     server::{Server, ServerError, named, quoted},
-    view::{EXCHANGES, FRONTIER_SECONDS_MAX, FRONTIERS},
+    view::{EXCHANGES, FRONTIER_SECONDS_MAX, LOADED},
 };
 
 /// How long nobody moves the frontier of the table that is to be exchanged, in s.
@@ -33,8 +33,14 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 enum Stage {
     /// The fresh table is loaded.
     Loading,
-    /// It was told at that moment that the table is to be exchanged.
-    Told(Instant),
+    /// It was told that the table is to be exchanged: when that was begun to be said, and when it was
+    /// known to be.
+    Told {
+        from: Instant,
+        known: Instant,
+    },
+    /// It is not known whether they were exchanged; asked at that moment.
+    Exchanging(Instant),
     Done,
 }
 
@@ -80,7 +86,9 @@ impl Load {
         match rebuild.stage {
             // What was read before goes once nobody loads it any more.
             Stage::Done => Ok(rebuild.drop_table(&rebuild.fresh)?),
-            Stage::Loading | Stage::Told(_) => Ok(()),
+            Stage::Loading | Stage::Told { .. } | Stage::Exchanging(_) => {
+                Err(LoadError::Interrupted)
+            }
         }
     }
 }
@@ -92,64 +100,94 @@ impl<'r> Rebuild<'r> {
         if uuid.is_empty() {
             return Err(LoadError::NoTable { table, database: server.database.clone() });
         }
-        let fresh = format!("{table}_rebuild_{}", &uuid[..8]);
+        let now_ms = UNIX_EPOCH.elapsed().map_or(0, |now| now.as_millis());
+        let fresh = format!("{table}_rebuild_{}_{now_ms}", &uuid[..8]);
         let (looked, stage, fresh_uuid) = (None, Stage::Loading, String::new());
         let fails = false;
         let mut rebuild =
             Rebuild { server, table, uuid, fresh, fresh_uuid, loaded, stage, looked, fails };
-        for left in rebuild.left_behind()? {
-            rebuild.drop_table(&left)?;
+        let (ours, others) = rebuild.left_behind()?;
+        for other in others {
+            rebuild.drop_table(&other)?;
         }
-        let statement = format!(
-            "CREATE TABLE IF NOT EXISTS {} AS {}",
-            named(&rebuild.fresh),
-            named(&rebuild.table)
-        );
-        rebuild.server.execute(&format!("make {}", rebuild.fresh), &statement)?;
+        let (table, fresh) = (&rebuild.table, &rebuild.fresh);
+        match ours {
+            // Under another name, so that an exchange that was asked for and never answered comes to
+            // nothing.
+            Some(left) if rebuild.is_alike(&left)? => {
+                let statement = format!("RENAME TABLE {} TO {}", named(&left), named(fresh));
+                rebuild.server.execute(&format!("go on with {left}"), &statement)?;
+            }
+            left => {
+                left.into_iter().try_for_each(|left| rebuild.drop_table(&left))?;
+                let statement = format!("CREATE TABLE {} AS {}", named(fresh), named(table));
+                rebuild.server.execute(&format!("make {fresh}"), &statement)?;
+            }
+        }
         rebuild.fresh_uuid = rebuild.server.uuid(&rebuild.fresh)?;
         Ok(rebuild)
     }
 
-    /// Tables of rebuilds that are over: they replaced another one.
-    fn left_behind(&self) -> Result<Vec<String>, ServerError> {
+    /// Whether a table has the columns and the engine of the one that is read, and was loaded from no
+    /// other topic: one that has changed meanwhile is loaded anew.
+    fn is_alike(&self, left: &str) -> Result<bool, ServerError> {
+        #[derive(Deserialize)]
+        struct Found {
+            alike: u8,
+        }
+        let database = quoted(&self.server.database);
+        let columns = |table: &str| {
+            format!(
+                "SELECT groupArray((name, type)) FROM (SELECT name, type FROM system.columns WHERE \
+                 database = {database} AND table = {} ORDER BY position)",
+                quoted(table)
+            )
+        };
+        let question = format!(
+            "SELECT ({}) = ({}) AND (SELECT uniqExact(topic_id) FROM {LOADED} WHERE table_uuid IN \
+             (SELECT uuid FROM system.tables WHERE database = {database} AND name IN ({}, {}))) < 2 \
+             AS alike",
+            columns(left),
+            columns(&self.table),
+            quoted(left),
+            quoted(&self.table)
+        );
+        let found: Vec<Found> = self.server.rows(&format!("look at {left}"), &question)?;
+        Ok(found.first().is_some_and(|found| found.alike == 1))
+    }
+
+    /// What rebuilds have left: one of the table that is read, and those that are over, or were
+    /// begun twice.
+    fn left_behind(&self) -> Result<(Option<String>, Vec<String>), ServerError> {
         #[derive(Deserialize)]
         struct Found {
             name: String,
         }
         let question = format!(
-            "SELECT name FROM system.tables WHERE database = {} AND startsWith(name, {}) AND name \
-             != {}",
+            "SELECT name FROM system.tables WHERE database = {} AND startsWith(name, {}) ORDER BY \
+             metadata_modification_time DESC, name",
             quoted(&self.server.database),
             quoted(&format!("{}_rebuild_", self.table)),
-            quoted(&self.fresh)
         );
         let found: Vec<Found> = self.server.rows("look what rebuilds have left", &question)?;
-        Ok(found.into_iter().map(|found| found.name).collect())
+        let mut names: Vec<String> = found.into_iter().map(|found| found.name).collect();
+        let begins = format!("{}_rebuild_{}", self.table, &self.uuid[..8]);
+        let ours = names.iter().position(|name| name.starts_with(&begins));
+        let ours = ours.map(|place| names.remove(place));
+        Ok((ours, names))
     }
 
     fn drop_table(&self, table: &str) -> Result<(), ServerError> {
-        self.server.execute(&format!("drop {table}"), &format!("DROP TABLE {} SYNC", named(table)))
-    }
-
-    /// The frontier of the table that is read; 0 where it has none.
-    fn published(&self) -> Result<u64, ServerError> {
-        #[derive(Deserialize)]
-        struct Epoch {
-            epoch: u64,
-        }
-        let question = format!(
-            "SELECT max(epoch) AS epoch FROM {FRONTIERS} WHERE table_uuid = {}",
-            quoted(&self.uuid)
-        );
-        let found: Vec<Epoch> =
-            self.server.rows(&format!("ask for the frontier of {}", self.table), &question)?;
-        Ok(found.first().map_or(0, |found| found.epoch))
+        self.server.execute(
+            &format!("drop {table}"),
+            &format!("DROP TABLE IF EXISTS {} SYNC", named(table)),
+        )
     }
 
     /// Whether the fresh table holds all that the frontier of the other says.
     fn has_passed(&self) -> Result<bool, ServerError> {
         let frontier = self.loaded.frontier.load(Ordering::Relaxed);
-        Ok(frontier > 0 && frontier >= self.published()?)
+        Ok(frontier > 0 && frontier >= self.server.frontier(&self.uuid)?)
     }
 
     fn go_on(&mut self) -> Result<(), LoadError> {
@@ -181,23 +219,32 @@ impl<'r> Rebuild<'r> {
                     quoted(&self.uuid)
                 );
                 let tried = format!("say that {} is to be exchanged", self.table);
-                let told = Instant::now();
+                let from = Instant::now();
                 self.server.execute(&tried, &statement)?;
                 failpoint!("rebuild-told");
-                self.stage = Stage::Told(told);
+                self.stage = Stage::Told { from, known: Instant::now() };
             }
-            Stage::Told(told) if told.elapsed().as_secs() >= NOTICE_SECONDS / 2 => {
+            Stage::Told { from, .. } if from.elapsed().as_secs() >= NOTICE_SECONDS / 2 => {
                 // It came no further in time: the frontier is let go again, and it tries once more.
                 self.stage = Stage::Loading;
             }
             // Whoever looked before it was told has moved the frontier by now, or never will.
-            Stage::Told(told)
-                if told.elapsed().as_secs() > FRONTIER_SECONDS_MAX && self.has_passed()? =>
+            Stage::Told { known, .. }
+                if known.elapsed().as_secs() > FRONTIER_SECONDS_MAX && self.has_passed()? =>
             {
+                // Asked once: asked again, it could put the elder table back.
+                self.stage = Stage::Exchanging(Instant::now());
                 self.exchange()?;
                 self.stage = Stage::Done;
             }
-            Stage::Loading | Stage::Told(_) | Stage::Done => {}
+            Stage::Exchanging(_) if self.server.uuid(&self.table)? == self.fresh_uuid => {
+                self.stage = Stage::Done;
+            }
+            Stage::Exchanging(since) if since.elapsed().as_secs() >= NOTICE_SECONDS => {
+                let (table, seconds) = (self.table.clone(), NOTICE_SECONDS);
+                return Err(LoadError::Unexchanged { table, seconds });
+            }
+            Stage::Loading | Stage::Told { .. } | Stage::Exchanging(_) | Stage::Done => {}
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ pub(super) const EXCHANGES: &str = "tributary_exchanges";
 /// A block is inserted once it has so many rows or bytes, or its first row waits so long.
 const BLOCK_ROWS: usize = 100_000;
 const BLOCK_BYTES: usize = 64 << 20;
-const BLOCK_AGE: Duration = Duration::from_millis(700);
+const BLOCK_AGE: Duration = Duration::from_millis(400);
 
 /// Between looks at what comes.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
@@ -50,6 +50,10 @@ const BETWEEN_LOOKS_AT_TABLE: Duration = Duration::from_secs(2);
 
 /// How often the client tells up to where it has fetched, in ms.
 const BETWEEN_WORDS_MS: &str = "100";
+
+/// A move of the frontier that takes longer is begun anew: what stood in the topic when it began may have
+/// been compacted away since.
+const MOVE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Between moves of the frontier, and the time that the server has for one.
 const BETWEEN_FRONTIERS: Duration = Duration::from_millis(500);
@@ -67,6 +71,7 @@ pub(super) struct Loading<'l> {
     pub(super) spec: &'l Spec,
     pub(super) kafka: &'l Kafka,
     pub(super) server: Server,
+    pub(super) view: String,
     /// The topic, the table, and what that is called where it is shown.
     pub(super) topic: String,
     pub(super) table: String,
@@ -128,6 +133,7 @@ struct Block {
 /// A move of the frontier on its way.
 struct Move {
     epoch: Epoch,
+    begun: Instant,
     /// Of each partition where it ended after that epoch was known, and whether everything up to
     /// there was taken.
     ends: Vec<(u64, bool)>,
@@ -169,6 +175,7 @@ impl Loading<'_> {
         let Some(from) = self.patiently(|| self.loaded(&table.uuid, &topic_id))? else {
             return Ok(true);
         };
+        let Some(from) = self.what_is_there(from?, table)? else { return Ok(true) };
         let begin = |partition: u32| -> Result<u64, LoadError> {
             let known = from.get(&partition).copied();
             known.map_or_else(|| Ok(asker.extent(&self.topic, partition)?.0), Ok)
@@ -228,13 +235,14 @@ impl Loading<'_> {
                 next_move = Instant::now() + BETWEEN_FRONTIERS;
                 moving = self.begin_move(&asker, &parts);
             }
-            if let Some(Move { epoch, ends }) = &moving
+            moving = moving.filter(|moving| moving.begun.elapsed() < MOVE_TIME_MAX);
+            if let Some(Move { epoch, ends, .. }) = &moving
                 && block.rows == 0
                 && !parts.iter().any(|part| part.is_stuck)
                 && ends.iter().all(|(_, is_passed)| *is_passed)
             {
-                self.move_frontier(*epoch, table)?;
-                let is_done = self.until.is_some_and(|until| *epoch >= until);
+                let is_moved = self.move_frontier(*epoch, table)?;
+                let is_done = is_moved && self.until.is_some_and(|until| *epoch >= until);
                 moving = None;
                 if is_done {
                     return Ok(true);
@@ -306,7 +314,8 @@ impl Loading<'_> {
     fn refuse(&self, partition: u32, offset: u64) -> Result<(), LoadError> {
         let refused = self.loaded.refused.fetch_add(1, Ordering::Relaxed) + 1;
         let topic = &self.topic;
-        if self.until.is_some() && !self.leaves_out {
+        // What is to come to an end cannot stand before it for ever.
+        if (self.until.is_some() || self.table != self.shown_as) && !self.leaves_out {
             return Err(LoadError::NoRecord { topic: topic.clone(), partition, offset });
         }
         if refused.is_power_of_two() {
@@ -398,11 +407,16 @@ impl Loading<'_> {
         let end = |part: &Part| {
             asker.end_now(&self.topic, part.reader.partition()).map(|end| (end, false))
         };
-        Some(Move { epoch, ends: parts.iter().map(end).collect::<Option<_>>()? })
+        Some(Move {
+            epoch,
+            begun: Instant::now(),
+            ends: parts.iter().map(end).collect::<Option<_>>()?,
+        })
     }
 
-    /// Says that the table holds everything up to an epoch, unless it is about to be exchanged.
-    fn move_frontier(&self, epoch: Epoch, table: &Table) -> Result<(), LoadError> {
+    /// Says that the table holds everything up to an epoch, unless it is about to be exchanged; returns
+    /// whether that is said.
+    fn move_frontier(&self, epoch: Epoch, table: &Table) -> Result<bool, LoadError> {
         let uuid = quoted(&table.uuid);
         // The server decides, and within a time after which nobody need fear it any more.
         let statement = format!(
@@ -412,11 +426,13 @@ impl Loading<'_> {
             quoted(&self.shown_as)
         );
         let tried = format!("move the frontier of {}", self.table);
-        if self.patiently(|| self.server.execute(&tried, &statement))?.is_some() {
-            failpoint!("load-moved");
-            self.loaded.frontier.fetch_max(epoch, Ordering::Relaxed);
+        if self.patiently(|| self.server.execute(&tried, &statement))?.is_none() {
+            return Ok(false);
         }
-        Ok(())
+        failpoint!("load-moved");
+        let said = self.patiently(|| self.server.frontier(&table.uuid))?.unwrap_or_default();
+        self.loaded.frontier.fetch_max(said, Ordering::Relaxed);
+        Ok(said >= epoch)
     }
 
     /// The UUID of the table that bears the name now; empty where there is none.
@@ -453,22 +469,47 @@ impl Loading<'_> {
     }
 
     /// Up to where a table holds the partitions of a topic.
-    fn loaded(&self, uuid: &str, topic_id: &str) -> Result<BTreeMap<u32, u64>, ServerError> {
+    fn loaded(
+        &self,
+        uuid: &str,
+        topic_id: &str,
+    ) -> Result<Result<BTreeMap<u32, u64>, LoadError>, ServerError> {
         #[derive(Deserialize)]
         struct Row {
+            topic_id: String,
             partition: u32,
             next: u64,
         }
         let question = format!(
-            "SELECT partition, max(next) AS next FROM {LOADED} WHERE table_uuid = {} AND \
-             topic = {} AND topic_id = {} GROUP BY partition",
+            "SELECT topic_id, partition, max(next) AS next FROM {LOADED} WHERE table_uuid = {} AND \
+             topic = {} GROUP BY topic_id, partition",
             quoted(uuid),
             quoted(&self.topic),
-            quoted(topic_id)
         );
         let tried = format!("ask how far {} is loaded", self.table);
         let rows: Vec<Row> = self.server.rows(&tried, &question)?;
-        Ok(rows.into_iter().map(|Row { partition, next }| (partition, next)).collect())
+        if rows.iter().any(|row| row.topic_id != topic_id) {
+            let Loading { table, topic, view, .. } = self;
+            let (table, topic, view) = (table.clone(), topic.clone(), view.clone());
+            return Ok(Err(LoadError::OtherTopic { table, topic, view }));
+        }
+        Ok(Ok(rows.into_iter().map(|Row { partition, next, .. }| (partition, next)).collect()))
+    }
+
+    /// The same, if the table holds anything: one that was emptied keeps its UUID.
+    fn what_is_there(
+        &self,
+        loaded: BTreeMap<u32, u64>,
+        table: &Table,
+    ) -> Result<Option<BTreeMap<u32, u64>>, LoadError> {
+        if loaded.values().any(|next| *next > 0) {
+            let Some(newest) = self.patiently(|| self.newest())? else { return Ok(None) };
+            if newest == 0 && self.patiently(|| self.uuid())?.as_ref() == Some(&table.uuid) {
+                let (table, view) = (self.table.clone(), self.view.clone());
+                return Err(LoadError::Emptied { table, view });
+            }
+        }
+        Ok(Some(loaded))
     }
 
     /// Asks the server until it answers; `None` where it is to end before that.

@@ -42,6 +42,12 @@ fn clicks_until(today: Date) -> Vec<(u32, Vec<u8>)> {
         let made = made.parse::<Date>().ok()? + by;
         event["DATE_CREATE"] = format!("{made} {time}").into();
         event["LESSON_DATE"] = lesson.to_string().into();
+        // Some stay away, for long enough that somebody is to look.
+        let student = event["STUDENT_ID"].as_u64().unwrap_or(0);
+        let days = (today - lesson).get_days();
+        if student % 3 == 0 && days < 4 + (student % 30) as i32 {
+            event["ATTENDANCE_MARK"] = 0.into();
+        }
         Some(event.to_string().into_bytes())
     };
     (0..).zip(lines().map(|line| later(line).unwrap_or_else(|| line.to_vec()))).collect()

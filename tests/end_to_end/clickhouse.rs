@@ -1,12 +1,22 @@
 //! Loading into the real engine of ClickHouse, and what a plain SELECT shows there.
 
-use std::{collections::BTreeMap, fs, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
 };
+use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -205,6 +215,11 @@ fn tables_that_have_drifted_are_named_with_what_mends_them() {
             true,
         ),
         (
+            "ALTER TABLE attendance_latest_rows MODIFY SETTING min_age_to_force_merge_seconds = 7",
+            "attendance_latest_rows has not the setting min_age_to_force_merge_seconds = 60",
+            true,
+        ),
+        (
             "EXCHANGE TABLES attendance_enriched_rows AND attendance_latest_rows",
             "no ALTER mends that",
             false,
@@ -284,6 +299,24 @@ fn tables_are_rebuilt_beside_a_loader_and_the_frontier_never_falls() {
     };
     let rebuild = || rebuild_to(&[]);
     let watcher = Watcher::begin_at_keys(shown.server, &shown.database);
+    // Clicks come all the while, and with them epochs.
+    let (flows, begun_at) = (Arc::new(AtomicBool::new(true)), shown.frontier());
+    let flowing = {
+        let (flows, producer) = (Arc::clone(&flows), shown.small.producer());
+        let topic = shown.small.events();
+        thread::spawn(move || {
+            for (id, line) in sample("events").iter().cycle() {
+                if !flows.load(Ordering::Relaxed) {
+                    break;
+                }
+                let key = id.to_string();
+                let record = BaseRecord::to(&topic).partition(0).key(&key).payload(line);
+                assert!(producer.send(record).is_ok(), "the queue is empty");
+                producer.flush(PATIENCE).expect("the broker takes it");
+                thread::sleep(Duration::from_millis(50));
+            }
+        })
+    };
     let first = rebuild();
     wait_for("the fresh table", PATIENCE, || {
         look(&mut newest);
@@ -333,7 +366,62 @@ fn tables_are_rebuilt_beside_a_loader_and_the_frontier_never_falls() {
         shown.is_equal()
     });
     assert_eq!(tables("%rebuild%").len(), 0);
+    flows.store(false, Ordering::Relaxed);
+    flowing.join().expect("it flows");
+    assert!(shown.frontier() > begun_at + 10_000, "the frontier went on");
     assert!(watcher.end() > 100, "nobody looked");
+}
+
+/// What was loaded once is not loaded again by itself, so a table that has lost it is not taken for
+/// whole.
+#[test]
+fn tables_that_lost_what_was_loaded_are_refused_and_made_anew() {
+    let shown = Shown::new("emptied");
+    shown.init();
+    shown.small.send(0, &sample("events"));
+    let documents = project("data/attendance/people.ndjson").display().to_string();
+    let (code, said) = shown.small.tributary(&["feed", "--once", "--documents", &documents]);
+    assert_eq!(code, Some(0), "{said}");
+    let _engine = shown.small.start(&["--no-feeds", "--no-load"]);
+    let load = || {
+        let mut loader = shown.small.begin("load", &[], &[]);
+        wait_for("the rows", PATIENCE, || {
+            assert_eq!(loader.code(), None, "{}", loader.said());
+            shown.frontier() > 0 && shown.is_equal()
+        });
+    };
+    load();
+    let refused = |says: &str| {
+        let mut loader = shown.small.begin("load", &[], &[]);
+        wait_for("it to end", PATIENCE, || loader.code().is_some());
+        assert_eq!(loader.code(), Some(1), "{}", loader.said());
+        assert!(loader.said().contains(says), "{}", loader.said());
+    };
+    shown.ask("TRUNCATE TABLE attendance_enriched_rows");
+    refused("`tributary load --rebuild enriched` loads it anew");
+    let (code, said) = shown.small.tributary(&["load --rebuild enriched"]);
+    assert_eq!(code, Some(0), "{said}");
+    load();
+    shown.ask("DROP TABLE attendance_latest_rows SYNC");
+    let (code, said) = shown.small.tributary(&["check"]);
+    assert!(code == Some(1) && said.contains("attendance_latest_rows is not there"), "{said}");
+    refused("`tributary init` makes it");
+    let said = shown.init();
+    assert!(said.contains("002_attendance_latest_rows.sql: applied"), "{said}");
+    load();
+    // One that is asked to end before it is done says so.
+    let aim = (shown.frontier() + 10_000_000).to_string();
+    let mut loader = shown.small.begin("load", &["--until-epoch", &aim], &[]);
+    thread::sleep(Duration::from_millis(1_500));
+    loader.signal(Signal::SIGTERM);
+    wait_for("it to end", PATIENCE, || loader.code().is_some());
+    assert_eq!(loader.code(), Some(1), "{}", loader.said());
+    assert!(loader.said().contains("before it was done"), "{}", loader.said());
+    shown.ask(
+        "INSERT INTO tributary_loaded (table_uuid, topic, topic_id, partition, next) SELECT \
+         table_uuid, topic, 'another', partition, next FROM tributary_loaded",
+    );
+    refused("that was deleted since");
 }
 
 /// Of inserts that are not answered nobody knows whether they were done; servers that are busy
@@ -368,7 +456,8 @@ fn inserts_are_made_again_until_they_are_known_to_be_done() {
             false,
         ),
         (rows, Trick::Refused(243, "NOT_ENOUGH_SPACE"), "NOT_ENOUGH_SPACE", false),
-        (rows, Trick::Refused(159, "TIMEOUT_EXCEEDED"), "TIMEOUT_EXCEEDED", false),
+        (rows, Trick::Refused(242, "TABLE_IS_READ_ONLY"), "TABLE_IS_READ_ONLY", false),
+        (rows, Trick::Refused(394, "QUERY_WAS_CANCELLED"), "QUERY_WAS_CANCELLED", false),
     ];
     let count = |what: &str| {
         let question = format!("SELECT {what} AS n FROM attendance_enriched_rows");

@@ -114,7 +114,8 @@ class Shown:
         if chart.startswith("Доля отсутствия по факультетам"):
             return [dict(faculty_name=name, absent_share=share(of, 0)) for (name,), of in groups(recent, "FACULTY").items()]
         if chart.startswith("Группы с наибольшей"):
-            return [dict(group_name=name, absent_share=share(of, 0)) for (name,), of in groups(recent, "GROUP_SHORT_TITLE").items()]
+            return [dict(group_name=name, absent_share=share(of, 0)) for (name,), of in groups(recent, "GROUP_SHORT_TITLE").items()
+                    if len(of) >= 10]
         sys.exit(f"nobody knows what chart {chart!r} is to show")
 
 
@@ -206,8 +207,8 @@ class Browser:
             sys.exit(f"the page says: {alerts}")
         return found
 
-    def pick(self, name):
-        """Takes the first choice of a filter, by mouse, and applies it; returns the choice."""
+    def pick(self, name, wanted=None):
+        """Takes a choice of a filter, the first or the one that is wanted, by mouse, and applies it; returns the choice."""
         script = """const name = arguments[0];
             const found = [...document.querySelectorAll('.ant-form-item')].filter(e => e.innerText.trim().split('\\n')[0] === name);
             return found.length ? found[found.length - 1].querySelector('.ant-select-selector, .ant-select, [role=combobox]') : null"""
@@ -216,7 +217,10 @@ class Browser:
         choices = lambda: [one for one in self.find(options) if one.text and not re.match("Select All|Выбрать вс", one.text)]
         ActionChains(self.driver).move_to_element(box).click().perform()
         self.wait(f"choices of {name}", lambda: choices() and not self.find(".ant-select-dropdown .ant-spin-spinning"))
-        choice = self.wait(f"a choice of {name}", choices)[0]
+        if wanted:
+            ActionChains(self.driver).send_keys(wanted).perform()
+            self.wait(f"{wanted} among the choices of {name}", lambda: [one for one in choices() if one.text == wanted])
+        choice = self.wait(f"a choice of {name}", lambda: [one for one in choices() if wanted in (None, one.text)])[0]
         text = choice.text
         choice.click()
         ActionChains(self.driver).send_keys(Keys.ESCAPE).perform()
@@ -273,7 +277,7 @@ def main():
     rows = [json.loads(line) for line in open(a.rows, encoding="utf-8")]
     compared = told = 0
 
-    def compare(answers, charts, what, column=None, choice=None, is_chosen=lambda row: True, is_timed=False):
+    def compare(answers, charts, what, column=None, choice=None, is_chosen=lambda row: True, is_timed=False, must_show=False):
         nonlocal compared, told
         for chart in charts:
             if chart == "Свежесть данных":
@@ -283,6 +287,8 @@ def main():
             # That of today heeds no span of time.
             is_free = is_timed and chart == "Отметок сегодня"
             wanted = Shown(rows, column, choice, (lambda row: True) if is_free else is_chosen, a.today).of(chart)
+            if must_show and not wanted:
+                sys.exit(f"{what}, {chart}: the rows are such that it has nothing to show, so it shows nothing of the chart")
             columns = sorted(wanted[0]) if wanted else []
             got, wanted = plain(answers[chart], columns), plain(wanted, columns)
             if got != wanted:
@@ -297,13 +303,13 @@ def main():
             browser.open(board)
             answers = browser.settled(charts)
             print(f"{board}: drawn after {time.monotonic() - begun:.1f} s")
-            compare(answers, charts, board)
+            compare(answers, charts, board, must_show=True)
             browser.picture(board)
             fresh = [chart for chart in charts if chart != "Свежесть данных"]
-            for name in filters:
+            for name, wanted in [(name, None) for name in filters] + [(filters[-1], UNKNOWN)]:
                 browser.open(board)
                 browser.settled(charts)
-                column, choice = FILTERS[name], browser.pick(name)
+                column, choice = FILTERS[name], browser.pick(name, wanted)
                 is_chosen = lambda row: str(shown(row, column)) == choice
                 if sum(map(is_chosen, rows)) in (0, len(rows)):
                     sys.exit(f"{board}: {name} = {choice!r} chooses none of {len(rows)} rows, or all")
