@@ -13,7 +13,7 @@
 //! what the server says that it took. `load`: so many events, whose records stand in Kafka, are
 //! loaded from the start. `boards`: the dashboards in Superset over a year of `--marks 2000000`, opened in
 //! Chromium. `visible`: so many events a second, each in its time, over an engine that
-//! loads inside; a reader asks ten times a second which rows are new. Broker, ClickHouse, engine, clicks and
+//! loads inside; a reader asks four times a second which rows are new. Broker, ClickHouse, engine, clicks and
 //! reader share the machine.
 
 #[allow(dead_code)]
@@ -441,7 +441,7 @@ fn visible(rate: u64, seconds: u64) {
                     let id = String::from_utf8_lossy(id).into_owned();
                     seen.entry(id).or_insert(asked);
                 }
-                thread::sleep(Duration::from_millis(100));
+                thread::sleep(Duration::from_millis(250));
             }
             seen
         });

@@ -123,8 +123,8 @@ pub enum LoadError {
     /// Rows that were loaded are not there.
     #[error(
         "table \"{table}\" was loaded, and is empty: what was loaded once is not loaded again; \
-         `tributary load --rebuild {view}` loads it anew, and so does making it anew (drop it, then \
-         `tributary init`)"
+         `tributary load --rebuild {view}` loads it anew, and so does making it anew (drop it, \
+         then `tributary init`)"
     )]
     Emptied {
         /// The table.
@@ -134,8 +134,8 @@ pub enum LoadError {
     },
     /// The table was loaded from a topic that is another one now.
     #[error(
-        "table \"{table}\" was loaded from a topic \"{topic}\" that was deleted since: its rows may \
-         say what the new one never will; once the engine has caught up (`tributary status`), \
+        "table \"{table}\" was loaded from a topic \"{topic}\" that was deleted since: its rows \
+         may say what the new one never will; once the engine has caught up (`tributary status`), \
          `tributary load --rebuild {view}` loads it anew"
     )]
     OtherTopic {

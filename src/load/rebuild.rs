@@ -33,8 +33,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 enum Stage {
     /// The fresh table is loaded.
     Loading,
-    /// It was told that the table is to be exchanged: when that was begun to be said, and when it was
-    /// known to be.
+    /// It was told that the table is to be exchanged: when that was begun to be said, and when it
+    /// was known to be.
     Told {
         from: Instant,
         known: Instant,
@@ -112,8 +112,8 @@ impl<'r> Rebuild<'r> {
         }
         let (table, fresh) = (&rebuild.table, &rebuild.fresh);
         match ours {
-            // Under another name, so that an exchange that was asked for and never answered comes to
-            // nothing.
+            // Under another name, so that an exchange that was asked for and never answered comes
+            // to nothing.
             Some(left) if rebuild.is_alike(&left)? => {
                 let statement = format!("RENAME TABLE {} TO {}", named(&left), named(fresh));
                 rebuild.server.execute(&format!("go on with {left}"), &statement)?;
@@ -128,8 +128,8 @@ impl<'r> Rebuild<'r> {
         Ok(rebuild)
     }
 
-    /// Whether a table has the columns and the engine of the one that is read, and was loaded from no
-    /// other topic: one that has changed meanwhile is loaded anew.
+    /// Whether a table has the columns of the one that is read, and was loaded from no other topic:
+    /// one that has changed meanwhile is loaded anew.
     fn is_alike(&self, left: &str) -> Result<bool, ServerError> {
         #[derive(Deserialize)]
         struct Found {
@@ -145,8 +145,8 @@ impl<'r> Rebuild<'r> {
         };
         let question = format!(
             "SELECT ({}) = ({}) AND (SELECT uniqExact(topic_id) FROM {LOADED} WHERE table_uuid IN \
-             (SELECT uuid FROM system.tables WHERE database = {database} AND name IN ({}, {}))) < 2 \
-             AS alike",
+             (SELECT uuid FROM system.tables WHERE database = {database} AND name IN ({}, {}))) \
+             < 2 AS alike",
             columns(left),
             columns(&self.table),
             quoted(left),

@@ -51,8 +51,8 @@ const BETWEEN_LOOKS_AT_TABLE: Duration = Duration::from_secs(2);
 /// How often the client tells up to where it has fetched, in ms.
 const BETWEEN_WORDS_MS: &str = "100";
 
-/// A move of the frontier that takes longer is begun anew: what stood in the topic when it began may have
-/// been compacted away since.
+/// A move of the frontier that takes longer is begun anew: what stood in the topic when it began may
+/// have been compacted away since.
 const MOVE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Between moves of the frontier, and the time that the server has for one.
@@ -414,8 +414,8 @@ impl Loading<'_> {
         })
     }
 
-    /// Says that the table holds everything up to an epoch, unless it is about to be exchanged; returns
-    /// whether that is said.
+    /// Says that the table holds everything up to an epoch, unless it is about to be exchanged;
+    /// returns whether that is said.
     fn move_frontier(&self, epoch: Epoch, table: &Table) -> Result<bool, LoadError> {
         let uuid = quoted(&table.uuid);
         // The server decides, and within a time after which nobody need fear it any more.
