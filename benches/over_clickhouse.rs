@@ -195,6 +195,21 @@ fn make_tables(server: &ClickHouse) {
     }
 }
 
+/// The query of the data set of streaks, of `{view}` as of a day.
+fn streaks(today: &str) -> String {
+    let file = fs::read_to_string("sql/superset/datasets/journal/absence_streaks.yaml");
+    let file = file.expect("the data set");
+    let query = file.split("sql: |\n").nth(1).and_then(|rest| rest.split("\nparams:").next());
+    let query = query.expect("its query").replace("toDate(now('Europe/Moscow'))", today);
+    query.replace("latest_attendance_mv", "{view}")
+}
+
+fn median(took: impl Iterator<Item = f64>) -> f64 {
+    let mut took: Vec<f64> = took.collect();
+    took.sort_by(f64::total_cmp);
+    took[took.len() / 2]
+}
+
 fn views(count: u64) {
     let server = ClickHouse::get();
     make_tables(server);
@@ -202,11 +217,7 @@ fn views(count: u64) {
     let select = view.split(" AS\nSELECT").nth(1).and_then(|rest| rest.split(" FINAL").next());
     let select = select.expect("it reads with FINAL");
     server.ask("university", &format!("CREATE VIEW raw AS SELECT{select}"));
-    let streaks = fs::read_to_string("sql/superset/datasets/journal/absence_streaks.yaml");
-    let streaks = streaks.expect("the data set");
-    let streaks = streaks.split("sql: |\n").nth(1).and_then(|rest| rest.split("\nparams:").next());
-    let streaks =
-        streaks.expect("its query").replace("toDate(now('Europe/Moscow'))", "toDate('2026-06-17')");
+    let streaks = streaks("toDate('2026-06-17')");
     let ask = |question: &str| drop(server.ask("university", question));
     ask("SYSTEM STOP MERGES attendance_latest_rows");
     let lessons = count / STUDENTS;
@@ -231,7 +242,7 @@ fn views(count: u64) {
             let of = |table: &str| {
                 query
                     .replace("{days}", DAYS)
-                    .replace("{streaks}", &streaks.replace("latest_attendance_mv", "{view}"))
+                    .replace("{streaks}", &streaks)
                     .replace("{view}", table)
             };
             let (mut seen, mut raw) = (Vec::new(), Vec::new());
@@ -239,10 +250,7 @@ fn views(count: u64) {
                 seen.push(timed.ask_ms(&of("latest_attendance_mv")));
                 raw.push(timed.ask_ms(&of("raw")));
             }
-            let [seen, raw] = [seen, raw].map(|mut took| {
-                took.sort_by(f64::total_cmp);
-                took[took.len() / 2]
-            });
+            let [seen, raw] = [seen, raw].map(|took| median(took.into_iter()));
             worst = worst.max(seen / raw);
             println!("{name:<22} {seen:>9.1} {raw:>9.1} {:>6.2}", seen / raw);
         }
@@ -299,17 +307,16 @@ fn boards(count: u64) {
         .args(["--superset", &superset.url, "--times", "6", "--pictures", "target/boards/timed"])
         .status();
     assert!(timed.expect("it can be started").success());
-    println!("what ClickHouse says that the same questions took, in ms, p50 and most:");
-    ask("SYSTEM FLUSH LOGS");
-    let took = server.ask(
-        "university",
-        "SELECT any(replaceRegexpAll(substring(query, 1, 160), '[\\\\s]+', ' ')) AS asked, \
-         toUInt64(quantile(0.5)(query_duration_ms)) AS p50, max(query_duration_ms) AS most, \
-         count() AS times FROM system.query_log WHERE type = 'QueryFinish' AND query LIKE \
-         '%attendance%' AND query_kind = 'Select' GROUP BY normalized_query_hash HAVING times > 3 \
-         ORDER BY p50 DESC",
-    );
-    took.iter().for_each(|row| println!("{} {} {}", row["p50"], row["most"], row["asked"]));
+    println!("asked of ClickHouse one by one, in ms:");
+    let timed = Timed { server, agent: Agent::new_with_defaults() };
+    for (name, query) in QUERIES {
+        let query = query
+            .replace("{days}", DAYS)
+            .replace("{streaks}", &streaks("toDate(now('Europe/Moscow'))"))
+            .replace("{view}", "latest_attendance_mv")
+            .replace("toDate('2026-06-17')", "toDate(now('Europe/Moscow'))");
+        println!("    {name}: {:.0}", median((0..7).map(|_| timed.ask_ms(&query))));
+    }
 }
 
 /// A loader as a process.

@@ -41,7 +41,7 @@ pub(super) struct Load {
     place: PlaceOptions,
 
     /// End once everything up to this epoch is loaded, and load nothing beyond it.
-    #[arg(long, value_name = "EPOCH")]
+    #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u64).range(1..))]
     until_epoch: Option<Epoch>,
 
     /// Load the table of a view anew, beside the one that is read, and exchange both once the fresh
@@ -50,7 +50,7 @@ pub(super) struct Load {
     rebuild: Option<String>,
 
     /// Leave out, counted, what stands in a topic and is no record of its view. Without this the
-    /// frontier stands still before it, and with --until-epoch the loader ends.
+    /// frontier stands still before it, and with --until-epoch or --rebuild the loader ends.
     #[arg(long)]
     leave_out: bool,
 

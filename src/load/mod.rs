@@ -134,8 +134,8 @@ pub enum LoadError {
     },
     /// The table was loaded from a topic that is another one now.
     #[error(
-        "table \"{table}\" was loaded from a topic \"{topic}\" that was deleted since: its rows \
-         may say what the new one never will; once the engine has caught up (`tributary status`), \
+        "table \"{table}\" was loaded from a topic \"{topic}\" that is not the one of its view, or \
+         was deleted since: its rows may say what this one never will; once the engine has caught up (`tributary status`), \
          `tributary load --rebuild {view}` loads it anew"
     )]
     OtherTopic {

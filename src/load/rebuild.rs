@@ -74,7 +74,12 @@ impl Load {
         }
         let (committed, over) = (AtomicU64::new(0), AtomicBool::new(false));
         let table = self.config.table(&self.spec.name, view);
-        let mut rebuild = Rebuild::begin(Server::new(&self.config)?, table, loaded)?;
+        let topic = format!("{}_{view}", self.spec.name);
+        let identity = self.kafka.asker()?.identities(std::slice::from_ref(&topic))?;
+        let Some((_, topic_id, _)) = identity.into_iter().next() else {
+            return Err(LoadError::NoTopic { topic });
+        };
+        let mut rebuild = Rebuild::begin(Server::new(&self.config)?, table, &topic_id, loaded)?;
         let loading = self.loading(view, rebuild.fresh.clone(), &committed, &over, loaded)?;
         self.run_views(&[loading], end, &mut || {
             rebuild.go_on()?;
@@ -83,9 +88,20 @@ impl Load {
             }
             Ok(())
         })?;
+        // Its loader ends too where an exchange is done that nobody answered.
+        if matches!(rebuild.stage, Stage::Exchanging(_))
+            && rebuild.server.uuid(&rebuild.table)? == rebuild.fresh_uuid
+        {
+            rebuild.stage = Stage::Done;
+        }
         match rebuild.stage {
-            // What was read before goes once nobody loads it any more.
-            Stage::Done => Ok(rebuild.drop_table(&rebuild.fresh)?),
+            // What was read before goes once nobody loads it any more; else the next rebuild drops it.
+            Stage::Done => {
+                if let Err(error) = rebuild.drop_table(&rebuild.fresh) {
+                    warn!("the table that was read before is there still: {error}");
+                }
+                Ok(())
+            }
             Stage::Loading | Stage::Told { .. } | Stage::Exchanging(_) => {
                 Err(LoadError::Interrupted)
             }
@@ -95,7 +111,12 @@ impl Load {
 
 impl<'r> Rebuild<'r> {
     /// Makes the fresh table, or finds the one of a rebuild that died.
-    fn begin(server: Server, table: String, loaded: &'r Loaded) -> Result<Rebuild<'r>, LoadError> {
+    fn begin(
+        server: Server,
+        table: String,
+        topic_id: &str,
+        loaded: &'r Loaded,
+    ) -> Result<Rebuild<'r>, LoadError> {
         let uuid = server.uuid(&table)?;
         if uuid.is_empty() {
             return Err(LoadError::NoTable { table, database: server.database.clone() });
@@ -114,7 +135,7 @@ impl<'r> Rebuild<'r> {
         match ours {
             // Under another name, so that an exchange that was asked for and never answered comes
             // to nothing.
-            Some(left) if rebuild.is_alike(&left)? => {
+            Some(left) if rebuild.is_alike(&left, topic_id)? => {
                 let statement = format!("RENAME TABLE {} TO {}", named(&left), named(fresh));
                 rebuild.server.execute(&format!("go on with {left}"), &statement)?;
             }
@@ -128,9 +149,9 @@ impl<'r> Rebuild<'r> {
         Ok(rebuild)
     }
 
-    /// Whether a table has the columns of the one that is read, and was loaded from no other topic:
-    /// one that has changed meanwhile is loaded anew.
-    fn is_alike(&self, left: &str) -> Result<bool, ServerError> {
+    /// Whether a table has the columns of the one that is read, was loaded from this topic alone, and
+    /// was not emptied: one that has changed meanwhile is loaded anew.
+    fn is_alike(&self, left: &str, topic_id: &str) -> Result<bool, ServerError> {
         #[derive(Deserialize)]
         struct Found {
             alike: u8,
@@ -144,13 +165,15 @@ impl<'r> Rebuild<'r> {
             )
         };
         let question = format!(
-            "SELECT ({}) = ({}) AND (SELECT uniqExact(topic_id) FROM {LOADED} WHERE table_uuid IN \
-             (SELECT uuid FROM system.tables WHERE database = {database} AND name IN ({}, {}))) \
-             < 2 AS alike",
+            "WITH (SELECT uuid FROM system.tables WHERE database = {database} AND name = {}) AS of \
+             SELECT ({}) = ({}) AND (SELECT count() FROM {LOADED} WHERE table_uuid = of AND topic_id \
+             != {}) = 0 AND ((SELECT count() FROM {LOADED} WHERE table_uuid = of) = 0 OR (SELECT \
+             count() FROM {}) > 0) AS alike",
+            quoted(left),
             columns(left),
             columns(&self.table),
-            quoted(left),
-            quoted(&self.table)
+            quoted(topic_id),
+            named(left)
         );
         let found: Vec<Found> = self.server.rows(&format!("look at {left}"), &question)?;
         Ok(found.first().is_some_and(|found| found.alike == 1))
@@ -229,13 +252,10 @@ impl<'r> Rebuild<'r> {
                 self.stage = Stage::Loading;
             }
             // Whoever looked before it was told has moved the frontier by now, or never will.
-            Stage::Told { known, .. }
+            Stage::Told { from, known }
                 if known.elapsed().as_secs() > FRONTIER_SECONDS_MAX && self.has_passed()? =>
             {
-                // Asked once: asked again, it could put the elder table back.
-                self.stage = Stage::Exchanging(Instant::now());
-                self.exchange()?;
-                self.stage = Stage::Done;
+                self.exchange(from)?;
             }
             Stage::Exchanging(_) if self.server.uuid(&self.table)? == self.fresh_uuid => {
                 self.stage = Stage::Done;
@@ -249,19 +269,23 @@ impl<'r> Rebuild<'r> {
         Ok(())
     }
 
-    fn exchange(&self) -> Result<(), LoadError> {
+    fn exchange(&mut self, from: Instant) -> Result<(), LoadError> {
         let uuids = (self.server.uuid(&self.table)?, self.server.uuid(&self.fresh)?);
-        if uuids.0 == self.fresh_uuid {
-            return Ok(());
-        }
         if uuids != (self.uuid.clone(), self.fresh_uuid.clone()) {
             return Err(LoadError::Exchanged { table: self.table.clone() });
         }
+        // These questions took their time.
+        if from.elapsed().as_secs() >= NOTICE_SECONDS / 2 {
+            return Ok(());
+        }
+        // Asked once: asked again, it could put the elder table back.
+        self.stage = Stage::Exchanging(Instant::now());
         let statement =
             format!("EXCHANGE TABLES {} AND {}", named(&self.table), named(&self.fresh));
         self.server.execute(&format!("exchange {}", self.table), &statement)?;
         failpoint!("rebuild-exchanged");
         info!(table = self.table, "was exchanged for the one that was loaded anew");
+        self.stage = Stage::Done;
         Ok(())
     }
 }

@@ -151,7 +151,7 @@ impl Loading<'_> {
             {
                 return Err(LoadError::Beyond { table: self.table.clone(), found, until });
             }
-            if self.load_into(&table)? {
+            if self.load_into(&table)? || self.table != self.shown_as {
                 break;
             }
             info!(table = self.table, "is another table now; goes on with that one");
@@ -176,6 +176,8 @@ impl Loading<'_> {
             return Ok(true);
         };
         let Some(from) = self.what_is_there(from?, table)? else { return Ok(true) };
+        // A table without a row is not said to be loaded, or it would pass for one that was emptied.
+        let mut has_rows = !from.is_empty();
         let begin = |partition: u32| -> Result<u64, LoadError> {
             let known = from.get(&partition).copied();
             known.map_or_else(|| Ok(asker.extent(&self.topic, partition)?.0), Ok)
@@ -216,7 +218,9 @@ impl Loading<'_> {
                 moving.1 |= part.read >= moving.0 || (is_fetched && part.is_drained);
             }
             let is_to_end = self.is_to_end();
-            if block.is_due() || (is_to_end && block.rows > 0) || (is_empty && block.rows == 0) {
+            has_rows |= block.rows > 0;
+            let is_news = has_rows && is_empty && block.rows == 0;
+            if block.is_due() || (is_to_end && block.rows > 0) || is_news {
                 if !self.insert(&mut block, &mut parts, table, &topic_id)? {
                     return Ok(self.is_to_end());
                 }
@@ -235,7 +239,10 @@ impl Loading<'_> {
                 next_move = Instant::now() + BETWEEN_FRONTIERS;
                 moving = self.begin_move(&asker, &parts);
             }
-            moving = moving.filter(|moving| moving.begun.elapsed() < MOVE_TIME_MAX);
+            // What is read already is not compacted away any more.
+            moving = moving.filter(|Move { begun, ends, .. }| {
+                begun.elapsed() < MOVE_TIME_MAX || ends.iter().all(|(_, is_passed)| *is_passed)
+            });
             if let Some(Move { epoch, ends, .. }) = &moving
                 && block.rows == 0
                 && !parts.iter().any(|part| part.is_stuck)
@@ -476,21 +483,22 @@ impl Loading<'_> {
     ) -> Result<Result<BTreeMap<u32, u64>, LoadError>, ServerError> {
         #[derive(Deserialize)]
         struct Row {
+            topic: String,
             topic_id: String,
             partition: u32,
             next: u64,
         }
         let question = format!(
-            "SELECT topic_id, partition, max(next) AS next FROM {LOADED} WHERE table_uuid = {} AND \
-             topic = {} GROUP BY topic_id, partition",
+            "SELECT topic, topic_id, partition, max(next) AS next FROM {LOADED} WHERE table_uuid = \
+             {} GROUP BY topic, topic_id, partition",
             quoted(uuid),
-            quoted(&self.topic),
         );
         let tried = format!("ask how far {} is loaded", self.table);
         let rows: Vec<Row> = self.server.rows(&tried, &question)?;
-        if rows.iter().any(|row| row.topic_id != topic_id) {
-            let Loading { table, topic, view, .. } = self;
-            let (table, topic, view) = (table.clone(), topic.clone(), view.clone());
+        let is_other = |row: &&Row| row.topic_id != topic_id || row.topic != self.topic;
+        if let Some(other) = rows.iter().find(is_other) {
+            let Loading { table, view, .. } = self;
+            let (table, topic, view) = (table.clone(), other.topic.clone(), view.clone());
             return Ok(Err(LoadError::OtherTopic { table, topic, view }));
         }
         Ok(Ok(rows.into_iter().map(|Row { partition, next, .. }| (partition, next)).collect()))

@@ -376,7 +376,7 @@ fn tables_are_rebuilt_beside_a_loader_and_the_frontier_never_falls() {
 /// whole.
 #[test]
 fn tables_that_lost_what_was_loaded_are_refused_and_made_anew() {
-    let shown = Shown::new("emptied");
+    let shown = Shown::new("lost_rows");
     shown.init();
     shown.small.send(0, &sample("events"));
     let documents = project("data/attendance/people.ndjson").display().to_string();
@@ -421,7 +421,7 @@ fn tables_that_lost_what_was_loaded_are_refused_and_made_anew() {
         "INSERT INTO tributary_loaded (table_uuid, topic, topic_id, partition, next) SELECT \
          table_uuid, topic, 'another', partition, next FROM tributary_loaded",
     );
-    refused("that was deleted since");
+    refused("was deleted since");
 }
 
 /// Of inserts that are not answered nobody knows whether they were done; servers that are busy
