@@ -134,9 +134,9 @@ pub enum LoadError {
     },
     /// The table was loaded from a topic that is another one now.
     #[error(
-        "table \"{table}\" was loaded from a topic \"{topic}\" that is not the one of its view, or \
-         was deleted since: its rows may say what this one never will; once the engine has caught up (`tributary status`), \
-         `tributary load --rebuild {view}` loads it anew"
+        "table \"{table}\" was loaded from a topic \"{topic}\" that is not the one of its view, \
+         or was deleted since: its rows may say what this one never will; once the engine has \
+         caught up (`tributary status`), `tributary load --rebuild {view}` loads it anew"
     )]
     OtherTopic {
         /// The table.

@@ -95,7 +95,7 @@ impl Load {
             rebuild.stage = Stage::Done;
         }
         match rebuild.stage {
-            // What was read before goes once nobody loads it any more; else the next rebuild drops it.
+            // What was read before goes once nobody loads it any more, or by the next rebuild.
             Stage::Done => {
                 if let Err(error) = rebuild.drop_table(&rebuild.fresh) {
                     warn!("the table that was read before is there still: {error}");
@@ -149,8 +149,8 @@ impl<'r> Rebuild<'r> {
         Ok(rebuild)
     }
 
-    /// Whether a table has the columns of the one that is read, was loaded from this topic alone, and
-    /// was not emptied: one that has changed meanwhile is loaded anew.
+    /// Whether a table has the columns of the one that is read, was loaded from this topic alone,
+    /// and was not emptied: one that has changed meanwhile is loaded anew.
     fn is_alike(&self, left: &str, topic_id: &str) -> Result<bool, ServerError> {
         #[derive(Deserialize)]
         struct Found {
@@ -166,9 +166,9 @@ impl<'r> Rebuild<'r> {
         };
         let question = format!(
             "WITH (SELECT uuid FROM system.tables WHERE database = {database} AND name = {}) AS of \
-             SELECT ({}) = ({}) AND (SELECT count() FROM {LOADED} WHERE table_uuid = of AND topic_id \
-             != {}) = 0 AND ((SELECT count() FROM {LOADED} WHERE table_uuid = of) = 0 OR (SELECT \
-             count() FROM {}) > 0) AS alike",
+             SELECT ({}) = ({}) AND (SELECT count() FROM {LOADED} WHERE table_uuid = of AND \
+             topic_id != {}) = 0 AND ((SELECT count() FROM {LOADED} WHERE table_uuid = of) = 0 \
+             OR (SELECT count() FROM {}) > 0) AS alike",
             quoted(left),
             columns(left),
             columns(&self.table),

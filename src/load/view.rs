@@ -51,8 +51,8 @@ const BETWEEN_LOOKS_AT_TABLE: Duration = Duration::from_secs(2);
 /// How often the client tells up to where it has fetched, in ms.
 const BETWEEN_WORDS_MS: &str = "100";
 
-/// A move of the frontier that takes longer is begun anew: what stood in the topic when it began may
-/// have been compacted away since.
+/// A move of the frontier that takes longer is begun anew: what stood in the topic when it began
+/// may have been compacted away since.
 const MOVE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Between moves of the frontier, and the time that the server has for one.
@@ -176,7 +176,7 @@ impl Loading<'_> {
             return Ok(true);
         };
         let Some(from) = self.what_is_there(from?, table)? else { return Ok(true) };
-        // A table without a row is not said to be loaded, or it would pass for one that was emptied.
+        // A table without a row is not said to be loaded: it would pass for one that was emptied.
         let mut has_rows = !from.is_empty();
         let begin = |partition: u32| -> Result<u64, LoadError> {
             let known = from.get(&partition).copied();

@@ -243,10 +243,10 @@ fn tables_that_have_drifted_are_named_with_what_mends_them() {
 /// The operator is told what is wrong before anything is loaded, and what to do.
 #[test]
 fn tables_that_do_not_fit_are_told_and_nothing_is_loaded() {
-    let shown = Shown::new("unfit");
+    let shown = Shown::new("ill_made");
     let (code, said) = shown.small.tributary(&["load"]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("is not in database \"unfit\": `tributary init` makes it"), "{said}");
+    assert!(said.contains("is not in database \"ill_made\": `tributary init` makes it"), "{said}");
     shown.init();
     shown.ask("ALTER TABLE attendance_enriched_rows DROP COLUMN FACULTY");
     let (code, said) = shown.small.tributary(&["load"]);
