@@ -412,7 +412,9 @@ fn tables_that_lost_what_was_loaded_are_refused_and_made_anew() {
     // One that is asked to end before it is done says so.
     let aim = (shown.frontier() + 10_000_000).to_string();
     let mut loader = shown.small.begin("load", &["--until-epoch", &aim], &[]);
-    thread::sleep(Duration::from_millis(1_500));
+    let last_word = || shown.ask("SELECT toString(max(at)) AS at FROM tributary_frontiers");
+    let before = last_word();
+    wait_for("it to load", PATIENCE, || last_word() != before);
     loader.signal(Signal::SIGTERM);
     wait_for("it to end", PATIENCE, || loader.code().is_some());
     assert_eq!(loader.code(), Some(1), "{}", loader.said());
