@@ -3,7 +3,8 @@
 //! Shape: a folder of numbered files in; which of them were applied, and where what is there is
 //! other than they say, out.
 //!
-//! Invariants: files are applied in the order of their names, each once, and what was applied is
+//! Invariants: files are applied in the order of their names, each once and again where
+//! the table or view that it makes was dropped, and what was applied is
 //! recorded with its text; a file that was applied is never changed, but another one is added. What
 //! a file means is the server's to say: it is applied to an empty database beside, and both are
 //! compared.
@@ -345,8 +346,8 @@ fn drift(
     }
     if engine != found_engine {
         let what = format!("is {found_engine}, not {engine}");
-        let remedy = "no ALTER mends that: rename the table, take its migration out of \
-                      tributary_migrations, and have `tributary init` make it: it is loaded anew";
+        let remedy = "no ALTER mends that: rename the table, and have `tributary init` make it: it \
+                      is loaded anew";
         drifts.push(of(what, remedy.to_owned()));
     }
     let mut previous = None::<&str>;
