@@ -1,6 +1,6 @@
 //! The feed over Elasticsearch, against a real node.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, thread, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -264,6 +264,56 @@ fn feed_of_another_index_waits_for_the_operators_word() {
     let (code, said) = small.tributary(&["feed", "--once"]);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(known(&small).len(), 10);
+}
+
+/// Nor where the word was given, or the feed is to end: a record would lose its person for a moment.
+#[test]
+fn nobody_goes_who_is_written_anew_within_the_grace() {
+    let feed = "feed = { look = \"50ms\", delete_after = \"4s\", max_deletes = 0 }\n";
+    let (small, index) = of_index("anew", feed);
+    index.make(1);
+    let ids: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let write = |range: std::ops::Range<u32>, name: &str| {
+        index.write(range.map(|n| (&*ids[n as usize], Some(person(n, name)))));
+    };
+    write(0..100, "A");
+    let (code, said) = small.tributary(&["feed", "--once"]);
+    assert_eq!(code, Some(0), "{said}");
+    let is_tombstone = |n: u32| {
+        let key = format!("people:{n}");
+        small.read("reference").iter().any(|r| r.key == key.as_bytes() && r.value.is_empty())
+    };
+    // By then it has compared so few, and all that keeps it from deleting is the grace.
+    let compares = || thread::sleep(Duration::from_secs(1));
+    // The word is for the thirty-one that are missing when it is given, of whom one comes back.
+    index.write(ids[..31].iter().map(|id| (&**id, None)));
+    let mut feed = small.begin("feed", &[], &[]);
+    wait_for("the feed to be held", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("31 of 100 are gone")
+    });
+    let (code, said) = small.tributary(&["accept", "people"]);
+    assert_eq!(code, Some(0), "{said}");
+    wait_for("the word to be heard", PATIENCE, || feed.said().contains("the word was given"));
+    compares();
+    write(30..31, "B");
+    wait_for("the others to go", PATIENCE, || {
+        goes_on(&mut feed);
+        known(&small).len() == 70
+    });
+    assert!(!is_tombstone(30), "it was never gone for so long");
+    assert!((0..30).all(is_tombstone));
+    feed.signal(Signal::SIGTERM);
+    wait_for("it to end", PATIENCE, || feed.code().is_some());
+    // One that is to end looks that long, too.
+    index.write([(&*ids[31], None)]);
+    let mut feed = small.begin("feed", &["--once"], &[]);
+    wait_for("it to begin", PATIENCE, || !marked(&small, "people").1);
+    compares();
+    write(31..32, "B");
+    wait_for("the feed to end", PATIENCE, || feed.code().is_some());
+    assert_eq!(feed.code(), Some(0), "{}", feed.said());
+    assert!(!is_tombstone(31), "it was never gone for so long");
 }
 
 /// Else a word that is given for it later would let through what nobody has looked at.

@@ -6,8 +6,9 @@
 //! deletes more than the guard lets, nothing is written until the operator has given the word for
 //! just that; a system that fails is asked again, less and less often.
 
+mod hold;
+
 use std::{
-    hash::{BuildHasher, RandomState},
     mem,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -17,11 +18,9 @@ use std::{
 use serde_json::Value;
 use tracing::{debug, info, warn};
 
-use super::{Desk, Fed, Feed, FeedError, Health, System, SystemError, Tally, Trouble, health::now};
-use crate::reference::{
-    log::{Hold, Why},
-    reconcile::TooMany,
-};
+use self::hold::Accepted;
+use super::{Desk, Fed, Feed, FeedError, Health, System, SystemError, Trouble, health::now};
+use crate::reference::{log::Why, reconcile::TooMany};
 
 /// Between tries of a system that fails: the first, and the longest.
 const BETWEEN_TRIES_MIN: Duration = Duration::from_millis(500);
@@ -41,13 +40,6 @@ const LOOKS_IN_HASTE: u32 = 3;
 
 /// Between words that a system still fails.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
-
-/// While it is held: between looks whether the word was given, whether it is that collection still,
-/// and counts of what would be written.
-const BETWEEN_LOOKS_HELD: Duration = Duration::from_secs(1);
-const BETWEEN_IDENTITIES: Duration = Duration::from_secs(5);
-const BETWEEN_COUNTS: Duration = Duration::from_secs(60);
-const BETWEEN_COUNTS_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// The longest that it sleeps in one piece.
 const NAP: Duration = Duration::from_millis(50);
@@ -71,19 +63,6 @@ pub(super) struct Following<'f> {
     /// Whether something was counted and is not written yet: what the system takes as known the log
     /// does not hold.
     owes: bool,
-}
-
-/// What the operator has given the word for: so many deletions, and whatever else it is.
-struct Accepted {
-    /// Of this collection; of any, where it was given beforehand.
-    identity: Option<Value>,
-    deletions: u64,
-}
-
-impl Accepted {
-    fn is_of(&self, identity: &Value) -> bool {
-        self.identity.as_ref().is_none_or(|accepted| accepted == identity)
-    }
 }
 
 /// Whether a look came to nothing since the system failed.
@@ -232,13 +211,10 @@ impl<'f> Following<'f> {
         if !self.compare_pages(identity, system, desk)? {
             return Ok(false);
         }
-        // Where there is no grace, who came back meanwhile is not to be missed: a look tells, or
-        // another comparison.
-        let is_in_haste = self.is_without_grace() && desk.held().missed() > 0;
-        if is_in_haste
-            && !self.look_some_times(system, desk)?
-            && !self.compare_pages(identity, system, desk)?
-        {
+        // One that ends, and one that was given the word, has no later look that could tell who has
+        // come back.
+        let is_last = self.feed.once || self.accepted.is_some();
+        if is_last && !self.outlast_grace(identity, system, desk)? {
             return Ok(false);
         }
         self.delete_missed(identity, system, desk)?;
@@ -351,6 +327,31 @@ impl<'f> Following<'f> {
         Ok(())
     }
 
+    /// Looks until whoever is missed was so for the grace, or has come back; returns whether it was
+    /// not asked to end before.
+    fn outlast_grace(
+        &mut self,
+        identity: &Value,
+        system: &mut dyn System,
+        desk: &mut Desk<'_>,
+    ) -> Result<bool, Trouble> {
+        let until = Instant::now() + self.feed.grace;
+        while desk.held().missed() > 0 && !self.is_to_end() {
+            let is_told = self.look_some_times(system, desk)?;
+            let left = until.saturating_duration_since(Instant::now());
+            if !is_told {
+                // Nothing but another comparison can tell.
+                self.rest(left, desk)?;
+                return self.compare_pages(identity, system, desk);
+            }
+            if left.is_zero() {
+                break;
+            }
+            self.rest(left.min(self.feed.between_looks), desk)?;
+        }
+        Ok(!self.is_to_end())
+    }
+
     /// Looks what is new, again where that fails, but not for ever; returns whether it succeeded.
     fn look_some_times(
         &mut self,
@@ -375,12 +376,6 @@ impl<'f> Following<'f> {
         Ok(false)
     }
 
-    /// Whether what is missed goes at once: a feed that ends has no later look, and what was
-    /// accepted is what was counted.
-    fn is_without_grace(&self) -> bool {
-        self.feed.once || self.accepted.is_some()
-    }
-
     /// Deletes what was missed for long enough; waits for the operator's word where that is much.
     fn delete_missed(
         &mut self,
@@ -388,9 +383,8 @@ impl<'f> Following<'f> {
         system: &mut dyn System,
         desk: &mut Desk<'_>,
     ) -> Result<(), Trouble> {
-        let grace = if self.is_without_grace() { Duration::ZERO } else { self.feed.grace };
         let accepted = self.accepted.as_ref().map_or(0, |accepted| accepted.deletions);
-        match desk.delete_missed(grace, self.feed.guard, accepted, now()) {
+        match desk.delete_missed(self.feed.grace, self.feed.guard, accepted, now()) {
             // What it was held for has come back.
             Ok(0) if desk.held().missed() == 0 && desk.mark().hold.take().is_some() => {
                 Ok(self.write_mark(desk)?)
@@ -413,93 +407,6 @@ impl<'f> Following<'f> {
                 Err(Trouble::Other)
             }
         }
-    }
-
-    /// Waits until the operator has given the word, or it is another collection again.
-    fn hold(
-        &mut self,
-        why: Why,
-        identity: &Value,
-        system: &mut dyn System,
-        desk: &mut Desk<'_>,
-    ) -> Result<(), Trouble> {
-        self.owes = true;
-        loop {
-            let begun = Instant::now();
-            let Tally { upserts, deletions, held } =
-                desk.count(|desk| self.compare_alone(identity, system, desk))?;
-            self.answered(desk);
-            let mut spent = desk.mark().spent;
-            let lets = self.feed.guard.pass(deletions, held, &mut spent, now());
-            if why == Why::Deletions && lets.is_ok() {
-                desk.mark().hold = None;
-                return Ok(self.write_mark(desk)?);
-            }
-            let is_same = |hold: &Hold| hold.why == why && hold.identity == *identity;
-            let before = desk.mark().hold.take().filter(is_same);
-            let (id, since) = match before {
-                Some(hold) => (hold.id, hold.since),
-                None => (format!("{:08x}", RandomState::new().hash_one(now()) as u32), now()),
-            };
-            let hold = Hold {
-                id: id.clone(),
-                why,
-                identity: identity.clone(),
-                since,
-                upserts,
-                deletions,
-                held,
-            };
-            desk.mark().hold = Some(hold.clone());
-            self.write_mark(desk)?;
-            if self.was_accepted(&id, identity, desk)? {
-                return Ok(());
-            }
-            let source_name = self.feed.log.source.clone();
-            if self.feed.once {
-                return Err(FeedError::Held { source_name, hold: Box::new(hold) }.into());
-            }
-            warn!(
-                source = source_name,
-                hold = id,
-                "is held, and nothing is written until `tributary accept` gives the word: {hold}"
-            );
-            let (counted, mut asked) = (Instant::now(), Instant::now());
-            let between = (10 * (counted - begun)).clamp(BETWEEN_COUNTS, BETWEEN_COUNTS_MAX);
-            while counted.elapsed() < between {
-                desk.mark_when_due()?;
-                if self.was_accepted(&id, identity, desk)? {
-                    return Ok(());
-                }
-                self.sleep(BETWEEN_LOOKS_HELD, desk);
-                if self.is_to_end() {
-                    return Err(Trouble::Other);
-                }
-                if asked.elapsed() >= BETWEEN_IDENTITIES {
-                    let now = system.identity()?;
-                    if !system.is_same(&now, identity) {
-                        return Err(Trouble::Other);
-                    }
-                    asked = Instant::now();
-                }
-            }
-        }
-    }
-
-    /// Whether the operator has given the word for a hold; takes it then.
-    fn was_accepted(
-        &mut self,
-        hold: &str,
-        identity: &Value,
-        desk: &mut Desk<'_>,
-    ) -> Result<bool, FeedError> {
-        let Some(word) = desk.word()?.filter(|word| word.accepts == hold) else {
-            return Ok(false);
-        };
-        let (identity, deletions) = (Some(identity.clone()), word.deletions);
-        info!(source = self.feed.log.source, hold, "the word was given");
-        self.accepted = Some(Accepted { identity, deletions });
-        Ok(true)
     }
 
     /// Bears that the system fails: waits, longer each time.
