@@ -19,7 +19,8 @@ belong to, is looked at for every epoch; that the epochs of a writer strictly gr
 keys (--keys), drawn too, that no record ever shows an older document than the one before it.
 
 SHOWN holds what tables showed that were loaded up to some epochs, and no further: SHOWN/EPOCH/enriched.ndjson and latest.ndjson, a
-row a line, each to be what the rules make of the inputs up to that epoch's vector.
+row a line. Any epoch may be named. Each is to be what the topics say at it; and what the rules make of the inputs up to the vector of
+the last recorded epoch before it, unless a record bears an epoch between the two: a transaction records the last of its epochs alone.
 """
 import argparse, base64, bisect, json, pathlib, random, sys
 from datetime import date
@@ -207,6 +208,26 @@ class Game:
                     sys.exit(f"{folder}, {view}: {key} is shown twice")
         return shown
 
+    def is_recorded(self, epoch, last):
+        """Whether nothing came between the last recorded epoch and this one."""
+        of_records = (r["e"] for shards in self.views.values() for shard in shards for r in shard)
+        return not any(last < e <= epoch for e in (*of_records, *(r["e"] for r in self.letters)))
+
+    def judge_shown(self, epoch, vectors, folder):
+        """Judges what tables showed that were loaded up to an epoch."""
+        shown, said = self.tables(folder), self.topics(epoch)
+        last = max(e for e in vectors if e <= epoch)
+        judged = self.judge(last, vectors, shown) if self.is_recorded(epoch, last) else None
+        for view in self.views:
+            for shard in range(self.shards):
+                rows = said[view][shard]
+                if view == "latest":  # of which the ID is not shown
+                    rows = {key: {name: value for name, value in row.items() if name != "ID"} for key, row in rows.items()}
+                if (has := shown[view][shard]) != rows:
+                    key = next(key for key in has.keys() | rows.keys() if has.get(key) != rows.get(key))
+                    sys.exit(f"epoch {epoch}, shard {shard}, {view}: {key} is {has.get(key)}, and the topic says {rows.get(key)}")
+        return judged
+
     def differs(self, shown, shard, epoch, bounds, until, settled):
         """What differs in a shard, as text; else how many records were looked at, and how many showed an earlier document."""
         looked, earlier = 0, 0
@@ -262,9 +283,13 @@ def main():
     vectors = game.vectors()
     if a.shown:
         epochs = sorted(int(path.name) for path in a.shown.iterdir())
-        looked, earlier, behind = map(sum, zip(*(game.judge(epoch, vectors, game.tables(a.shown / str(epoch))) for epoch in epochs)))
-        print(f"{len(epochs)} epochs shown of {len(vectors)} recorded: {looked} rows as they were to be, {earlier} of them with an earlier "
-              f"document, {behind} of {len(epochs) * a.shards} shards at an earlier vector")
+        judged = [found for epoch in epochs if (found := game.judge_shown(epoch, vectors, a.shown / str(epoch)))]
+        if 2 * len(judged) < len(epochs):
+            sys.exit(f"of {len(epochs)} epochs only {len(judged)} can be held against a vector")
+        looked, earlier, behind = map(sum, zip(*judged))
+        print(f"{len(epochs)} epochs shown, all as the topics say, {len(judged)} of them held against one of {len(vectors)} vectors: {looked} "
+              f"rows as they were to be, {earlier} of them with an earlier document, {behind} of {len(judged) * a.shards} shards at an "
+              f"earlier vector")
         return
     dice = random.Random(a.seed)
     drawn = sorted({*dice.sample(sorted(vectors), min(a.epochs, len(vectors))), max(vectors)})

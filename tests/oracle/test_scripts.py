@@ -349,7 +349,7 @@ class Sealed(Folder):
         for epoch in range(1, self.EPOCHS + 1):
             said, code = show(epoch, epoch)
             self.assertEqual(code, 0, said)
-        self.assertIn("4 epochs shown of 4 recorded", said)
+        self.assertIn("4 epochs shown, all as the topics say, 4 of them held against one of 4 vectors", said)
         for wrong, alter in (
             ("1 missing", lambda view, rows: rows[:-1]),
             ("shown twice", lambda view, rows: [*rows, rows[0]]),
@@ -361,6 +361,15 @@ class Sealed(Folder):
         self.assertEqual(show(2, 2)[1], 0)
         # What is loaded no further than an epoch does not pass for the next, nor the other way round.
         self.assertEqual((show(2, 3)[1], show(3, 2)[1]), (1, 1))
+        show(3, 3)
+        # One that no record names has no vector, but shows what the topics say at it.
+        self.topics["progress"] = [record for record in self.topics["progress"] if record["epoch"] != 2]
+        self.write()
+        said, code = show(2, 2)
+        self.assertEqual((code, "3 of them held" in said), (0, True), said)
+        for name in ("enriched", "latest"):
+            said, code = show(2, 2, lambda view, rows: rows[:-1] if view == name else rows)
+            self.assertEqual((code, "is None, and the topic says" in said), (1, True), said)
 
     def test_an_earlier_document_passes_where_it_is_owed(self):
         newest, _ = self.corrected()
