@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -101,6 +101,9 @@ impl Load {
 /// Between starts of a loader that failed.
 const BETWEEN_STARTS: Duration = Duration::from_secs(10);
 
+/// For how long after a failure the metrics say that it fails: it may take a while to fail again.
+const FAILS_FOR: Duration = Duration::from_secs(60);
+
 /// Between looks how far a loader is.
 const BETWEEN_NUMBERS: Duration = Duration::from_secs(1);
 
@@ -116,30 +119,36 @@ pub(super) fn beside(
     Ok(Some(load::Load { spec, kafka, config, until: None, leaves_out: false }))
 }
 
-/// Loads beside an engine, in threads of its own, until it is asked to end. What fails it fails
-/// nothing else.
+/// Loads beside an engine, each view in a thread of its own, until it is asked to end. What fails
+/// one fails nothing else.
 pub(super) fn run_beside(task: load::Load, end: &Arc<AtomicBool>, metrics: &Arc<Metrics>) {
-    let loaded = Arc::new(load::Load::begin(&task.spec));
-    let fails = Arc::new(AtomicBool::new(false));
-    let watched = (Arc::clone(&loaded), Arc::clone(&fails), Arc::clone(end), Arc::clone(metrics));
-    thread::spawn(move || {
-        let (loaded, fails, end, metrics) = watched;
-        while !end.load(Ordering::Relaxed) {
-            for (view, Loaded { rows, frontier, refused, .. }) in &*loaded {
+    let task = Arc::new(task);
+    for view in load::Load::views(&task.spec) {
+        let (task, view) = (Arc::clone(&task), view.to_owned());
+        let (end, metrics) = (Arc::clone(end), Arc::clone(metrics));
+        thread::spawn(move || load_view(&task, &view, &end, &metrics));
+    }
+}
+
+/// Loads a view, again where that fails, and says in the metrics how it goes.
+fn load_view(task: &load::Load, view: &str, end: &AtomicBool, metrics: &Metrics) {
+    let (loaded, failed) = (Loaded::default(), Mutex::new(None::<Instant>));
+    let failed_at = || failed.lock().expect("nobody panics while it is held");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !end.load(Ordering::Relaxed) {
+                let Loaded { rows, frontier, refused, .. } = &loaded;
                 let [rows, frontier, refused] =
                     [rows, frontier, refused].map(|number| number.load(Ordering::Relaxed));
-                metrics.load(view, rows, frontier, refused, fails.load(Ordering::Relaxed));
+                let fails = failed_at().is_some_and(|at| at.elapsed() < FAILS_FOR);
+                metrics.load(view, rows, frontier, refused, fails);
+                thread::sleep(BETWEEN_NUMBERS);
             }
-            thread::sleep(BETWEEN_NUMBERS);
-        }
-    });
-    let end = Arc::clone(end);
-    thread::spawn(move || {
+        });
         while !end.load(Ordering::Relaxed) {
-            let begun = task.run(&end, &loaded);
-            fails.store(begun.is_err(), Ordering::Relaxed);
-            if let Err(failed) = begun {
-                error!("the loader is started again, the engine goes on: {failed}");
+            if let Err(error) = task.run_view(view, end, &loaded) {
+                *failed_at() = Some(Instant::now());
+                error!(view, "the loader is started again, all else goes on: {error}");
                 let until = Instant::now() + BETWEEN_STARTS;
                 while Instant::now() < until && !end.load(Ordering::Relaxed) {
                     thread::sleep(BETWEEN_LOOKS);

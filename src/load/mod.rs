@@ -223,6 +223,17 @@ impl Load {
         }
     }
 
+    /// Loads one view until it is to end: what fails it fails no other.
+    ///
+    /// # Errors
+    /// With what does not pass.
+    pub fn run_view(&self, view: &str, end: &AtomicBool, loaded: &Loaded) -> Result<(), LoadError> {
+        let (committed, over) = (AtomicU64::new(0), AtomicBool::new(false));
+        let table = self.config.table(&self.spec.name, view);
+        let loading = self.loading(view, table, &committed, &over, loaded)?;
+        self.run_views(&[loading], end, &mut || Ok(()))
+    }
+
     /// The loading of a view into a table.
     fn loading<'l>(
         &'l self,
