@@ -12,7 +12,7 @@ Needs a JDK of version 21 or newer (JAVA_HOME, else PATH, else the newest in /us
 into TRIBUTARY_CACHE (else ~/.cache/tributary). The node takes 0.3 to 0.6 GB of memory and 3 to 10 s to start. What Elastic does not
 publish as artifacts is not there: no security, no TLS, no scripts, and so no *_by_query.
 """
-import argparse, json, os, pathlib, shutil, signal, sys, time, urllib.request
+import json, os, pathlib, shutil, sys, time, urllib.request
 
 import parts
 
@@ -39,26 +39,8 @@ def home():
     return parts.bring(f"elasticsearch-{VERSION}", make) / "target" / "home"
 
 
-class Node:
+class Node(parts.Server):
     """The node whose settings and data are in a folder."""
-
-    def __init__(self, folder):
-        self.folder = pathlib.Path(folder).resolve()
-        self.process = parts.Process(self.folder)
-
-    def is_there(self):
-        return (self.folder / "settings.json").exists()
-
-    def configure(self, settings):
-        """Writes the settings, unless the folder has some already."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.is_there():
-            ports = parts.free_ports(2)
-            text = json.dumps(dict(ports=ports, settings=settings))
-            (self.folder / "settings.json").write_text(text)
-
-    def settings(self):
-        return json.loads((self.folder / "settings.json").read_text())
 
     def url(self):
         return f"http://127.0.0.1:{self.settings()['ports'][0]}"
@@ -89,47 +71,12 @@ class Node:
             time.sleep(0.05)
         sys.exit(f"the node's indices did not come back in {START_SECONDS_MAX} s: {health}")
 
-    def stop(self):
-        # One that pauses heeds nothing.
-        self.process.send(signal.SIGCONT)
-        self.process.stop()
-
-    def obey(self, line):
-        """Does what a line of standard input asks for; returns the answer."""
-        word = line.strip()
-        if word == "start":
-            self.start()
-        elif not self.process.obey(word):
-            return f"unknown: {word!r}; commands: stop, kill, pause, resume, start"
-        return "ok"
-
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("command", choices=["up", "down", "run"])
-    p.add_argument("dir", help="folder of its settings and data")
-    p.add_argument("--forget", action="store_true", help="with run: remove DIR at the end")
+    p = parts.options(__doc__)
     p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the node, of a new folder")
     a = p.parse_args()
-    node = Node(a.dir)
-    if a.command == "down":
-        if not node.is_there():
-            sys.exit(f"{node.folder} holds no node")
-        node.stop()
-        return
-    node.configure(a.set)
-    where = lambda: [f"URL={node.url()}"]
-    if a.command == "up":
-        node.start()
-        print(*where(), sep="\n", flush=True)
-        return
-
-    def end():
-        node.stop()
-        if a.forget:
-            shutil.rmtree(node.folder, ignore_errors=True)
-
-    parts.serve_commands(node.start, where, node.obey, end)
+    parts.run(a, Node(a.dir), lambda node: node.configure(ports=parts.free_ports(2), settings=a.set))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What the parts of the test stack share: where they are kept, Java, free ports, and processes that a folder names."""
-import contextlib, fcntl, os, pathlib, re, shutil, signal, socket, subprocess, sys, time
+"""What the parts of the test stack share: where they are kept, Java, free ports, processes that a folder names, and how they are asked for."""
+import argparse, contextlib, fcntl, json, os, pathlib, re, shutil, signal, socket, subprocess, sys, time
 
 STOP_SECONDS_MAX = 20
 
@@ -141,6 +141,74 @@ class Process:
             case _:
                 return False
         return True
+
+
+class Server:
+    """A part that is one process, whose settings and data are in a folder. Those that follow say how to `start` it and its `url`."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder).resolve()
+        self.process = Process(self.folder)
+
+    def is_there(self):
+        return (self.folder / "settings.json").exists()
+
+    def configure(self, **settings):
+        """Writes its settings, unless the folder has some already."""
+        if not self.is_there():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "settings.json").write_text(json.dumps(settings))
+
+    def settings(self):
+        return json.loads((self.folder / "settings.json").read_text())
+
+    def stop(self):
+        # One that pauses heeds nothing.
+        self.process.send(signal.SIGCONT)
+        self.process.stop()
+
+    def obey(self, line):
+        """Does what a line of standard input asks for; returns the answer."""
+        word = line.strip()
+        if word == "start":
+            # Or a second one would come, and the answer of the first be taken for its.
+            if self.process.child and self.process.child.poll() is None:
+                return "it runs"
+            self.start()
+        elif not self.process.obey(word):
+            return f"unknown: {word!r}; commands: stop, kill, pause, resume, start"
+        return "ok"
+
+
+def options(about, *more):
+    """The options that all such parts take; one may know more commands, which need no folder."""
+    p = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("command", choices=["up", "down", "run", *more])
+    p.add_argument("dir", nargs="?" if more else None, help="folder of its settings and data")
+    p.add_argument("--forget", action="store_true", help="with run: remove DIR at the end")
+    return p
+
+
+def run(a, server, configure):
+    """Does what the command line asks for with a server that is configured so where it is to start."""
+    if a.command == "down":
+        if not server.is_there():
+            sys.exit(f"{server.folder} holds none of this")
+        server.stop()
+        return
+    configure(server)
+    where = lambda: [f"URL={server.url()}"]
+    if a.command == "up":
+        server.start()
+        print(*where(), sep="\n", flush=True)
+        return
+
+    def end():
+        server.stop()
+        if a.forget:
+            shutil.rmtree(server.folder, ignore_errors=True)
+
+    serve_commands(server.start, where, server.obey, end)
 
 
 def serve_commands(start, where, obey, end):

@@ -15,7 +15,7 @@ TRIBUTARY_CACHE (else ~/.cache/tributary), together with metadata as they are af
 them nothing. It takes 0.4 GB of memory and 5 s to start. Not there: other processes, Celery, a cache of data, sending
 pictures by mail.
 """
-import argparse, contextlib, json, pathlib, shutil, signal, subprocess, sys, time, urllib.request
+import contextlib, pathlib, shutil, subprocess, sys, time, urllib.request
 
 import parts
 
@@ -24,27 +24,16 @@ START_SECONDS_MAX = 120
 SOURCE = pathlib.Path(__file__).resolve().parent / "superset"
 
 
-class Server:
+class Superset(parts.Server):
     """Superset whose metadata are in a folder."""
-
-    def __init__(self, folder):
-        self.folder = pathlib.Path(folder).resolve()
-        self.process = parts.Process(self.folder)
-
-    def is_there(self):
-        return (self.folder / "settings.json").exists()
 
     def configure(self, version):
         """Chooses where it listens and which version it is, unless the folder says so already."""
-        if self.is_there():
-            return
-        # Nothing of a half-made folder counts: the settings are written last.
-        self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(metadata(version) / "superset.db", self.folder / "superset.db")
-        (self.folder / "settings.json").write_text(json.dumps(dict(port=parts.free_ports(1)[0], version=version)))
-
-    def settings(self):
-        return json.loads((self.folder / "settings.json").read_text())
+        if not self.is_there():
+            # Nothing of a half-made folder counts: the settings are written last.
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(metadata(version) / "superset.db", self.folder / "superset.db")
+        super().configure(port=parts.free_ports(1)[0], version=version)
 
     def url(self):
         return f"http://127.0.0.1:{self.settings()['port']}"
@@ -66,23 +55,6 @@ class Server:
         said = self.process.log().read_text(errors="replace")
         self.stop()
         sys.exit(f"{self.folder} did not start; the end of {self.process.log()}:\n{said[-3000:]}")
-
-    def stop(self):
-        # One that pauses heeds nothing.
-        self.process.send(signal.SIGCONT)
-        self.process.stop()
-
-    def obey(self, line):
-        """Does what a line of standard input asks for; returns the answer."""
-        word = line.strip()
-        if word == "start":
-            # Or a second one would come, and the answer of the first be taken for its.
-            if self.process.child and self.process.child.poll() is None:
-                return "it runs"
-            self.start()
-        elif not self.process.obey(word):
-            return f"unknown: {word!r}; commands: stop, kill, pause, resume, start"
-        return "ok"
 
 
 def packages(version):
@@ -107,36 +79,15 @@ def metadata(version):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("command", choices=["up", "down", "run", "python"])
-    p.add_argument("dir", nargs="?", help="folder of its metadata")
+    p = parts.options(__doc__, "python")
     p.add_argument("--version", choices=VERSIONS, default=VERSIONS[0], help="for a new folder; %(default)s if not given")
-    p.add_argument("--forget", action="store_true", help="with run: remove DIR at the end")
     a = p.parse_args()
     if a.command == "python":
         print(packages(a.version))
         return
     if not a.dir:
         p.error("name a folder")
-    server = Server(a.dir)
-    if a.command == "down":
-        if not server.is_there():
-            sys.exit(f"{server.folder} holds no Superset")
-        server.stop()
-        return
-    server.configure(a.version)
-    where = lambda: [f"URL={server.url()}"]
-    if a.command == "up":
-        server.start()
-        print(*where(), sep="\n", flush=True)
-        return
-
-    def end():
-        server.stop()
-        if a.forget:
-            shutil.rmtree(server.folder, ignore_errors=True)
-
-    parts.serve_commands(server.start, where, server.obey, end)
+    parts.run(a, Superset(a.dir), lambda server: server.configure(a.version))
 
 
 if __name__ == "__main__":
