@@ -193,9 +193,20 @@ impl<'r> Rebuild<'r> {
             quoted(&format!("{}_rebuild_", self.table)),
         );
         let found: Vec<Found> = self.server.rows("look what rebuilds have left", &question)?;
-        let mut names: Vec<String> = found.into_iter().map(|found| found.name).collect();
-        let begins = format!("{}_rebuild_{}", self.table, &self.uuid[..8]);
-        let ours = names.iter().position(|name| name.starts_with(&begins));
+        let begins = format!("{}_rebuild_", self.table);
+        // Another's table may begin so, but bears no such numbers.
+        let is_of_rebuild = |name: &String| {
+            let numbers = name.strip_prefix(&begins).and_then(|rest| rest.split_once('_'));
+            numbers.is_some_and(|(uuid, at)| {
+                uuid.len() == 8
+                    && u32::from_str_radix(uuid, 16).is_ok()
+                    && at.parse::<u64>().is_ok()
+            })
+        };
+        let mut names: Vec<String> =
+            found.into_iter().map(|found| found.name).filter(is_of_rebuild).collect();
+        let ours = format!("{begins}{}", &self.uuid[..8]);
+        let ours = names.iter().position(|name| name.starts_with(&ours));
         let ours = ours.map(|place| names.remove(place));
         Ok((ours, names))
     }
