@@ -116,6 +116,11 @@ pub trait System {
         false
     }
 
+    /// Whether a look tells who has come back; else only a comparison does.
+    fn tells_who_comes_back(&self) -> bool {
+        true
+    }
+
     /// Goes on with the comparison; returns whether it is at its end.
     ///
     /// # Errors

@@ -314,6 +314,25 @@ fn nobody_goes_who_is_written_anew_within_the_grace() {
     wait_for("the feed to end", PATIENCE, || feed.code().is_some());
     assert_eq!(feed.code(), Some(0), "{}", feed.said());
     assert!(!is_tombstone(31), "it was never gone for so long");
+    // A word is used up, also where all come back for whom it was given, and another one goes.
+    index.write(ids[31..61].iter().map(|id| (&**id, None)));
+    let mut feed = small.begin("feed", &[], &[]);
+    wait_for("the feed to be held again", PATIENCE, || {
+        goes_on(&mut feed);
+        feed.said().contains("30 of 70 are gone")
+    });
+    let (code, said) = small.tributary(&["accept", "people"]);
+    assert_eq!(code, Some(0), "{said}");
+    wait_for("the word to be heard", PATIENCE, || feed.said().contains("the word was given"));
+    compares();
+    write(31..61, "C");
+    index.write([(&*ids[99], None)]);
+    wait_for("nothing to be held", PATIENCE, || {
+        goes_on(&mut feed);
+        small.tributary(&["accept", "people", "--dry-run"]).1.contains("is not held")
+    });
+    wait_for("the one to go", PATIENCE, || is_tombstone(99));
+    assert!(!(31..61).any(is_tombstone), "they were never gone for so long");
 }
 
 /// Else a word that is given for it later would let through what nobody has looked at.

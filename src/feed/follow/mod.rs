@@ -152,10 +152,11 @@ impl<'f> Following<'f> {
         if !self.compare(&identity, system, desk)? {
             return Ok(());
         }
-        let nothing_is_missed = desk.held().missed() == 0;
+        let is_over = desk.held().missed() == 0 || self.accepted.is_some();
         let mark = desk.mark();
         mark.complete = true;
-        if nothing_is_missed {
+        // A word is used up, also where who it was given for has come back.
+        if is_over {
             mark.hold = None;
         }
         mark.identity = identity.clone();
@@ -172,7 +173,9 @@ impl<'f> Following<'f> {
                     self.look_at = Instant::now() + self.feed.between_looks;
                     desk.flush()?;
                     desk.mark().positions = system.positions();
-                    self.delete_missed(&identity, system, desk)?;
+                    if system.tells_who_comes_back() {
+                        self.delete_missed(&identity, system, desk)?;
+                    }
                     self.answered(desk);
                     if self.feed.once && !is_new {
                         break;
@@ -187,7 +190,8 @@ impl<'f> Following<'f> {
                 }
                 Err(trouble) => return Err(trouble),
             };
-            let between = match self.look_fails && desk.held().missed() > 0 {
+            let is_blind = self.look_fails || !system.tells_who_comes_back();
+            let between = match is_blind && desk.held().missed() > 0 {
                 // Nothing but a comparison can tell whether they have come back.
                 true => Some(self.feed.grace),
                 false => self.feed.between_comparisons,
@@ -309,7 +313,7 @@ impl<'f> Following<'f> {
                 // what it is held for waits for the word.
                 let mark = desk.mark();
                 let is_usual = mark.complete && mark.hold.is_none() && self.accepted.is_none();
-                if is_usual && system.keeps_its_place() {
+                if is_usual && system.keeps_its_place() && system.tells_who_comes_back() {
                     self.delete_missed(identity, system, desk)?;
                 }
                 // That it answers this does not say that it lets itself be compared.
@@ -337,7 +341,7 @@ impl<'f> Following<'f> {
     ) -> Result<bool, Trouble> {
         let until = Instant::now() + self.feed.grace;
         while desk.held().missed() > 0 && !self.is_to_end() {
-            let is_told = self.look_some_times(system, desk)?;
+            let is_told = system.tells_who_comes_back() && self.look_some_times(system, desk)?;
             let left = until.saturating_duration_since(Instant::now());
             if !is_told {
                 // Nothing but another comparison can tell.

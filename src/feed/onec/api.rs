@@ -227,6 +227,11 @@ impl Api {
         Ok(true)
     }
 
+    /// Whether a plan of exchange is named, by which it is told what changes.
+    pub(super) fn exchanges(&self) -> bool {
+        self.exchange.is_some()
+    }
+
     /// The feed's node, where a plan is named.
     pub(super) fn node(&mut self) -> Result<Option<Node>, SystemError> {
         let Some((plan, code)) = self.exchange.clone() else { return Ok(None) };

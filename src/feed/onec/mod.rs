@@ -417,6 +417,10 @@ impl System for OneC {
         true
     }
 
+    fn tells_who_comes_back(&self) -> bool {
+        self.api.exchanges()
+    }
+
     fn identity(&mut self) -> Result<Value, SystemError> {
         Ok(json!({ "base": self.url, "entity": self.entity }))
     }
