@@ -3,15 +3,16 @@
 //! Shape: a folder of numbered files in; which of them were applied, and where what is there is
 //! other than they say, out.
 //!
-//! Invariants: files are applied in the order of their names, each once and again where
-//! the table or view that it makes was dropped, and what was applied is
-//! recorded with its text; a file that was applied is never changed, but another one is added. What
-//! a file means is the server's to say: it is applied to an empty database beside, and both are
-//! compared.
+//! Invariants: files are applied in the order of their names, each once, and again where the table
+//! or view that it makes or changes was dropped; what was applied is recorded with its text; a file
+//! that was applied is never changed, but another one is added. What a file means is the server's
+//! to say: it is applied to an empty database beside, and both are compared.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs,
+    hash::{BuildHasher, RandomState},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -92,13 +93,13 @@ struct Object {
 }
 
 impl Object {
-    /// Its engine with partition and order, and its settings.
-    fn engine(&self) -> (&str, Vec<(&str, &str)>) {
-        let (engine, settings) = self.engine_full.split_once(" SETTINGS ").unwrap_or_default();
-        if engine.is_empty() {
-            return (&self.engine_full, Vec::new());
-        }
-        (engine, settings.split(", ").filter_map(|setting| setting.split_once(" = ")).collect())
+    /// Its engine with partition and order, how long rows live, and its settings.
+    fn engine(&self) -> (&str, &str, Vec<(&str, &str)>) {
+        let all = &*self.engine_full;
+        let (engine, settings) = all.split_once(" SETTINGS ").unwrap_or((all, ""));
+        let (engine, ttl) = engine.split_once(" TTL ").unwrap_or((engine, ""));
+        let settings = settings.split(", ").filter_map(|setting| setting.split_once(" = "));
+        (engine, ttl, settings.collect())
     }
 }
 
@@ -178,13 +179,10 @@ impl Migrations {
             ),
         )?;
         let applied = self.applied(server)?;
-        let there = objects(server, &server.database)?;
+        let there = objects(server, &server.database)?.into_keys().collect();
         let mut done = Vec::new();
-        for file in &self.files {
-            // What was dropped since is made again.
-            let is_gone = file.makes().is_some_and(|object| !there.contains_key(object));
-            let is_new = !applied.contains(&*file.name) || is_gone;
-            if is_new {
+        for (file, is_due) in self.files.iter().zip(self.due(&applied, &there)) {
+            if is_due {
                 // It may have been applied and not been recorded: it does no harm again.
                 server.execute(&format!("apply {}", file.name), &self.statement(file))?;
                 failpoint!("migration-applied");
@@ -196,9 +194,27 @@ impl Migrations {
                 );
                 server.execute(&format!("record {}", file.name), &record)?;
             }
-            done.push((&*file.name, is_new));
+            done.push((&*file.name, is_due));
         }
         Ok(done)
+    }
+
+    /// Of each file whether it is to be applied: it was not yet, or what it makes was dropped
+    /// since; or it changes something that is made again.
+    fn due(&self, applied: &BTreeSet<String>, there: &BTreeSet<String>) -> Vec<bool> {
+        let mut made_again = BTreeSet::new();
+        let due = |file: &File| {
+            let is_gone = match file.makes() {
+                Some(object) if !there.contains(object) => {
+                    made_again.insert(object.to_owned());
+                    true
+                }
+                Some(_) => false,
+                None => file.words().any(|word| made_again.contains(word)),
+            };
+            is_gone || !applied.contains(&file.name)
+        };
+        self.files.iter().map(due).collect()
     }
 
     /// The names of those that were applied.
@@ -225,7 +241,8 @@ impl Migrations {
     /// # Errors
     /// When the server does not let it.
     pub fn compare(&self, server: &Server) -> Result<Vec<Drift>, MigrationError> {
-        let beside = format!("{}_check_{:08x}", server.database, std::process::id());
+        let beside =
+            format!("{}_check_{:08x}", server.database, RandomState::new().hash_one(0) as u32);
         server.execute(
             "make a database to compare with",
             &format!("CREATE DATABASE {}", named(&beside)),
@@ -277,6 +294,12 @@ impl File {
         let name = self.name.rsplit('/').next().and_then(|name| name.strip_suffix(".sql"));
         let makes = lines.next().is_some_and(|line| line.starts_with("CREATE "));
         name.and_then(|name| name.split_once('_')).map(|(_, name)| name).filter(|_| makes)
+    }
+
+    /// The words of its statement, names among them.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        let lines = self.text.lines().filter(|line| !line.starts_with("--"));
+        lines.flat_map(|line| line.split(|c: char| c != '_' && !c.is_alphanumeric()))
     }
 
     fn hash(&self) -> String {
@@ -335,7 +358,8 @@ fn drift(
     }
     let mut drifts = Vec::new();
     let table = named(&wanted.name);
-    let ((engine, settings), (found_engine, found_settings)) = (wanted.engine(), found.engine());
+    let (engine, ttl, settings) = wanted.engine();
+    let (found_engine, found_ttl, found_settings) = found.engine();
     for (name, value) in &settings {
         if !found_settings.contains(&(*name, *value)) {
             drifts.push(of(
@@ -343,6 +367,13 @@ fn drift(
                 format!("ALTER TABLE {table} MODIFY SETTING {name} = {value}"),
             ));
         }
+    }
+    if ttl != found_ttl {
+        let remedy = match ttl {
+            "" => format!("ALTER TABLE {table} REMOVE TTL"),
+            ttl => format!("ALTER TABLE {table} MODIFY TTL {ttl}"),
+        };
+        drifts.push(of(format!("has the TTL \"{found_ttl}\", not \"{ttl}\""), remedy));
     }
     if engine != found_engine {
         let what = format!("is {found_engine}, not {engine}");
@@ -365,6 +396,17 @@ fn drift(
                 format!("has no column {}", column.name),
                 format!("ALTER TABLE {table} ADD COLUMN {as_it_is} {place}"),
             )),
+            Some(found)
+                if found.type_name == column.type_name
+                    && column.default_kind.is_empty()
+                    && found != column =>
+            {
+                let kind = &found.default_kind;
+                drifts.push(of(
+                    format!("has column {} with {kind} {}", column.name, found.default_expression),
+                    format!("ALTER TABLE {table} MODIFY COLUMN {name} REMOVE {kind}"),
+                ));
+            }
             Some(found) if found != column => drifts.push(of(
                 format!("has column {} as {}", column.name, found.type_name),
                 format!("ALTER TABLE {table} MODIFY COLUMN {as_it_is}"),
@@ -381,4 +423,31 @@ fn drift(
         }
     }
     drifts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dropped_is_made_again_with_what_changed_it_since() {
+        let file = |name: &str, text: &str| File { name: name.to_owned(), text: text.to_owned() };
+        let files = vec![
+            file("001_rows.sql", "-- Rows.\nCREATE TABLE IF NOT EXISTS rows (a UInt8)"),
+            file("002_other_rows.sql", "CREATE TABLE IF NOT EXISTS other_rows (a UInt8)"),
+            file("003_shown.sql", "CREATE OR REPLACE VIEW shown AS SELECT a FROM rows"),
+            file("004_more.sql", "ALTER TABLE `rows` ADD COLUMN b UInt8"),
+            file("005_more.sql", "-- Not of rows.\nALTER TABLE other_rows ADD COLUMN b UInt8"),
+            file("006_new.sql", "CREATE TABLE IF NOT EXISTS new (a UInt8)"),
+        ];
+        let migrations = Migrations { files, places: Vec::new() };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let applied: BTreeSet<String> =
+            migrations.files[..5].iter().map(|file| file.name.clone()).collect();
+        let due = |there: &[&str]| migrations.due(&applied, &names(there));
+        let all = ["rows", "other_rows", "shown"];
+        assert_eq!(due(&all), [false, false, false, false, false, true]);
+        assert_eq!(due(&all[1..]), [true, false, false, true, false, true]);
+        assert_eq!(due(&all[..1]), [false, true, true, false, true, true]);
+    }
 }

@@ -122,27 +122,25 @@ impl Said {
     fn remedy(&self) -> &'static str {
         match self {
             Said::Nothing => "is it up, and does clickhouse.url name its HTTP interface?",
-            Said::TooLate => "has it too much to do? it is asked again",
+            Said::TooLate => "has it too much to do?",
             Said::Else => "is this the address of its HTTP interface?",
             Said::Code(code, _) => match *code {
                 code::NO_SUCH_COLUMN => "`tributary check` names the column, and what adds it",
                 code::UNKNOWN_TABLE => "`tributary init` makes the tables",
                 code::UNKNOWN_DATABASE => "make the database that clickhouse.database names",
-                code::TIMEOUT | code::TOO_MANY_QUERIES => {
-                    "it has too much to do; it is asked again"
-                }
+                code::TIMEOUT | code::TOO_MANY_QUERIES => "it has too much to do",
                 code::READONLY | code::NO_ACCESS => {
                     "give this user the rights that sql/README.md lists"
                 }
-                code::MEMORY_LIMIT => "it has too little memory for its queries; it is asked again",
-                code::TABLE_IS_READ_ONLY => "look why the table takes nothing; it is asked again",
-                code::NOT_ENOUGH_SPACE => "give its disk more room; it is asked again",
-                code::TOO_MANY_PARTS => "its merges fall behind; it is asked again",
+                code::MEMORY_LIMIT => "it has too little memory for its queries",
+                code::TABLE_IS_READ_ONLY => "look why the table takes nothing",
+                code::NOT_ENOUGH_SPACE => "give its disk more room",
+                code::TOO_MANY_PARTS => "its merges fall behind",
                 code if code == code::NOT_LET_IN || code::NO_SUCH_USER.contains(&code) => {
                     "check clickhouse.username and clickhouse.password"
                 }
                 code if code::WRONG.contains(&code) => "look into the server's log",
-                _ => "look into the server's log; it is asked again",
+                _ => "look into the server's log",
             },
         }
     }
@@ -377,7 +375,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "cannot insert rows into a in ClickHouse at http://h: error 252 (TOO_MANY_PARTS); its \
-             merges fall behind; it is asked again"
+             merges fall behind"
         );
     }
 

@@ -222,6 +222,16 @@ fn tables_that_have_drifted_are_named_with_what_mends_them() {
             true,
         ),
         (
+            "ALTER TABLE attendance_latest_rows MODIFY COLUMN COURSE Nullable(UInt8) DEFAULT 7",
+            "attendance_latest_rows has column COURSE with DEFAULT 7",
+            true,
+        ),
+        (
+            "ALTER TABLE attendance_latest_rows MODIFY TTL LESSON_DATE + INTERVAL 9 YEAR",
+            "attendance_latest_rows has the TTL \"LESSON_DATE + toIntervalYear(9)\", not \"\"",
+            true,
+        ),
+        (
             "EXCHANGE TABLES attendance_enriched_rows AND attendance_latest_rows",
             "no ALTER mends that",
             false,
