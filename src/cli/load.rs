@@ -76,7 +76,10 @@ impl Load {
             &end,
             "a block that is on its way may be loaded; the next start goes on",
         );
-        let loaded = load::Load::begin(&spec);
+        let mut loaded = load::Load::begin(&spec);
+        if let Some(view) = &self.rebuild {
+            loaded.retain(|of, _| of == view);
+        }
         let (until, leaves_out) = (self.until_epoch, self.leave_out);
         let task = load::Load { spec, kafka, config, until, leaves_out };
         let (is_over, none) = (AtomicBool::new(false), Loaded::default());

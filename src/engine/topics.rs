@@ -52,6 +52,10 @@ fn fading(topic: &TopicState) -> Option<String> {
 /// than that finds every document as it was.
 const COMPACTION_LAG_MS: u64 = 7 * 24 * 3600 * 1000;
 
+/// The topics of views keep a record for so long though it is superseded: a loader says that its
+/// table holds all up to where a topic ended before, and is to find that.
+const OUTPUT_LAG_MS: u64 = 20_000;
+
 /// A topic that a dataflow needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
@@ -144,6 +148,11 @@ impl TopicPlan {
             reason,
         };
         let small_segments = ("segment.bytes", (1 << 20).to_string());
+        let output_lag = Need {
+            setting: "min.compaction.lag.ms",
+            value: NeedValue::AtLeast(OUTPUT_LAG_MS),
+            reason: "whoever follows a view must come to read a record before it is superseded",
+        };
         let mut plan = Vec::new();
         let event_bytes = spec.events.bytes_max as u64 + HEADERS_BYTES_MAX;
         let joined_bytes = event_bytes + ((1 + spec.lookups.len() as u64) << 20);
@@ -203,6 +212,7 @@ impl TopicPlan {
                 Some(_) => vec![
                     compact.clone(),
                     append_time.clone(),
+                    output_lag.clone(),
                     large(output_bytes, "the largest record must fit"),
                 ],
                 None => vec![

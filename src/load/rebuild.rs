@@ -11,6 +11,7 @@
 use std::{
     mem::replace,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
@@ -28,6 +29,12 @@ const NOTICE_SECONDS: u64 = 60;
 
 /// Between looks how far the fresh table is.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
+/// Between tries of a server that is to be asked before there is anything to load.
+const BETWEEN_TRIES: Duration = Duration::from_secs(2);
+
+/// Between words what a rebuild waits for.
+const BETWEEN_WORDS: Duration = Duration::from_secs(60);
 
 /// How far a rebuild is.
 enum Stage {
@@ -58,6 +65,8 @@ struct Rebuild<'r> {
     looked: Option<Instant>,
     /// Whether the server failed when it was asked last.
     fails: bool,
+    /// When it said last what it waits for.
+    spoke: Instant,
 }
 
 impl Load {
@@ -79,7 +88,8 @@ impl Load {
         let Some((_, topic_id, _)) = identity.into_iter().next() else {
             return Err(LoadError::NoTopic { topic });
         };
-        let mut rebuild = Rebuild::begin(Server::new(&self.config)?, table, &topic_id, loaded)?;
+        let begin = || Rebuild::begin(Server::new(&self.config)?, &table, &topic_id, loaded);
+        let Some(mut rebuild) = patiently(end, begin)? else { return Err(LoadError::Interrupted) };
         let loading = self.loading(view, rebuild.fresh.clone(), &committed, &over, loaded)?;
         self.run_views(&[loading], end, &mut || {
             rebuild.go_on()?;
@@ -89,10 +99,11 @@ impl Load {
             Ok(())
         })?;
         // Its loader ends too where an exchange is done that nobody answered.
-        if matches!(rebuild.stage, Stage::Exchanging(_))
-            && rebuild.server.uuid(&rebuild.table)? == rebuild.fresh_uuid
-        {
-            rebuild.stage = Stage::Done;
+        if matches!(rebuild.stage, Stage::Exchanging(_)) {
+            let uuid = patiently(end, || Ok(rebuild.server.uuid(&rebuild.table)?))?;
+            if uuid.is_some_and(|uuid| uuid == rebuild.fresh_uuid) {
+                rebuild.stage = Stage::Done;
+            }
         }
         match rebuild.stage {
             // What was read before goes once nobody loads it any more, or by the next rebuild.
@@ -109,14 +120,32 @@ impl Load {
     }
 }
 
+/// Asks a server until it answers; `None` where it is to end before that.
+fn patiently<T>(
+    end: &AtomicBool,
+    mut ask: impl FnMut() -> Result<T, LoadError>,
+) -> Result<Option<T>, LoadError> {
+    while !end.load(Ordering::Relaxed) {
+        match ask() {
+            Err(LoadError::Server(error)) if error.said.may_pass() => {
+                warn!("the rebuild waits: {error}");
+                thread::sleep(BETWEEN_TRIES);
+            }
+            answer => return answer.map(Some),
+        }
+    }
+    Ok(None)
+}
+
 impl<'r> Rebuild<'r> {
     /// Makes the fresh table, or finds the one of a rebuild that died.
     fn begin(
         server: Server,
-        table: String,
+        table: &str,
         topic_id: &str,
         loaded: &'r Loaded,
     ) -> Result<Rebuild<'r>, LoadError> {
+        let table = table.to_owned();
         let uuid = server.uuid(&table)?;
         if uuid.is_empty() {
             return Err(LoadError::NoTable { table, database: server.database.clone() });
@@ -124,9 +153,9 @@ impl<'r> Rebuild<'r> {
         let now_ms = UNIX_EPOCH.elapsed().map_or(0, |now| now.as_millis());
         let fresh = format!("{table}_rebuild_{}_{now_ms}", &uuid[..8]);
         let (looked, stage, fresh_uuid) = (None, Stage::Loading, String::new());
-        let fails = false;
+        let (fails, spoke) = (false, Instant::now());
         let mut rebuild =
-            Rebuild { server, table, uuid, fresh, fresh_uuid, loaded, stage, looked, fails };
+            Rebuild { server, table, uuid, fresh, fresh_uuid, loaded, stage, looked, fails, spoke };
         let (ours, others) = rebuild.left_behind()?;
         for other in others {
             rebuild.drop_table(&other)?;
@@ -229,6 +258,16 @@ impl<'r> Rebuild<'r> {
             return Ok(());
         }
         self.looked = Some(Instant::now());
+        if self.spoke.elapsed() >= BETWEEN_WORDS {
+            self.spoke = Instant::now();
+            let frontier = self.loaded.frontier.load(Ordering::Relaxed);
+            info!(
+                table = self.fresh,
+                frontier,
+                "takes its place once it holds all up to the frontier of the table that is read, \
+                 and the engine has committed something"
+            );
+        }
         match self.step() {
             // A server that is away comes back, and what was done shows then.
             Err(LoadError::Server(error)) if error.said.may_pass() => {

@@ -52,7 +52,7 @@ const BETWEEN_LOOKS_AT_TABLE: Duration = Duration::from_secs(2);
 const BETWEEN_WORDS_MS: &str = "100";
 
 /// A move of the frontier that takes longer is begun anew: what stood in the topic when it began
-/// may have been compacted away since.
+/// may have been compacted away since; the topic needs a `min.compaction.lag.ms` of more than this.
 const MOVE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Between moves of the frontier, and the time that the server has for one.
@@ -236,8 +236,10 @@ impl Loading<'_> {
                 }
             }
             if moving.is_none() && Instant::now() >= next_move {
-                next_move = Instant::now() + BETWEEN_FRONTIERS;
+                let asked = Instant::now();
                 moving = self.begin_move(&asker, &parts);
+                // Brokers that do not say it keep nobody from loading.
+                next_move = Instant::now() + BETWEEN_FRONTIERS.max(10 * asked.elapsed());
             }
             // What is read already is not compacted away any more.
             moving = moving.filter(|Move { begun, ends, .. }| {
