@@ -77,7 +77,9 @@ fn ends_of_transactions_that_are_late_lost_or_cut_change_nothing() {
             wait_for(&format!("{ids:?} to be made anew after {trick:?}"), PATIENCE, || {
                 assert!(!run.has_ended(), "{}", run.said());
                 let said = run.said();
-                ids.iter().all(|id| resolved(id, &said) > resolved(id, &before))
+                // What is resolved only now may be of the trick before.
+                proxy.are_made_anew(trick, played)
+                    && ids.iter().all(|id| resolved(id, &said) > resolved(id, &before))
             });
         }
         if trick == Trick::Late {

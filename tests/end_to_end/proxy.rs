@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
-/// The request that ends a transaction, in Kafka's protocol.
+/// The requests that end a transaction and that make a writer anew, in Kafka's protocol.
 const END_TXN: i16 = 26;
+const INIT_PRODUCER_ID: i16 = 22;
 
 /// What is done to the next end of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,8 +46,10 @@ struct State {
     /// Where the broker listens.
     broker: String,
     trick: Option<Trick>,
-    /// The transactional ids of the ends to which each was done.
-    played: HashMap<Trick, Vec<String>>,
+    /// The transactional ids of the ends to which each was done, and how often the broker had made
+    /// a writer of that id by then.
+    played: HashMap<Trick, Vec<(String, usize)>>,
+    made: HashMap<String, usize>,
     /// What the broker said to ends that came late: error codes of Kafka's protocol.
     late: Vec<i16>,
     /// How many of the ends that are late may come.
@@ -69,7 +72,9 @@ impl State {
         let client = usize::from(u16::from_be_bytes([request[12], request[13]]));
         let (length, id) = request[14 + client..].split_at(2);
         let id = &id[..usize::from(u16::from_be_bytes([length[0], length[1]]))];
-        self.played.entry(trick).or_default().push(String::from_utf8_lossy(id).into_owned());
+        let id = String::from_utf8_lossy(id).into_owned();
+        let made = self.made.get(&id).copied().unwrap_or_default();
+        self.played.entry(trick).or_default().push((id, made));
         Some(trick)
     }
 }
@@ -112,7 +117,15 @@ impl Proxy {
 
     /// The transactional ids of the ends on which a trick was played.
     pub fn played(&self, trick: Trick) -> Vec<String> {
-        self.state.lock().expect("nobody panics").played.get(&trick).cloned().unwrap_or_default()
+        let state = self.state.lock().expect("nobody panics");
+        state.played.get(&trick).into_iter().flatten().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether the broker has made another writer of each id since a trick was played on its end,
+    /// from one of these on.
+    pub fn are_made_anew(&self, trick: Trick, from: usize) -> bool {
+        let state = self.state.lock().expect("nobody panics");
+        state.played[&trick][from..].iter().all(|(id, made)| state.made.get(id) > Some(made))
     }
 }
 
@@ -126,6 +139,16 @@ fn frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
+/// The transactional id of a request that makes a writer. In the versions since 2: length, key and
+/// version, correlation id, the client's name, no tags, the length of the id and one more, the id.
+fn made_by(request: &[u8]) -> String {
+    assert!(request[6] == 0 && request[7] >= 2, "another form of the request");
+    let client = usize::from(u16::from_be_bytes([request[12], request[13]]));
+    let id = &request[15 + client..];
+    // Who makes no transactions has none.
+    String::from_utf8_lossy(&id[1..usize::from(id[0]).max(1)]).into_owned()
+}
+
 /// Passes requests on, and by another thread answers.
 fn pass(mut client: TcpStream, state: &Arc<Mutex<State>>) -> io::Result<()> {
     let address = state.lock().expect("nobody panics").broker.clone();
@@ -134,18 +157,33 @@ fn pass(mut client: TcpStream, state: &Arc<Mutex<State>>) -> io::Result<()> {
     broker.set_nodelay(true)?;
     // By correlation id, what is to be done to an answer.
     let tricks = Arc::new(Mutex::new(HashMap::<[u8; 4], Trick>::new()));
+    // And which writer it makes.
+    let makes = Arc::new(Mutex::new(HashMap::<[u8; 4], String>::new()));
     let answering = {
         let (broker, client) = (broker.try_clone()?, client.try_clone()?);
-        let tricks = Arc::clone(&tricks);
+        let (tricks, makes, state) = (Arc::clone(&tricks), Arc::clone(&makes), Arc::clone(state));
         thread::spawn(move || {
             let hang_up = [broker.try_clone(), client.try_clone()];
-            let _ = answer(broker, client, &tricks);
+            let _ = answer(broker, client, &tricks, &|number, answer| {
+                let id = makes.lock().expect("nobody panics").remove(&number);
+                // Length, correlation id, no tags, how long to wait, the error.
+                if let Some(id) = id.filter(|_| answer[13..15] == [0, 0]) {
+                    *state.lock().expect("nobody panics").made.entry(id).or_default() += 1;
+                }
+            });
             hang_up.into_iter().flatten().for_each(|end| drop(end.shutdown(Shutdown::Both)));
         })
     };
     while let Ok(request) = frame(&mut client) {
-        let is_end = i16::from_be_bytes([request[4], request[5]]) == END_TXN;
-        let trick = if is_end { state.lock().expect("nobody panics").draw(&request) } else { None };
+        let id = [request[8], request[9], request[10], request[11]];
+        let trick = match i16::from_be_bytes([request[4], request[5]]) {
+            END_TXN => state.lock().expect("nobody panics").draw(&request),
+            INIT_PRODUCER_ID => {
+                makes.lock().expect("nobody panics").insert(id, made_by(&request));
+                None
+            }
+            _ => None,
+        };
         match trick {
             Some(Trick::CutBefore) => break,
             Some(Trick::Late) => {
@@ -164,10 +202,7 @@ fn pass(mut client: TcpStream, state: &Arc<Mutex<State>>) -> io::Result<()> {
                 });
                 break;
             }
-            Some(trick) => {
-                let id = [request[8], request[9], request[10], request[11]];
-                tricks.lock().expect("nobody panics").insert(id, trick);
-            }
+            Some(trick) => drop(tricks.lock().expect("nobody panics").insert(id, trick)),
             None => {}
         }
         if broker.write_all(&request).is_err() {
@@ -184,10 +219,12 @@ fn answer(
     mut broker: TcpStream,
     mut client: TcpStream,
     tricks: &Mutex<HashMap<[u8; 4], Trick>>,
+    hear: &dyn Fn([u8; 4], &[u8]),
 ) -> io::Result<()> {
     loop {
         let answer = frame(&mut broker)?;
         let id = [answer[4], answer[5], answer[6], answer[7]];
+        hear(id, &answer);
         let trick = tricks.lock().expect("nobody panics").remove(&id);
         match trick {
             Some(Trick::CutAfter) => return Ok(()),
