@@ -1,8 +1,8 @@
 //! ClickHouse is away for long: the engine does not notice, and what compaction leaves of the topics
 //! meanwhile is all that the tables need.
 //!
-//! The whole game: `EVENTS=40000 STORMS=12 CORRECTIONS=1000000 cargo test --release --test
-//! end_to_end away`.
+//! The whole game: `EVENTS=40000 STORMS=12 CORRECTIONS=1000000 cargo test --release --features
+//! failpoints --test end_to_end away`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
