@@ -199,7 +199,7 @@ impl Loading<'_> {
             is_drained: false,
         };
         let mut parts: Vec<Part> = parts.map(part).collect();
-        let mut block = Block::default();
+        let (mut block, mut filled) = (Block::default(), Instant::now());
         let (mut next_move, mut next_look) = (Instant::now(), Instant::now());
         let mut moving = None::<Move>;
         loop {
@@ -211,7 +211,9 @@ impl Loading<'_> {
             let ends = moving.iter().flat_map(|moving| &moving.ends);
             let fetched = parts.iter().zip(ends).map(|(part, (end, _))| has_fetched(part, *end));
             let fetched: Vec<bool> = fetched.collect();
-            let is_empty = self.fill(&mut block, &mut parts, table)?;
+            // What came while a block was inserted has waited since then.
+            let is_empty = self.fill(&mut block, &mut parts, table, filled)?;
+            filled = Instant::now();
             for (moving, (part, is_fetched)) in
                 moving.iter_mut().flat_map(|moving| &mut moving.ends).zip(parts.iter().zip(fetched))
             {
@@ -266,12 +268,13 @@ impl Loading<'_> {
         }
     }
 
-    /// Takes what has come into the block; returns whether nothing had.
+    /// Takes what has come since a moment into the block; returns whether nothing had.
     fn fill(
         &self,
         block: &mut Block,
         parts: &mut [Part],
         table: &Table,
+        since: Instant,
     ) -> Result<bool, LoadError> {
         let mut is_empty = true;
         for part in parts {
@@ -302,7 +305,7 @@ impl Loading<'_> {
                         match appended {
                             true => {
                                 block.rows += 1;
-                                block.begun.get_or_insert_with(Instant::now);
+                                block.begun.get_or_insert(since);
                             }
                             false => {
                                 self.refuse(reader.partition(), offset)?;
