@@ -341,34 +341,37 @@ impl<'f> Following<'f> {
     ) -> Result<bool, Trouble> {
         let until = Instant::now() + self.feed.grace;
         while desk.held().missed() > 0 && !self.is_to_end() {
-            let is_told = system.tells_who_comes_back() && self.look_some_times(system, desk)?;
+            let is_new = match system.tells_who_comes_back() {
+                true => self.look_some_times(system, desk)?,
+                false => None,
+            };
             let left = until.saturating_duration_since(Instant::now());
-            if !is_told {
+            match is_new {
                 // Nothing but another comparison can tell.
-                self.rest(left, desk)?;
-                return self.compare_pages(identity, system, desk);
+                None if left.is_zero() => return self.compare_pages(identity, system, desk),
+                Some(_) if left.is_zero() => break,
+                // There may be more.
+                Some(true) => {}
+                Some(false) | None => self.rest(left.min(self.feed.between_looks), desk)?,
             }
-            if left.is_zero() {
-                break;
-            }
-            self.rest(left.min(self.feed.between_looks), desk)?;
         }
         Ok(!self.is_to_end())
     }
 
-    /// Looks what is new, again where that fails, but not for ever; returns whether it succeeded.
+    /// Looks what is new, again where that fails, but not for ever; returns whether there was
+    /// something, `None` where it failed.
     fn look_some_times(
         &mut self,
         system: &mut dyn System,
         desk: &mut Desk<'_>,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<Option<bool>, Trouble> {
         for _ in 0..LOOKS_IN_HASTE {
             let looked = system.look(desk);
             self.look_fails = fails(&looked);
             match looked {
-                Ok(_) => {
+                Ok(is_new) => {
                     desk.flush()?;
-                    return Ok(true);
+                    return Ok(Some(is_new));
                 }
                 Err(Trouble::System(error)) => self.bear(error, desk)?,
                 Err(trouble) => return Err(trouble),
@@ -377,7 +380,7 @@ impl<'f> Following<'f> {
                 break;
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Deletes what was missed for long enough; waits for the operator's word where that is much.
