@@ -180,8 +180,17 @@ impl Migrations {
         )?;
         let applied = self.applied(server)?;
         let there = objects(server, &server.database)?.into_keys().collect();
+        let due = self.due(&applied, &there);
+        // Known before anything is made again, or one that dies would leave out the changes.
+        for (file, _) in self.files.iter().zip(&due).filter(|(_, is_due)| **is_due) {
+            if applied.contains(&file.name) {
+                let record =
+                    format!("INSERT INTO {APPLIED} (name) VALUES ({})", quoted(&file.name));
+                server.execute(&format!("say that {} is due again", file.name), &record)?;
+            }
+        }
         let mut done = Vec::new();
-        for (file, is_due) in self.files.iter().zip(self.due(&applied, &there)) {
+        for (file, is_due) in self.files.iter().zip(due) {
             if is_due {
                 // It may have been applied and not been recorded: it does no harm again.
                 server.execute(&format!("apply {}", file.name), &self.statement(file))?;
@@ -225,7 +234,9 @@ impl Migrations {
             hash: String,
         }
         let question = format!("SELECT name, hash FROM {APPLIED} FINAL");
-        let rows: Vec<Row> = server.rows("ask which migrations were applied", &question)?;
+        let mut rows: Vec<Row> = server.rows("ask which migrations were applied", &question)?;
+        // One that is due again has none.
+        rows.retain(|row| !row.hash.is_empty());
         for Row { name, hash } in &rows {
             let file = self.files.iter().find(|file| file.name == *name);
             if file.is_some_and(|file| file.hash() != *hash) {

@@ -125,16 +125,21 @@ fn patiently<T>(
     end: &AtomicBool,
     mut ask: impl FnMut() -> Result<T, LoadError>,
 ) -> Result<Option<T>, LoadError> {
-    while !end.load(Ordering::Relaxed) {
+    let mut fails = false;
+    loop {
         match ask() {
             Err(LoadError::Server(error)) if error.said.may_pass() => {
-                warn!("the rebuild waits: {error}");
-                thread::sleep(BETWEEN_TRIES);
+                if !replace(&mut fails, true) {
+                    warn!("the rebuild waits: {error}");
+                }
             }
             answer => return answer.map(Some),
         }
+        if end.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        thread::sleep(BETWEEN_TRIES);
     }
-    Ok(None)
 }
 
 impl<'r> Rebuild<'r> {

@@ -214,10 +214,15 @@ impl Loading<'_> {
             // What came while a block was inserted has waited since then.
             let is_empty = self.fill(&mut block, &mut parts, table, filled)?;
             filled = Instant::now();
+            // What was to be passed may be compacted away by later, and not what took its place be
+            // read.
+            let is_in_time =
+                moving.as_ref().is_some_and(|moving| moving.begun.elapsed() < MOVE_TIME_MAX);
             for (moving, (part, is_fetched)) in
                 moving.iter_mut().flat_map(|moving| &mut moving.ends).zip(parts.iter().zip(fetched))
             {
-                moving.1 |= part.read >= moving.0 || (is_fetched && part.is_drained);
+                let is_passed = part.read >= moving.0 || (is_fetched && part.is_drained);
+                moving.1 |= is_in_time && is_passed;
             }
             let is_to_end = self.is_to_end();
             has_rows |= block.rows > 0;
@@ -241,7 +246,8 @@ impl Loading<'_> {
                 let asked = Instant::now();
                 moving = self.begin_move(&asker, &parts);
                 // Brokers that do not say it keep nobody from loading.
-                next_move = Instant::now() + BETWEEN_FRONTIERS.max(10 * asked.elapsed());
+                let pause = if moving.is_none() { 10 * asked.elapsed() } else { Duration::ZERO };
+                next_move = Instant::now() + pause.clamp(BETWEEN_FRONTIERS, MOVE_TIME_MAX);
             }
             // What is read already is not compacted away any more.
             moving = moving.filter(|Move { begun, ends, .. }| {
