@@ -216,8 +216,8 @@ class Game:
     def judge_shown(self, epoch, vectors, folder):
         """Judges what tables showed that were loaded up to an epoch."""
         shown, said = self.tables(folder), self.topics(epoch)
-        last = max(e for e in vectors if e <= epoch)
-        judged = self.judge(last, vectors, shown) if self.is_recorded(epoch, last) else None
+        last = max((e for e in vectors if e <= epoch), default=None)
+        judged = self.judge(last, vectors, shown) if last and self.is_recorded(epoch, last) else None
         for view in self.views:
             for shard in range(self.shards):
                 rows = said[view][shard]
@@ -284,8 +284,8 @@ def main():
     if a.shown:
         epochs = sorted(int(path.name) for path in a.shown.iterdir())
         judged = [found for epoch in epochs if (found := game.judge_shown(epoch, vectors, a.shown / str(epoch)))]
-        if 2 * len(judged) < len(epochs):
-            sys.exit(f"of {len(epochs)} epochs only {len(judged)} can be held against a vector")
+        if not judged:
+            sys.exit(f"none of {len(epochs)} epochs can be held against a vector")
         looked, earlier, behind = map(sum, zip(*judged))
         print(f"{len(epochs)} epochs shown, all as the topics say, {len(judged)} of them held against one of {len(vectors)} vectors: {looked} "
               f"rows as they were to be, {earlier} of them with an earlier document, {behind} of {len(judged) * a.shards} shards at an "
