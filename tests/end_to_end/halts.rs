@@ -306,7 +306,7 @@ fn tables_at_epochs_are_what_the_rules_say_whoever_dies() {
             Victim::ClickHouse => {
                 thread::sleep(Duration::from_millis(below(500)));
                 let is_amid = loader.code().is_none();
-                // Now and then in order: what it has not done yet it says then.
+                // Now and then in order: what was asked of it by then is answered.
                 server.command(["kill", "kill", "stop"][below(3) as usize]);
                 thread::sleep(Duration::from_millis(below(500)));
                 server.command("start");
