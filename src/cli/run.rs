@@ -303,7 +303,7 @@ impl Run {
     ) -> Result<(), Failure> {
         let workers = usize::from(self.workers);
         let (atomic_max, at_last) = match place {
-            Place::Files(_) => (ATOMIC_MAX, AT_LAST_OF_FILES),
+            Place::Files(_) | Place::Own(_) => (ATOMIC_MAX, AT_LAST_OF_FILES),
             Place::Kafka(_) => (ATOMIC_MAX_OF_KAFKA, AT_LAST_OF_KAFKA),
         };
         let watch = Watch::start(self.quiet, self.metrics.clone(), workers, at_last)?;

@@ -41,7 +41,7 @@ use crate::{
     progress::{Store, StoreError},
     reference::{ReferenceError, file::Counts},
     sink::{
-        FileShare, Folder, SinkError, UpdateLog,
+        FileShare, Folder, Sink, SinkError, UpdateLog,
         file::{DEAD_LETTERS, Published, publish},
         kafka::KafkaSinkError,
     },
@@ -113,9 +113,15 @@ pub enum Work {
 pub enum Place {
     /// The files of the job; an update log.
     Files(Arc<UpdateLog>),
+    /// The files of the job; sinks of the program's own.
+    Own(MakeSink),
     /// Topics.
     Kafka(Arc<KafkaRun>),
 }
+
+/// Makes the sink of a worker, by its number within the process, on that worker's thread: whoever
+/// unparks that thread has it look at once for what came to its inputs.
+pub type MakeSink = Arc<dyn Fn(usize) -> Box<dyn Sink> + Send + Sync>;
 
 /// A run over Kafka.
 #[derive(Clone, Debug)]

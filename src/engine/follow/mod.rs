@@ -121,15 +121,9 @@ impl<'a> Follower<'a> {
         let ends = match &follow.place {
             Place::Files(log) => {
                 let log = log.worker(local, &shared.job.spec, file_names(shared));
-                Ends {
-                    partitions: Partition::open(worker, shared, AtEnd::Follow)?,
-                    reference: reads(worker, &shared.job.spec, FIRST)
-                        .then(|| Reference::files(shared))
-                        .transpose()?,
-                    readers: None,
-                    output: Output::log(log, local == 0),
-                }
+                Ends::files(worker, shared, Output::log(log, local == 0))?
             }
+            Place::Own(make) => Ends::files(worker, shared, Output::Own(make(local)))?,
             Place::Kafka(run) => {
                 // Of shards that hold nothing it is said that they hold epoch 0.
                 epoch = 1;
@@ -482,6 +476,17 @@ impl<'a> Follower<'a> {
 }
 
 impl Ends {
+    /// The files of the job.
+    fn files(worker: &Worker, shared: &Shared, output: Output) -> Result<Ends, EngineError> {
+        let reads_reference = reads(worker, &shared.job.spec, FIRST);
+        Ok(Ends {
+            partitions: Partition::open(worker, shared, AtEnd::Follow)?,
+            reference: reads_reference.then(|| Reference::files(shared)).transpose()?,
+            readers: None,
+            output,
+        })
+    }
+
     /// Takes over the shards of a worker from whoever had them, and reads from where the start
     /// says.
     fn take_over(

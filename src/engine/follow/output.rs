@@ -26,6 +26,8 @@ const ENOUGH_RECORDS: u64 = 4_000;
 pub(super) enum Output {
     /// The update log of its process.
     Log(WorkerLog, Quiet),
+    /// The program's own.
+    Own(Box<dyn Sink>),
     /// Topics.
     Kafka(Box<KafkaSink>, Commits),
 }
@@ -68,6 +70,7 @@ impl Output {
     pub(super) fn sink(&mut self) -> &mut dyn Sink {
         match self {
             Output::Log(log, _) => log,
+            Output::Own(sink) => &mut **sink,
             Output::Kafka(sink, _) => &mut **sink,
         }
     }
@@ -76,7 +79,7 @@ impl Output {
     pub(super) fn close(&mut self) {
         match self {
             // Nobody goes on from what a log holds.
-            Output::Log(..) => {}
+            Output::Log(..) | Output::Own(_) => {}
             Output::Kafka(sink, _) => sink.close(),
         }
     }
@@ -85,6 +88,7 @@ impl Output {
     pub(super) fn take_updates(&mut self) -> u64 {
         match self {
             Output::Log(log, _) => log.take_updates(),
+            Output::Own(_) => 0,
             Output::Kafka(sink, _) => sink.take_updates(),
         }
     }
@@ -102,6 +106,7 @@ impl Output {
                     log.seal_so_far()?;
                 }
             }
+            Output::Own(_) => {}
             Output::Kafka(sink, commits) => {
                 sink.look()?;
                 if !sink.is_busy() {
@@ -134,7 +139,7 @@ impl Output {
     pub(super) fn held(&self) -> &Vector {
         static NOTHING: Vector = Vector::new();
         match self {
-            Output::Log(..) => &NOTHING,
+            Output::Log(..) | Output::Own(_) => &NOTHING,
             Output::Kafka(sink, _) => sink.held(),
         }
     }
@@ -153,6 +158,8 @@ impl Output {
             Output::Kafka(sink, commits) if !sink.is_busy() && !sink.has_progress() => {
                 commits.interval.saturating_sub(commits.begun.elapsed())
             }
+            // What people look at waits for nothing.
+            Output::Own(_) => Duration::ZERO,
             Output::Log(..) | Output::Kafka(..) => Duration::MAX,
         }
     }
@@ -160,7 +167,7 @@ impl Output {
     /// Whether what waits here is enough for the next transaction.
     pub(super) fn has_enough(&self) -> bool {
         match self {
-            Output::Log(..) => false,
+            Output::Log(..) | Output::Own(_) => false,
             Output::Kafka(sink, _) => sink.is_busy() && sink.waiting() >= ENOUGH_RECORDS,
         }
     }
@@ -168,7 +175,7 @@ impl Output {
     /// Whether nothing is left to be committed.
     pub(super) fn is_done(&self) -> bool {
         match self {
-            Output::Log(..) => true,
+            Output::Log(..) | Output::Own(_) => true,
             Output::Kafka(sink, _) => !sink.is_busy() && !sink.has_progress(),
         }
     }
@@ -176,7 +183,7 @@ impl Output {
     /// How long the loop may sleep, at most, with what waits here in mind.
     pub(super) fn longest_sleep(&self) -> Duration {
         match self {
-            Output::Log(..) => Duration::MAX,
+            Output::Log(..) | Output::Own(_) => Duration::MAX,
             Output::Kafka(sink, commits) if sink.has_records() && !sink.is_busy() => {
                 commits.interval.saturating_sub(commits.begun.elapsed())
             }
