@@ -47,7 +47,8 @@ pub(super) struct Generate {
 impl Generate {
     pub(super) fn run(self) -> Result<(), Failure> {
         let Generate { out, events, students, teachers, changes, faults, seed } = self;
-        let options = Options { events, students, teachers, changes, faults, seed };
+        let options =
+            Options { events, students, teachers, changes, faults, seed, ..Options::default() };
         let template = "generating {wide_bar} {percent}%  {per_sec}, {eta} left";
         let style = ProgressStyle::with_template(template).expect("the template is well formed");
         let bar = ProgressBar::new(events).with_style(style);

@@ -85,7 +85,7 @@ impl Changes<'_> {
             Some(None) => {
                 let number = self.university.any_student(&mut self.dice);
                 let group = self.university.any_group(&mut self.dice);
-                people::student(&mut self.dice, number, &group)
+                people::student(&mut self.dice, number, &group, self.university.odd())
             }
             None => self.university.document(person),
         }

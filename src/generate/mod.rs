@@ -63,6 +63,8 @@ pub struct Options {
     /// Share of clicks after which a malformed line follows, and again of those after which a
     /// duplicate follows; 0 to 1. A tenth of it of all lines change places with an earlier one.
     pub faults: f64,
+    /// Share of students whose documents hold what a column must not take; 0 to 1.
+    pub odd: f64,
     /// Which of all universities of these sizes; any number.
     pub seed: u64,
 }
@@ -75,6 +77,7 @@ impl Default for Options {
             teachers: 434,
             changes: 500,
             faults: 0.01,
+            odd: 0.03,
             seed: 1,
         }
     }
@@ -92,6 +95,9 @@ impl Options {
         }
         if !(0.0..=1.0).contains(&self.faults) {
             found.push(Violation { option: "faults", rule: "a share, 0 to 1" });
+        }
+        if !(0.0..=1.0).contains(&self.odd) {
+            found.push(Violation { option: "odd", rule: "a share, 0 to 1" });
         }
         found
     }

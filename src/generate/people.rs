@@ -17,14 +17,14 @@ use super::names::{
     SPECIALIZATIONS,
 };
 
-/// The document of a student: number `number` in the group named `group`.
-pub(super) fn student(dice: &mut Dice, number: u32, group: &str) -> Value {
+/// The document of a student: number `number` in the group named `group`; a share of them is `odd`.
+pub(super) fn student(dice: &mut Dice, number: u32, group: &str, odd: f64) -> Value {
     let mut education = education(dice, group);
     let mut personal = named(dice);
     personal.insert("type".to_owned(), json!("student"));
     personal.insert("BITRIX_USER_ID".to_owned(), json!(number.to_string()));
     personal.insert("birthdate".to_owned(), birthdate(dice, 1998, 2008));
-    if dice.chance(0.03) {
+    if dice.chance(odd) {
         spoil(dice, &mut personal, &mut education);
     }
     let odd = dice.unit();
@@ -156,7 +156,7 @@ mod tests {
 
     fn students(count: u64) -> Vec<Value> {
         let dice = |place| Dice::new(1, Stream::Student, place);
-        (0..count).map(|place| student(&mut dice(place), 200, "С-1")).collect()
+        (0..count).map(|place| student(&mut dice(place), 200, "С-1", 0.03)).collect()
     }
 
     #[test]

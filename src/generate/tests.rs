@@ -98,7 +98,14 @@ const FILES: [&str; 5] =
     ["people.ndjson", "changes.ndjson", "events.ndjson", "keys.txt", "lessons.ndjson"];
 
 fn small() -> Options {
-    Options { events: 2_000, students: 300, teachers: 60, changes: 100, faults: 0.1, seed: 1 }
+    Options {
+        events: 2_000,
+        students: 300,
+        teachers: 60,
+        changes: 100,
+        faults: 0.1,
+        ..Options::default()
+    }
 }
 
 fn made(options: &Options) -> (Summary, HashMap<&'static str, Vec<u8>>) {

@@ -30,6 +30,7 @@ const UNKNOWN_EVERY: u32 = 50;
 #[derive(Debug)]
 pub(super) struct University {
     seed: u64,
+    odd: f64,
     /// Student numbers by place; the student at place `n` is in group `n % groups`.
     students: Vec<u32>,
     teachers: u32,
@@ -52,10 +53,16 @@ impl University {
         Dice::new(options.seed, Stream::Groups, 0).shuffle(&mut students);
         Self {
             seed: options.seed,
+            odd: options.odd,
             students,
             teachers: options.teachers,
             groups: (options.students / GROUP_STUDENTS).max(1),
         }
+    }
+
+    /// Share of students whose documents are odd.
+    pub(super) fn odd(&self) -> f64 {
+        self.odd
     }
 
     /// How many groups there are, at least one.
@@ -135,7 +142,7 @@ impl University {
             Person::Student(place) => {
                 let mut dice = Dice::new(self.seed, Stream::Student, u64::from(place));
                 let group = self.group_name(place % self.groups);
-                people::student(&mut dice, self.students[place as usize], &group)
+                people::student(&mut dice, self.students[place as usize], &group, self.odd)
             }
             Person::Teacher(place) => {
                 let mut dice = Dice::new(self.seed, Stream::Teacher, u64::from(place));
