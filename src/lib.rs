@@ -29,6 +29,7 @@
 //! - [`load`]: from what views say in topics to tables that analysts read;
 //! - [`engine`]: the loop that reads, stamps, steps and hands on;
 //! - [`http`], [`process`]: whether it lives, its metrics, its memory;
+//! - [`journal`]: an attendance journal over it all;
 //! - [`cli`]: the program; [`generate`]: a university and its clicks, to try all this on.
 
 /// A place at which tests have the process die (feature `failpoints`; the environment variable
@@ -51,6 +52,7 @@ pub mod engine;
 pub mod feed;
 pub mod generate;
 pub mod http;
+pub mod journal;
 pub mod kafka;
 pub mod load;
 pub mod process;

@@ -11,6 +11,11 @@ pub fn resident_bytes() -> u64 {
 
 /// Its clock, in ms since 1970.
 pub fn now_ms() -> i64 {
+    now_us() / 1_000
+}
+
+/// Its clock, in microseconds since 1970.
+pub fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as i64)
+    since.map_or(0, |since| since.as_micros() as i64)
 }

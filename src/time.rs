@@ -175,12 +175,22 @@ impl Moment {
         Some(Moment::at(Day::parse(day)?, hour, minute, second, micros))
     }
 
+    /// A minute of a day, `None` where the day has none.
+    pub fn of_minute(day: Day, hour: u8, minute: u8) -> Option<Moment> {
+        (hour < 24 && minute < 60).then(|| Moment::at(day, hour, minute, 0, 0))
+    }
+
     /// So many ms after wall clocks showed the begin of 1970; the nearest that can be written,
     /// where it cannot be.
     pub fn of_ms(ms: i64) -> Moment {
-        let time = jiff::Timestamp::from_millisecond(ms).ok();
+        Moment::of_us(ms.saturating_mul(1_000))
+    }
+
+    /// The same in microseconds.
+    pub fn of_us(us: i64) -> Moment {
+        let time = jiff::Timestamp::from_microsecond(us).ok();
         let Some(civil) = time.map(|time| jiff::tz::Offset::UTC.to_datetime(time)) else {
-            return if ms < 0 { Moment::start_of(Day::MIN) } else { Moment::end_of(Day::MAX) };
+            return if us < 0 { Moment::start_of(Day::MIN) } else { Moment::end_of(Day::MAX) };
         };
         let [hour, minute, second] = [civil.hour(), civil.minute(), civil.second()];
         let micros = civil.subsec_nanosecond() / 1_000;

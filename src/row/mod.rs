@@ -87,6 +87,15 @@ impl Key {
         self.0.content()
     }
 
+    /// The number of which alone it was made; `None` where it was made of anything else.
+    pub fn integer(&self) -> Option<i128> {
+        let [1, number @ ..] = self.bytes() else { return None };
+        let number: [u8; 9] = number.try_into().ok()?;
+        let mut wide = [0; 16];
+        wide[7..].copy_from_slice(&number);
+        Some(i128::from_be_bytes(wide) - (1 << 63))
+    }
+
     /// The hash of the key that consists of these bytes.
     pub fn hash_of_bytes(bytes: &[u8]) -> u64 {
         shared::hash_of_bytes(bytes)

@@ -1,0 +1,448 @@
+//! The desk: takes clicks, judges them one after the other, and confirms what is durable.
+//!
+//! Shape: a click, its ID and who makes it in; the mark that it set, once it is durable, or why
+//! not.
+//!
+//! Invariants: a click is judged against the newest mark of its cell, be it visible or only
+//! accepted; of a cell, each accepted click is made later than all before it. An ID is written
+//! once: asked again, the desk says what became of it. Where a click does not become durable,
+//! neither does any that was judged after it while it was under way.
+//!
+//! Not here: the rules (`rules`), where lines go (`log`), how clicks come in (`serve`).
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use hashbrown::HashMap;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{
+    clock::Clock,
+    lessons::{Journal, Journals, Lesson},
+    log::{LineLog, LogError},
+    marks::Cell,
+    people::{Kind, People},
+    rules::{self, Accepted, Click, Facts, Person, Refusal, Role, Standing},
+    shown::{Shown, said},
+};
+use crate::time::Moment;
+
+/// How many answered clicks are remembered, so that one that is asked again gets the same answer;
+/// about 100 bytes each.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// How many clicks may wait to be written. At a thousand a second, ten seconds of a disk that
+/// stands still.
+const WAITING_MAX: usize = 10_000;
+
+/// How many of the last times from click to durable are kept, for their quantiles.
+const TIMES_MAX: usize = 1_000;
+
+/// A mark that was accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Set {
+    /// Its event.
+    pub id: Uuid,
+    /// Where it stands.
+    pub cell: Cell,
+    /// The mark.
+    pub mark: u8,
+    /// Who set it.
+    pub marked_by: u32,
+    /// In which role.
+    pub role: Role,
+    /// The number of a certificate.
+    pub certificate: Option<u8>,
+    /// When it was made.
+    pub made: Moment,
+}
+
+/// Why a click is not confirmed.
+#[derive(Debug, thiserror::Error)]
+pub enum Unconfirmed {
+    /// A rule refuses it; nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Its ID is that of another click.
+    #[error("Этот идентификатор уже принадлежит другой отметке")]
+    OtherClick,
+    /// Too much waits to be written; nothing was changed.
+    #[error("Слишком много отметок ждут записи, повторите через несколько секунд")]
+    Full,
+    /// It did not become durable, as far as one knows.
+    #[error("Отметка не записана, повторите попытку")]
+    Unwritten,
+    /// What was read so far does not say yet what stands.
+    #[error("Журнал ещё загружается, повторите через несколько секунд")]
+    Loading,
+}
+
+/// What became of an accepted click.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    UnderWay,
+    Durable,
+    Failed,
+}
+
+/// Numbers of clicks.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Accepted and durable.
+    pub accepted: u64,
+    /// Refused by a rule.
+    pub refused: u64,
+    /// Accepted, and not written.
+    pub failed: u64,
+    /// The last times from click to durable.
+    pub times: VecDeque<Duration>,
+}
+
+/// Takes clicks.
+pub struct Desk {
+    journals: Arc<Journals>,
+    people: Arc<RwLock<People>>,
+    shown: Arc<Shown>,
+    clock: Arc<Clock>,
+    state: Mutex<State>,
+    /// Something is to be written, or nothing more will be.
+    written: Condvar,
+    /// How many lines of events are durable.
+    lines: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    /// Accepted and not visible yet, by cell, oldest first.
+    pending: HashMap<Cell, Vec<Set>>,
+    remembered: HashMap<Uuid, (Set, watch::Receiver<Outcome>)>,
+    /// Remembered, oldest first.
+    order: VecDeque<Uuid>,
+    queue: Vec<Queued>,
+    tally: Tally,
+    is_closed: bool,
+}
+
+struct Queued {
+    set: Set,
+    since: Instant,
+    outcome: watch::Sender<Outcome>,
+}
+
+impl Desk {
+    /// A desk over what is shown.
+    pub fn new(
+        journals: Arc<Journals>,
+        people: Arc<RwLock<People>>,
+        shown: Arc<Shown>,
+        clock: Arc<Clock>,
+    ) -> Desk {
+        let state = Mutex::default();
+        let (written, lines) = (Condvar::new(), AtomicU64::new(0));
+        Desk { journals, people, shown, clock, state, written, lines }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics while holding it")
+    }
+
+    /// Takes a click that somebody makes now; returns once it is durable.
+    ///
+    /// # Errors
+    /// When it is refused, or not durable.
+    pub async fn click(&self, id: Uuid, click: &Click, person: Person) -> Result<Set, Unconfirmed> {
+        let (set, mut outcome) = self.take(id, click, person)?;
+        let known = outcome.wait_for(|outcome| *outcome != Outcome::UnderWay).await;
+        match known.map(|outcome| *outcome) {
+            Ok(Outcome::Durable) => Ok(set),
+            _ => Err(Unconfirmed::Unwritten),
+        }
+    }
+
+    fn take(
+        &self,
+        id: Uuid,
+        click: &Click,
+        person: Person,
+    ) -> Result<(Set, watch::Receiver<Outcome>), Unconfirmed> {
+        let mut state = self.state();
+        if let Some((set, outcome)) = state.remembered.get(&id) {
+            let Set { cell, mark, marked_by, .. } = *set;
+            let of_set = [
+                i128::from(cell.journal),
+                cell.student.into(),
+                cell.lesson.into(),
+                mark.into(),
+                marked_by.into(),
+            ];
+            return match said(of_set.map(Some)) == says(click, person) {
+                true => Ok((*set, outcome.clone())),
+                false => Err(Unconfirmed::OtherClick),
+            };
+        }
+        if !self.shown.is_live() {
+            return Err(Unconfirmed::Loading);
+        }
+        if let Some(said) = self.said_before(id) {
+            let stands = self.standing_set(click).filter(|_| said == says(click, person));
+            let (_, durable) = watch::channel(Outcome::Durable);
+            return stands.map(|stands| (stands, durable)).ok_or(Unconfirmed::OtherClick);
+        }
+        if state.queue.len() >= WAITING_MAX || state.is_closed {
+            return Err(Unconfirmed::Full);
+        }
+        let now = self.clock.now();
+        let people = self.people.read().expect("nobody panics while holding it");
+        let facts = AtDesk { desk: self, state: &state, people: &people };
+        let accepted = match rules::judge(click, person, now, &facts) {
+            Ok(accepted) => accepted,
+            Err(refusal) => {
+                state.tally.refused += 1;
+                return Err(refusal.into());
+            }
+        };
+        drop(people);
+        let set = self.set(&state, id, accepted, now);
+        Ok((set, self.enqueue(&mut state, set)))
+    }
+
+    /// What an accepted click sets: later than all that stood in its cell.
+    fn set(&self, state: &State, id: Uuid, accepted: Accepted, now: Moment) -> Set {
+        let Accepted { journal, student, lesson, date, mark, certificate, marked_by, role } =
+            accepted;
+        let cell = Cell { journal, student, lesson, date };
+        let before = self.newest(state, &cell).map(|set| set.made);
+        let next = before.map(|before| Moment::of_us(before.since_1970_us() + 1));
+        let made = next.map_or(now, |next| next.max(now));
+        Set { id, cell, mark, marked_by, role, certificate, made }
+    }
+
+    fn enqueue(&self, state: &mut State, set: Set) -> watch::Receiver<Outcome> {
+        let (outcome, hears) = watch::channel(Outcome::UnderWay);
+        state.pending.entry(set.cell).or_default().push(set);
+        state.remembered.insert(set.id, (set, hears.clone()));
+        state.order.push_back(set.id);
+        if state.order.len() > REMEMBERED_MAX
+            && let Some(oldest) = state.order.pop_front()
+        {
+            state.remembered.remove(&oldest);
+        }
+        state.queue.push(Queued { set, since: Instant::now(), outcome });
+        self.written.notify_one();
+        hears
+    }
+
+    /// What a click said that is visible already: of an earlier process, or long ago.
+    fn said_before(&self, id: Uuid) -> Option<u64> {
+        self.shown.standing().events.get(&id).map(|seen| seen.said)
+    }
+
+    /// What stands in the cell of a click.
+    fn standing_set(&self, click: &Click) -> Option<Set> {
+        let journal = u16::try_from(click.journal?).ok()?;
+        let student = u32::try_from(click.student?).ok()?;
+        let lesson = u64::try_from(click.lesson?).ok()?;
+        let date = self.journals.journal(journal)?.lesson(lesson)?.date;
+        let cell = Cell { journal, student, lesson, date };
+        self.shown.standing().marks.mark(&cell).and_then(|mark| of_mark(cell, mark))
+    }
+
+    /// What was set last in a cell.
+    fn newest(&self, state: &State, cell: &Cell) -> Option<Newest> {
+        let pending = state.pending.get(cell).and_then(|pending| pending.last());
+        if let Some(set) = pending {
+            let standing =
+                Standing { mark: set.mark, marked_by: set.marked_by, role: Some(set.role) };
+            return Some(Newest { standing, made: set.made });
+        }
+        let shown = self.shown.standing();
+        let mark = shown.marks.mark(cell)?;
+        let role = mark.role.and_then(Role::of_number);
+        let standing = Standing { mark: mark.mark, marked_by: mark.marked_by, role };
+        Some(Newest { standing, made: mark.made })
+    }
+
+    /// Marks became visible.
+    pub fn hear(&self, marks: &[(Cell, Uuid)]) {
+        let mut state = self.state();
+        for (cell, id) in marks {
+            let Some(pending) = state.pending.get_mut(cell) else { continue };
+            // Those before it were made earlier and never count again.
+            if let Some(place) = pending.iter().position(|set| set.id == *id) {
+                pending.drain(..=place);
+            }
+            if pending.is_empty() {
+                state.pending.remove(cell);
+            }
+        }
+    }
+
+    /// Whether an event was accepted and is not visible yet.
+    pub fn is_under_way(&self, id: Uuid) -> bool {
+        self.state().remembered.contains_key(&id)
+    }
+
+    /// How many lines of events are durable, those included that were there at the start.
+    pub fn lines(&self) -> u64 {
+        self.lines.load(Ordering::Relaxed)
+    }
+
+    /// How many clicks were taken.
+    pub fn tally(&self) -> Tally {
+        self.state().tally.clone()
+    }
+
+    /// Writes what is accepted, on a thread of its own, until `close`; `lost` is called where the
+    /// log may no more be trusted.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn write_to(
+        self: &Arc<Desk>,
+        mut log: LineLog,
+        lost: impl Fn(LogError) + Send + 'static,
+    ) -> std::io::Result<thread::JoinHandle<()>> {
+        let desk = Arc::clone(self);
+        desk.lines.store(log.lines(), Ordering::Relaxed);
+        thread::Builder::new().name("clicks".to_owned()).spawn(move || {
+            while let Some(batch) = desk.next_batch() {
+                let lines: Vec<u8> = batch.iter().flat_map(|queued| line(&queued.set)).collect();
+                let written = log.append(&lines, batch.len() as u64);
+                let is_durable = written.is_ok();
+                desk.lines.store(log.lines(), Ordering::Relaxed);
+                desk.settle(batch, is_durable);
+                match written {
+                    Ok(()) => desk.shown.wake(),
+                    Err(error @ LogError::Unsynced { .. }) => {
+                        desk.close();
+                        lost(error);
+                    }
+                    Err(error) => tracing::error!(%error, "clicks were not written"),
+                }
+            }
+        })
+    }
+
+    /// Takes no more clicks.
+    pub fn close(&self) {
+        self.state().is_closed = true;
+        self.written.notify_all();
+    }
+
+    fn next_batch(&self) -> Option<Vec<Queued>> {
+        let mut state = self.state();
+        while state.queue.is_empty() && !state.is_closed {
+            state = self.written.wait(state).expect("nobody panics while holding it");
+        }
+        let batch = std::mem::take(&mut state.queue);
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Says what became of a batch. Where it was not written, what was judged after it falls too.
+    fn settle(&self, mut batch: Vec<Queued>, is_durable: bool) {
+        let mut state = self.state();
+        if !is_durable {
+            batch.append(&mut state.queue);
+        }
+        for Queued { set, since, outcome } in batch {
+            if is_durable {
+                state.tally.accepted += 1;
+                state.tally.times.push_back(since.elapsed());
+                if state.tally.times.len() > TIMES_MAX {
+                    state.tally.times.pop_front();
+                }
+                // Who asked may have gone away.
+                let _ = outcome.send(Outcome::Durable);
+            } else {
+                state.tally.failed += 1;
+                state.remembered.remove(&set.id);
+                if let Some(pending) = state.pending.get_mut(&set.cell) {
+                    pending.retain(|other| other.id != set.id);
+                    if pending.is_empty() {
+                        state.pending.remove(&set.cell);
+                    }
+                }
+                let _ = outcome.send(Outcome::Failed);
+            }
+        }
+    }
+}
+
+/// What was set last in a cell, and when.
+struct Newest {
+    standing: Standing,
+    made: Moment,
+}
+
+/// The facts, as one who judges at the desk sees them.
+struct AtDesk<'d> {
+    desk: &'d Desk,
+    state: &'d State,
+    people: &'d People,
+}
+
+impl Facts for AtDesk<'_> {
+    fn journal(&self, number: u16) -> Option<&Journal> {
+        self.desk.journals.journal(number)
+    }
+
+    fn belongs(&self, student: u32, journal: &Journal) -> bool {
+        let person = self.people.by_number(Kind::Student, student);
+        let group = person.and_then(|person| person.group.as_ref());
+        group.is_some_and(|group| journal.leaders.contains_key(group)) || journal.is_led_by(student)
+    }
+
+    fn standing(&self, journal: u16, lesson: &Lesson, student: u32) -> Option<Standing> {
+        let cell = Cell { journal, student, lesson: lesson.number, date: lesson.date };
+        self.desk.newest(self.state, &cell).map(|newest| newest.standing)
+    }
+}
+
+/// The mark that stands in a cell, as one that was set; `None` where its role is none of today's.
+fn of_mark(cell: Cell, mark: &super::marks::Mark) -> Option<Set> {
+    Some(Set {
+        id: mark.id,
+        cell,
+        mark: mark.mark,
+        marked_by: mark.marked_by,
+        role: Role::of_number(mark.role?)?,
+        certificate: mark.certificate,
+        made: mark.made,
+    })
+}
+
+/// What a click says, as `shown::said` puts it.
+fn says(click: &Click, person: Person) -> u64 {
+    let number = match person {
+        Person::Student(number) => Some(number),
+        Person::Teacher(number) | Person::Deanery(number) => number,
+    };
+    let asked = [click.journal, click.student, click.lesson, click.mark, number.map(i64::from)];
+    said(asked.map(|number| number.map(i128::from)))
+}
+
+/// The event of a click, as the journal writes it.
+fn line(set: &Set) -> Vec<u8> {
+    let Set { id, cell, mark, marked_by, role, certificate, made } = set;
+    let Cell { journal, student, lesson, date } = cell;
+    let certificate = certificate.map_or(String::new(), |n| format!(r#","NUMBER_CERT":{n}"#));
+    let role = *role as u8;
+    format!(
+        "{{\"JOURNAL_ID\":{journal},\"STUDENT_ID\":{student},\"LESSON_ID\":{lesson},\
+         \"LESSON_DATE\":\"{date}\",\"ATTENDANCE_MARK\":{mark},\"MARKED_BY\":{marked_by},\
+         \"ID\":\"{id}\",\"DATE_CREATE\":\"{made}\",\"TYPE_MARK\":0,\"MARKED_BY_ROLE\":{role}\
+         {certificate}}}\n"
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests;

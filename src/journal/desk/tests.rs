@@ -1,0 +1,174 @@
+//! Clicks at once, again, and not written.
+
+use std::{fs, path::Path};
+
+use super::*;
+use crate::{spec::Spec, time::Day};
+
+const LESSONS: &str = concat!(
+    r#"{"journal":7,"group":"A","lesson":42,"date":"2025-03-21","slot":1,"kind":"лек.","#,
+    r#""teachers":[100,101],"deaneries":[],"leader":200}"#,
+);
+
+const STUDENT: &str = concat!(
+    r#"{"_id":"s1","_source":{"PERSONAL":{"type":"student","BITRIX_USER_ID":"201"},"#,
+    r#""EDUCATION":[{"department":{"short_title":"A"}}]}}"#,
+);
+
+/// A desk in a folder, with a student 201 of the group.
+struct Place {
+    folder: tempfile::TempDir,
+    desk: Arc<Desk>,
+    shown: Arc<Shown>,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("lessons"), LESSONS).unwrap();
+        let journals = Arc::new(Journals::load(&folder.path().join("lessons")).unwrap());
+        let spec = include_str!("../../../dataflows/attendance.toml");
+        let spec = Arc::new(Spec::parse(Path::new("attendance.toml"), spec).unwrap());
+        let mut people = People::new(spec);
+        assert!(people.take(STUDENT.as_bytes()));
+        let shown = Arc::new(Shown::default());
+        shown.expect_history(0);
+        let clock = Clock::at(Moment::parse(b"2025-03-21 09:30:00").unwrap());
+        let people = Arc::new(RwLock::new(people));
+        let desk = Desk::new(journals, people, Arc::clone(&shown), Arc::new(clock));
+        Place { folder, desk: Arc::new(desk), shown }
+    }
+
+    fn write(&self) -> thread::JoinHandle<()> {
+        let log = LineLog::open(&self.folder.path().join("events")).unwrap();
+        self.desk.write_to(log, |error| panic!("{error}")).unwrap()
+    }
+
+    fn events(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.folder.path().join("events")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn click(mark: i64) -> Click {
+    Click {
+        journal: Some(7),
+        student: Some(201),
+        lesson: Some(42),
+        mark: Some(mark),
+        date: None,
+        certificate: None,
+    }
+}
+
+fn ask(desk: &Desk, id: u128, mark: i64, person: Person) -> Result<Set, Unconfirmed> {
+    pollster::block_on(desk.click(Uuid::from_u128(id), &click(mark), person))
+}
+
+#[test]
+fn clicks_of_a_cell_are_judged_one_after_the_other_and_later_than_each_other() {
+    let place = Place::new();
+    let writer = place.write();
+    let teachers = [Person::Teacher(Some(100)), Person::Teacher(Some(101))];
+    let answers: Vec<_> = thread::scope(|scope| {
+        let clicks: Vec<_> = (0..64u128)
+            .map(|n| {
+                let desk = &place.desk;
+                scope.spawn(move || ask(desk, n, i64::from(n % 4 < 2), teachers[n as usize % 2]))
+            })
+            .collect();
+        clicks.into_iter().map(|click| click.join().unwrap()).collect()
+    });
+    place.desk.close();
+    writer.join().unwrap();
+    let accepted: Vec<Set> =
+        answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
+    let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
+    assert!(refused.clone().all(|error| matches!(error, Unconfirmed::Refused(Refusal::Same))));
+    let events = place.events();
+    assert_eq!(events.len(), accepted.len());
+    let column = |name: &str| -> Vec<String> {
+        events.iter().map(|event| event[name].to_string()).collect()
+    };
+    let made = column("DATE_CREATE");
+    assert!(made.is_sorted_by(|a, b| a < b), "of one cell, each is later than the one before");
+    // Nobody repeated his own value over his own.
+    let said: Vec<_> = column("MARKED_BY").into_iter().zip(column("ATTENDANCE_MARK")).collect();
+    assert!(said.windows(2).all(|two| two[0] != two[1]));
+    let tally = place.desk.tally();
+    assert_eq!(
+        (tally.accepted, tally.refused),
+        (accepted.len() as u64, 64 - accepted.len() as u64)
+    );
+}
+
+#[test]
+fn click_that_is_asked_again_is_written_once() {
+    let place = Place::new();
+    let writer = place.write();
+    let teacher = Person::Teacher(Some(100));
+    let first = ask(&place.desk, 1, 1, teacher).unwrap();
+    let again = ask(&place.desk, 1, 1, teacher).unwrap();
+    assert_eq!(first.made, again.made);
+    // Under one ID there is one click.
+    for (mark, person) in [(0, teacher), (1, Person::Teacher(Some(101)))] {
+        let other = ask(&place.desk, 1, mark, person);
+        assert!(matches!(other, Err(Unconfirmed::OtherClick)));
+    }
+    // A repeated value under another ID is another click.
+    let same = ask(&place.desk, 2, 1, teacher);
+    assert!(matches!(same, Err(Unconfirmed::Refused(Refusal::Same))));
+    place.desk.close();
+    writer.join().unwrap();
+    assert_eq!(place.events().len(), 1);
+}
+
+#[test]
+fn what_was_judged_after_a_click_that_is_not_written_falls_with_it() {
+    let place = Place::new();
+    let teacher = Person::Teacher(Some(100));
+    let (first, _) = place.desk.take(Uuid::from_u128(1), &click(1), teacher).unwrap();
+    let batch = place.desk.next_batch().unwrap();
+    // Accepted over the first, while that is under way.
+    let (_, second) = place.desk.take(Uuid::from_u128(2), &click(0), teacher).unwrap();
+    let refused = place.desk.take(Uuid::from_u128(3), &click(0), teacher);
+    assert!(matches!(refused, Err(Unconfirmed::Refused(Refusal::Same))));
+    place.desk.settle(batch, false);
+    assert_eq!(*second.borrow(), Outcome::Failed);
+    // As if neither had been: the same may be asked again, under the same IDs.
+    let (again, _) = place.desk.take(Uuid::from_u128(1), &click(1), teacher).unwrap();
+    assert_eq!(again.mark, first.mark);
+    assert_eq!(place.desk.tally().failed, 2);
+}
+
+#[test]
+fn nothing_is_judged_before_the_past_is_known() {
+    let place = Place::new();
+    place.shown.expect_history(1);
+    let asked = place.desk.take(Uuid::from_u128(1), &click(1), Person::Teacher(Some(100)));
+    assert!(matches!(asked, Err(Unconfirmed::Loading)));
+}
+
+#[test]
+fn event_is_written_as_the_journal_writes_it() {
+    let made = Moment::parse(b"2025-08-13 22:55:51.008465").unwrap();
+    let date = Day::parse(b"2025-08-13").unwrap();
+    let set = Set {
+        id: Uuid::parse_str("ee76e99f-e8fd-419f-833c-79875d0262d4").unwrap(),
+        cell: Cell { journal: 972, student: 21284, lesson: 132644, date },
+        mark: 0,
+        marked_by: 249,
+        role: Role::Teacher,
+        certificate: None,
+        made,
+    };
+    let expected = concat!(
+        r#"{"JOURNAL_ID":972,"STUDENT_ID":21284,"LESSON_ID":132644,"LESSON_DATE":"2025-08-13","#,
+        r#""ATTENDANCE_MARK":0,"MARKED_BY":249,"ID":"ee76e99f-e8fd-419f-833c-79875d0262d4","#,
+        r#""DATE_CREATE":"2025-08-13 22:55:51.008465","TYPE_MARK":0,"MARKED_BY_ROLE":2}"#,
+        "\n",
+    );
+    assert_eq!(String::from_utf8(line(&set)).unwrap(), expected);
+    let excused = Set { mark: 2, role: Role::Deanery, certificate: Some(17), ..set };
+    assert!(String::from_utf8(line(&excused)).unwrap().ends_with(",\"NUMBER_CERT\":17}\n"));
+}
