@@ -34,8 +34,11 @@ use crate::engine::Metrics;
 /// A worker that has not gone on for so long is stuck.
 const STUCK_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Most connections at once; who comes later waits.
+/// Most connections at once, where metrics alone are served; who comes later waits.
 const CONNECTIONS_MAX: usize = 64;
+
+/// Most connections at once, where people look: each page holds one as long as it is looked at.
+const CONNECTIONS_OF_PEOPLE_MAX: usize = 4_096;
 
 /// Longest that a connection may take to say what it asks, or say nothing.
 const HEADER_PATIENCE: Duration = Duration::from_secs(10);
@@ -49,13 +52,13 @@ struct Served {
 
 /// It cannot be listened there.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for HTTP at {address}; give --http an address of this machine that is free")]
+#[error("cannot listen for HTTP at {address}; give an address of this machine that is free")]
 pub struct Unheard {
     address: SocketAddr,
     source: io::Error,
 }
 
-/// Serves on a thread of its own, as long as the process lives; returns where.
+/// Serves health and metrics on a thread of its own, as long as the process lives; returns where.
 ///
 /// # Errors
 /// When nobody can listen there.
@@ -64,23 +67,42 @@ pub fn serve(
     token: Option<String>,
     metrics: Arc<Metrics>,
 ) -> Result<SocketAddr, Unheard> {
+    listen(address, health(token, metrics), CONNECTIONS_MAX)
+}
+
+/// Serves health and metrics and, beside them, what people look at.
+///
+/// # Errors
+/// When nobody can listen there.
+pub fn serve_people(
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    routes: Router,
+) -> Result<SocketAddr, Unheard> {
+    listen(address, health(None, metrics).merge(routes), CONNECTIONS_OF_PEOPLE_MAX)
+}
+
+fn health(token: Option<String>, metrics: Arc<Metrics>) -> Router {
+    let served = Served { metrics, token: token.map(Arc::from) };
+    Router::new()
+        .route("/metrics", get(metrics_text))
+        .layer(middleware::from_fn_with_state(served.clone(), let_in))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .with_state(served)
+}
+
+fn listen(address: SocketAddr, routes: Router, most: usize) -> Result<SocketAddr, Unheard> {
     let unheard = |source| Unheard { address, source };
     let listener = TcpListener::bind(address).map_err(unheard)?;
     listener.set_nonblocking(true).map_err(unheard)?;
     let address = listener.local_addr().map_err(unheard)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(unheard)?;
-    let served = Served { metrics, token: token.map(Arc::from) };
-    let routes = Router::new()
-        .route("/metrics", get(metrics_text))
-        .layer(middleware::from_fn_with_state(served.clone(), let_in))
-        .route("/livez", get(live))
-        .route("/readyz", get(ready))
-        .with_state(served);
     let run = move || {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            answer(listener, routes).await
+            answer(listener, routes, most).await
         })
     };
     let named = thread::Builder::new().name("http".to_owned());
@@ -90,8 +112,8 @@ pub fn serve(
 }
 
 /// Answers whoever comes, so many at once.
-async fn answer(listener: tokio::net::TcpListener, routes: Router) -> io::Result<()> {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn answer(listener: tokio::net::TcpListener, routes: Router, most: usize) -> io::Result<()> {
+    let room = Arc::new(Semaphore::new(most));
     loop {
         let place = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
         let Ok((stream, _)) = listener.accept().await else {
@@ -99,6 +121,8 @@ async fn answer(listener: tokio::net::TcpListener, routes: Router) -> io::Result
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        // Small answers follow each other: none is to wait for the one before to be taken.
+        let _ = stream.set_nodelay(true);
         let routes = TowerToHyperService::new(routes.clone());
         tokio::spawn(async move {
             let mut server = http1::Builder::new();

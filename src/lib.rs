@@ -29,7 +29,7 @@
 //! - [`load`]: from what views say in topics to tables that analysts read;
 //! - [`engine`]: the loop that reads, stamps, steps and hands on;
 //! - [`http`], [`process`]: whether it lives, its metrics, its memory;
-//! - [`journal`]: an attendance journal over it all;
+//! - [`journal`], [`serve`]: an attendance journal over it all, and its pages;
 //! - [`cli`]: the program; [`generate`]: a university and its clicks, to try all this on.
 
 /// A place at which tests have the process die (feature `failpoints`; the environment variable
@@ -59,6 +59,7 @@ pub mod process;
 pub mod progress;
 pub mod reference;
 pub mod row;
+pub mod serve;
 pub mod sink;
 pub mod source;
 pub mod spec;

@@ -10,6 +10,7 @@
 mod accept;
 mod check;
 mod dead_letters;
+mod demo;
 mod explain;
 mod feed;
 mod generate;
@@ -66,6 +67,7 @@ enum Command {
     Explain(explain::Explain),
     Schema(schema::Schema),
     Generate(generate::Generate),
+    Demo(demo::Demo),
 }
 
 impl Cli {
@@ -84,6 +86,7 @@ impl Cli {
             Command::Explain(explain) => explain.run(),
             Command::Schema(schema) => schema.run(),
             Command::Generate(generate) => generate.run(),
+            Command::Demo(demo) => demo.run(),
         };
         match done {
             Ok(()) => 0,

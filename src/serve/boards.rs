@@ -1,0 +1,88 @@
+//! The boards over HTTP.
+
+use axum::{Json, extract::State};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    Served,
+    body::{Query, day},
+    problem::Problem,
+};
+use crate::journal::boards::{
+    self, Days, GroupsBoard, StudentFilter, TeacherFilter, TeachersBoard,
+};
+
+#[derive(Deserialize, IntoParams)]
+pub(super) struct GroupsQuery {
+    /// Only these groups; all where none is given.
+    #[serde(default)]
+    group: Vec<String>,
+    /// Only these years of study.
+    #[serde(default)]
+    course: Vec<u8>,
+    /// Only these specializations.
+    #[serde(default)]
+    specialization: Vec<String>,
+    /// The first day, YYYY-MM-DD.
+    since: Option<String>,
+    /// The last day, YYYY-MM-DD.
+    until: Option<String>,
+}
+
+/// Attendance by groups: by day, in all, and by student.
+#[utoipa::path(get, path = "/v1/boards/groups", params(GroupsQuery),
+    responses((status = 200, body = GroupsBoard), (status = 400, body = Problem)))]
+pub(super) async fn groups(
+    State(serving): Served,
+    Query(query): Query<GroupsQuery>,
+) -> Result<Json<GroupsBoard>, Problem> {
+    let days = days(query.since.as_deref(), query.until.as_deref())?;
+    let filter = StudentFilter {
+        groups: query.group,
+        courses: query.course,
+        specializations: query.specialization,
+    };
+    let today = serving.clock.now().day();
+    let standing = serving.shown.standing();
+    Ok(Json(boards::groups(&standing.marks, standing.epoch, today, days, &filter)))
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(super) struct TeachersQuery {
+    /// Only these faculties; all where none is given.
+    #[serde(default)]
+    faculty: Vec<String>,
+    /// Only these chairs.
+    #[serde(default)]
+    kafedra: Vec<String>,
+    /// Only these teachers, by full name.
+    #[serde(default)]
+    teacher: Vec<String>,
+    /// The first day, YYYY-MM-DD.
+    since: Option<String>,
+    /// The last day, YYYY-MM-DD.
+    until: Option<String>,
+}
+
+/// Attendance by teachers: by day, in all, and by teacher.
+#[utoipa::path(get, path = "/v1/boards/teachers", params(TeachersQuery),
+    responses((status = 200, body = TeachersBoard), (status = 400, body = Problem)))]
+pub(super) async fn teachers(
+    State(serving): Served,
+    Query(query): Query<TeachersQuery>,
+) -> Result<Json<TeachersBoard>, Problem> {
+    let days = days(query.since.as_deref(), query.until.as_deref())?;
+    let filter = TeacherFilter {
+        faculties: query.faculty,
+        kafedras: query.kafedra,
+        teachers: query.teacher,
+    };
+    let today = serving.clock.now().day();
+    let standing = serving.shown.standing();
+    Ok(Json(boards::teachers(&standing.marks, standing.epoch, today, days, &filter)))
+}
+
+fn days(since: Option<&str>, until: Option<&str>) -> Result<Days, Problem> {
+    Ok(Days { since: day("since", since)?, until: day("until", until)? })
+}

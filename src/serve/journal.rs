@@ -1,0 +1,414 @@
+//! The journal over HTTP: grids of groups, and clicks in them.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as JsonValue;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    Served, Serving,
+    body::{Body, Path, Query},
+    problem::Problem,
+    who::{PERSON, who},
+};
+use crate::{
+    journal::{
+        desk::{Set, Unconfirmed},
+        lessons::{Journal, SLOTS},
+        marks::{Cell, Mark, Marks},
+        people::{Kind, People},
+        rules::Click,
+    },
+    time::{Day, Epoch},
+};
+
+/// Groups.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Groups {
+    groups: Vec<String>,
+}
+
+/// The groups that have lessons or students.
+#[utoipa::path(get, path = "/v1/groups", responses((status = 200, body = Groups)))]
+pub(super) async fn groups(State(serving): Served) -> Json<Groups> {
+    let people = serving.people();
+    let mut groups: Vec<String> =
+        people.groups().chain(serving.journals.groups()).map(str::to_owned).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    Json(Groups { groups })
+}
+
+/// Somebody by number and name.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Named {
+    number: u32,
+    name: Option<String>,
+}
+
+/// A journal in few words.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Summary {
+    journal: u16,
+    groups: Vec<String>,
+    teachers: Vec<Named>,
+    deaneries: Vec<Named>,
+    leaders: Vec<Named>,
+    /// Of the group that was asked for.
+    lessons: usize,
+    /// Of those, today's.
+    today: usize,
+}
+
+/// Journals.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Summaries {
+    journals: Vec<Summary>,
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(super) struct OfGroup {
+    /// A group's short title.
+    group: String,
+}
+
+/// The journals in which a group has lessons.
+#[utoipa::path(get, path = "/v1/journals", params(OfGroup),
+    responses((status = 200, body = Summaries), (status = 400, body = Problem)))]
+pub(super) async fn journals(
+    State(serving): Served,
+    Query(OfGroup { group }): Query<OfGroup>,
+) -> Json<Summaries> {
+    let (people, today) = (serving.people(), serving.clock.now().day());
+    let summary = |(number, journal): (u16, &Journal)| {
+        let lessons = journal.lessons.iter().filter(|lesson| lesson.group == group);
+        Summary {
+            journal: number,
+            groups: journal.leaders.keys().cloned().collect(),
+            teachers: named(&people, Kind::Employee, journal.teachers.iter()),
+            deaneries: named(&people, Kind::Employee, journal.deaneries.iter()),
+            leaders: named(&people, Kind::Student, journal.leaders.values()),
+            lessons: lessons.clone().count(),
+            today: lessons.filter(|lesson| lesson.date == today).count(),
+        }
+    };
+    Json(Summaries { journals: serving.journals.of_group(&group).map(summary).collect() })
+}
+
+fn named<'n>(people: &People, kind: Kind, numbers: impl Iterator<Item = &'n u32>) -> Vec<Named> {
+    let named = |number: &u32| Named { number: *number, name: name(people, kind, *number) };
+    numbers.map(named).collect()
+}
+
+fn name(people: &People, kind: Kind, number: u32) -> Option<String> {
+    people.by_number(kind, number)?.name.clone()
+}
+
+/// A column of the grid.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LessonColumn {
+    lesson: u64,
+    /// From 1, in the order of the lessons of this group in this journal.
+    ordinal: usize,
+    date: String,
+    slot: u8,
+    /// HH:MM, Moscow time; absent where the slot is none of a day.
+    begin: Option<String>,
+    end: Option<String>,
+    kind: String,
+    locked: bool,
+    today: bool,
+}
+
+/// A row of the grid.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StudentRow {
+    student: u32,
+    name: Option<String>,
+    leader: bool,
+}
+
+/// Who set a mark.
+#[derive(Clone, Serialize, ToSchema)]
+pub(super) struct By {
+    number: u32,
+    name: Option<String>,
+    /// 0 student, 1 leader, 2 teacher, 3 deanery; absent where the event did not say.
+    role: Option<u8>,
+}
+
+/// A mark where it stands.
+#[derive(Clone, Serialize, ToSchema)]
+pub(super) struct CellView {
+    journal: u16,
+    student: u32,
+    lesson: u64,
+    mark: u8,
+    by: By,
+    /// Moscow time.
+    when: String,
+    certificate: Option<u8>,
+    id: Uuid,
+}
+
+/// The grid of a group in a journal.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Grid {
+    journal: u16,
+    group: String,
+    groups: Vec<String>,
+    today: String,
+    teachers: Vec<Named>,
+    deaneries: Vec<Named>,
+    lessons: Vec<LessonColumn>,
+    students: Vec<StudentRow>,
+    cells: Vec<CellView>,
+    /// Everything up to this epoch is in it.
+    epoch: Epoch,
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(super) struct MaybeOfGroup {
+    /// A group's short title; the journal's first where none is given.
+    group: Option<String>,
+}
+
+/// The grid of a group in a journal: students, lessons, and the marks that count.
+#[utoipa::path(get, path = "/v1/journals/{journal}",
+    params(("journal" = u16, Path, description = "JOURNAL_ID"), MaybeOfGroup),
+    responses((status = 200, body = Grid), (status = 400, body = Problem),
+              (status = 404, body = Problem)))]
+pub(super) async fn journal(
+    State(serving): Served,
+    Path(number): Path<u16>,
+    Query(MaybeOfGroup { group }): Query<MaybeOfGroup>,
+) -> Result<Json<Grid>, Problem> {
+    let journal = serving.journals.journal(number);
+    let journal = journal.ok_or_else(|| Problem::not_found("Журнал не найден"))?;
+    let group = group.or_else(|| journal.leaders.keys().next().cloned()).unwrap_or_default();
+    let leader = journal.leaders.get(&group);
+    let leader = *leader.ok_or_else(|| Problem::not_found("Этой группы нет в журнале"))?;
+    let (people, today) = (serving.people(), serving.clock.now().day());
+    let mut students: Vec<StudentRow> = people
+        .of_group(&group)
+        .map(|person| StudentRow {
+            student: person.number,
+            name: person.name.clone(),
+            leader: person.number == leader,
+        })
+        .collect();
+    if !students.iter().any(|student| student.leader) {
+        // Of whom there is no document, or one that says another group.
+        let name = name(&people, Kind::Student, leader);
+        students.push(StudentRow { student: leader, name, leader: true });
+    }
+    students.sort_by(|a, b| {
+        (a.name.is_none(), &a.name, a.student).cmp(&(b.name.is_none(), &b.name, b.student))
+    });
+    let of_group = journal.lessons.iter().filter(|lesson| lesson.group == group);
+    let lessons: Vec<LessonColumn> = of_group
+        .zip(1..)
+        .map(|(lesson, ordinal)| {
+            let times = usize::from(lesson.slot).checked_sub(1).and_then(|slot| SLOTS.get(slot));
+            let time = |(hour, minute): (u8, u8)| format!("{hour:02}:{minute:02}");
+            LessonColumn {
+                lesson: lesson.number,
+                ordinal,
+                date: lesson.date.to_string(),
+                slot: lesson.slot,
+                begin: times.map(|times| time(times.0)),
+                end: times.map(|times| time(times.1)),
+                kind: lesson.kind.clone(),
+                locked: lesson.is_locked(today),
+                today: lesson.date == today,
+            }
+        })
+        .collect();
+    let dates = journal.lessons.iter().filter(|lesson| lesson.group == group);
+    let dates: Vec<(u64, Day)> = dates.map(|lesson| (lesson.number, lesson.date)).collect();
+    let standing = serving.shown.standing();
+    let cells = students.iter().flat_map(|student| {
+        dates.iter().map(|(lesson, date)| Cell {
+            journal: number,
+            student: student.student,
+            lesson: *lesson,
+            date: *date,
+        })
+    });
+    let cells = cells.filter_map(|cell| view_of(&standing.marks, &people, &cell)).collect();
+    Ok(Json(Grid {
+        journal: number,
+        groups: journal.leaders.keys().cloned().collect(),
+        today: today.to_string(),
+        teachers: named(&people, Kind::Employee, journal.teachers.iter()),
+        deaneries: named(&people, Kind::Employee, journal.deaneries.iter()),
+        lessons,
+        students,
+        cells,
+        epoch: standing.epoch,
+        group,
+    }))
+}
+
+/// A mark that counts, as pages show it.
+pub(super) fn view_of(marks: &Marks, people: &People, cell: &Cell) -> Option<CellView> {
+    let Mark { id, made, mark, marked_by, role, certificate, .. } = *marks.mark(cell)?;
+    let by = by(people, marked_by, role);
+    let Cell { journal, student, lesson, .. } = *cell;
+    Some(CellView { journal, student, lesson, mark, by, when: made.to_string(), certificate, id })
+}
+
+fn by(people: &People, number: u32, role: Option<u8>) -> By {
+    // Students and leaders bear a number of the portal, employees one of the deanery.
+    let kind = if role.is_some_and(|role| role >= 2) { Kind::Employee } else { Kind::Student };
+    By { number, name: name(people, kind, number), role }
+}
+
+/// A click, as the journal's events say it. What is missing or wrong is refused by the rules, in
+/// their words.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE", deny_unknown_fields)]
+pub(super) struct ClickBody {
+    /// Made by who clicks; asked again under the same ID, a click is written once.
+    id: Uuid,
+    /// JOURNAL_ID, a positive integer.
+    #[schema(value_type = Option<i64>)]
+    journal_id: Option<JsonValue>,
+    /// STUDENT_ID, a positive integer.
+    #[schema(value_type = Option<i64>)]
+    student_id: Option<JsonValue>,
+    /// LESSON_ID, a positive integer.
+    #[schema(value_type = Option<i64>)]
+    lesson_id: Option<JsonValue>,
+    /// 0 absent, 1 present, 2 to 5 special.
+    #[schema(value_type = Option<i64>)]
+    attendance_mark: Option<JsonValue>,
+    /// The lesson's day, YYYY-MM-DD, to be checked.
+    lesson_date: Option<String>,
+    /// Of mark 2, 1 to 255.
+    #[schema(value_type = Option<i64>)]
+    number_cert: Option<JsonValue>,
+}
+
+impl ClickBody {
+    fn click(&self) -> Click {
+        // What is no integer is none that any rule admits.
+        let number =
+            |value: &Option<JsonValue>| value.as_ref().map(|value| value.as_i64().unwrap_or(-1));
+        Click {
+            journal: number(&self.journal_id),
+            student: number(&self.student_id),
+            lesson: number(&self.lesson_id),
+            mark: number(&self.attendance_mark),
+            date: self.lesson_date.as_ref().map(|date| Day::parse(date.as_bytes())),
+            certificate: number(&self.number_cert),
+        }
+    }
+}
+
+/// A click that is durable.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Confirmed {
+    cell: CellView,
+}
+
+/// Marks a student. Answered once the click is durable; it becomes visible some milliseconds later.
+#[utoipa::path(post, path = "/v1/clicks", request_body = ClickBody,
+    params(("Tributary-Person" = String, Header,
+            description = "student:NUMBER, teacher:NUMBER or deanery:NUMBER")),
+    responses((status = 201, body = Confirmed), (status = 400, body = Problem),
+              (status = 401, body = Problem), (status = 403, body = Problem),
+              (status = 409, body = Problem), (status = 413, body = Problem),
+              (status = 415, body = Problem), (status = 422, body = Problem),
+              (status = 429, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn click(
+    State(serving): Served,
+    headers: HeaderMap,
+    Body(body): Body<ClickBody>,
+) -> Result<(StatusCode, Json<Confirmed>), Response> {
+    let person = who(&headers, &serving.journals).map_err(IntoResponse::into_response)?;
+    let Some(person) = person else {
+        let detail = "say who clicks: Tributary-Person: student:NUMBER";
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, detail).into_response());
+    };
+    let named = headers.get(PERSON).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !serving.limits.admit(named) {
+        let detail = "Слишком много отметок за секунду, подождите немного";
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
+        return Err(([("retry-after", "1")], problem).into_response());
+    }
+    let set = serving.desk.click(body.id, &body.click(), person).await;
+    let set = set.map_err(|error| unconfirmed(&error).into_response())?;
+    let cell = set_view(&serving, &set);
+    Ok((StatusCode::CREATED, Json(Confirmed { cell })))
+}
+
+fn set_view(serving: &Arc<Serving>, set: &Set) -> CellView {
+    let Set { id, cell, mark, marked_by, role, certificate, made } = *set;
+    let by = by(&serving.people(), marked_by, Some(role as u8));
+    let Cell { journal, student, lesson, .. } = cell;
+    CellView { journal, student, lesson, mark, by, when: made.to_string(), certificate, id }
+}
+
+fn unconfirmed(error: &Unconfirmed) -> Problem {
+    let status = match error {
+        Unconfirmed::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Unconfirmed::OtherClick => StatusCode::CONFLICT,
+        Unconfirmed::Full | Unconfirmed::Unwritten | Unconfirmed::Loading => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    let rule = match error {
+        Unconfirmed::Refused(refusal) => Some(refusal.rule()),
+        _ => None,
+    };
+    Problem { rule, ..Problem::new(status, error.to_string()) }
+}
+
+/// How far an event is.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum How {
+    /// It is durable, and in no view yet.
+    Accepted,
+    /// It is in all views.
+    Visible,
+}
+
+/// What became of an event.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventState {
+    id: Uuid,
+    state: How,
+    /// With which epoch it became visible; of an event that was there at the start, in which the
+    /// start read it.
+    epoch: Option<Epoch>,
+}
+
+/// Whether an event is in all views, and since which epoch.
+#[utoipa::path(get, path = "/v1/events/{id}", params(("id" = Uuid, Path, description = "ID")),
+    responses((status = 200, body = EventState), (status = 404, body = Problem)))]
+pub(super) async fn event(
+    State(serving): Served,
+    Path(id): Path<Uuid>,
+) -> Result<Json<EventState>, Problem> {
+    let seen = serving.shown.standing().events.get(&id).copied();
+    match seen {
+        Some(seen) => {
+            let epoch = Some(seen.epoch);
+            Ok(Json(EventState { id, state: How::Visible, epoch }))
+        }
+        None if serving.desk.is_under_way(id) => {
+            Ok(Json(EventState { id, state: How::Accepted, epoch: None }))
+        }
+        None => Err(Problem::not_found("no such event was accepted, or seen so far")),
+    }
+}

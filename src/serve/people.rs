@@ -1,0 +1,183 @@
+//! People over HTTP: found, and changed as their system of record would change them.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Served, Serving,
+    body::{Body, Path, Query},
+    problem::Problem,
+};
+use crate::journal::{
+    people::{Edit, Kind, Person},
+    shown::News,
+};
+
+/// Most people of an answer.
+const PEOPLE_MAX: usize = 200;
+
+/// Most characters of a text that is changed.
+const TEXT_MAX: usize = 200;
+
+/// Somebody, and what they do in journals.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PersonView {
+    #[serde(flatten)]
+    person: Person,
+    /// The journals that a student leads.
+    leads: Vec<u16>,
+    /// Whether an employee acts for a deanery.
+    deanery: bool,
+}
+
+/// People.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Found {
+    people: Vec<PersonView>,
+    /// How many there are.
+    total: usize,
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(super) struct Search {
+    /// A part of the name, or the number.
+    #[serde(default)]
+    query: String,
+    /// student or employee.
+    kind: Option<String>,
+    /// A group's short title.
+    group: Option<String>,
+    /// At most so many, up to 200.
+    #[serde(default = "limit")]
+    #[param(minimum = 1, maximum = 200)]
+    limit: usize,
+}
+
+fn limit() -> usize {
+    50
+}
+
+fn view(serving: &Serving, person: &Person) -> PersonView {
+    let (is_student, number) = (person.kind == Kind::Student, person.number);
+    let leads = if is_student { serving.journals.led_by(number).collect() } else { Vec::new() };
+    let deanery = !is_student && serving.journals.is_deanery(number);
+    PersonView { person: person.clone(), leads, deanery }
+}
+
+/// People by name, number, kind and group.
+#[utoipa::path(get, path = "/v1/people", params(Search),
+    responses((status = 200, body = Found), (status = 400, body = Problem)))]
+pub(super) async fn search(
+    State(serving): Served,
+    Query(search): Query<Search>,
+) -> Result<Json<Found>, Problem> {
+    let kind = match search.kind.as_deref() {
+        None | Some("") => None,
+        Some("student") => Some(Kind::Student),
+        Some("employee") => Some(Kind::Employee),
+        Some(_) => return Err(Problem::bad_request("kind is student or employee")),
+    };
+    if !(1..=PEOPLE_MAX).contains(&search.limit) {
+        return Err(Problem::bad_request(format!("limit is 1 to {PEOPLE_MAX}")));
+    }
+    let wanted = search.query.trim().to_lowercase();
+    let passes = |person: &&Person| {
+        let name = person.name.as_ref().map(|name| name.to_lowercase());
+        kind.is_none_or(|kind| person.kind == kind)
+            && search.group.as_ref().is_none_or(|group| person.group.as_ref() == Some(group))
+            && (wanted.is_empty()
+                || person.number.to_string() == wanted
+                || name.is_some_and(|name| name.contains(&wanted)))
+    };
+    let people = serving.people();
+    let mut found: Vec<&Person> = people.all().filter(passes).collect();
+    found.sort_by(|a, b| (&a.name, a.number).cmp(&(&b.name, b.number)));
+    let total = found.len();
+    let found = found.into_iter().take(search.limit);
+    Ok(Json(Found { people: found.map(|person| view(&serving, person)).collect(), total }))
+}
+
+fn missing() -> Problem {
+    Problem::not_found("Такого человека нет")
+}
+
+/// Somebody by document.
+#[utoipa::path(get, path = "/v1/people/{id}",
+    params(("id" = String, Path, description = "the document's _id")),
+    responses((status = 200, body = PersonView), (status = 404, body = Problem)))]
+pub(super) async fn person(
+    State(serving): Served,
+    Path(id): Path<String>,
+) -> Result<Json<PersonView>, Problem> {
+    let people = serving.people();
+    let person = people.by_id(&id).ok_or_else(missing)?;
+    Ok(Json(view(&serving, person)))
+}
+
+/// What is changed of somebody; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Changed {
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    /// Of a student.
+    #[schema(min_length = 1, max_length = 200)]
+    group: Option<String>,
+    /// Of a student.
+    course: Option<u8>,
+    /// Of a student.
+    #[schema(min_length = 1, max_length = 200)]
+    specialization: Option<String>,
+    /// Of an employee.
+    #[schema(min_length = 1, max_length = 200)]
+    position: Option<String>,
+    /// Of an employee.
+    #[schema(min_length = 1, max_length = 200)]
+    kafedra: Option<String>,
+    /// Of an employee.
+    #[schema(min_length = 1, max_length = 200)]
+    faculty: Option<String>,
+}
+
+/// Changes what somebody's document says. Answered once that is durable; history follows within
+/// milliseconds.
+#[utoipa::path(patch, path = "/v1/people/{id}", request_body = Changed,
+    params(("id" = String, Path, description = "the document's _id")),
+    responses((status = 200, body = PersonView), (status = 400, body = Problem),
+              (status = 404, body = Problem), (status = 413, body = Problem),
+              (status = 415, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn change(
+    State(serving): Served,
+    Path(id): Path<String>,
+    Body(changed): Body<Changed>,
+) -> Result<Json<PersonView>, Problem> {
+    let Changed { name, group, course, specialization, position, kafedra, faculty } = changed;
+    let texts = [&name, &group, &specialization, &position, &kafedra, &faculty];
+    let is_sound = |text: &str| {
+        let length = text.chars().count();
+        (1..=TEXT_MAX).contains(&length)
+            && !text.chars().any(char::is_control)
+            && !text.trim().is_empty()
+    };
+    if texts.into_iter().flatten().any(|text| !is_sound(text)) {
+        let detail = format!("Текст: от 1 до {TEXT_MAX} знаков, без управляющих символов");
+        return Err(Problem::bad_request(detail));
+    }
+    let edit = Edit { name, group, course, specialization, position, kafedra, faculty };
+    // One change after the other, each from what the one before has made.
+    let mut log = serving.changes.lock().expect("nobody panics while holding it");
+    let line = serving.people().edited(&id, &edit).ok_or_else(missing)?;
+    if let Err(error) = log.append(format!("{line}\n").as_bytes(), 1) {
+        tracing::error!(%error, "a change of a person was not written");
+        let detail = "Изменение не записано, повторите попытку";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    }
+    serving.people.write().expect("nobody panics while changing people").take(line.as_bytes());
+    drop(log);
+    serving.shown.wake();
+    serving.shown.tell(News::Person(id.as_str().into()));
+    let people = serving.people();
+    let person = people.by_id(&id).ok_or_else(missing)?;
+    Ok(Json(view(&serving, person)))
+}
