@@ -37,7 +37,7 @@ pub struct StudentFilter {
     /// Of these groups.
     pub groups: Vec<String>,
     /// In these years of study.
-    pub courses: Vec<u8>,
+    pub courses: Vec<i64>,
     /// Of these specializations.
     pub specializations: Vec<String>,
 }
@@ -232,7 +232,7 @@ pub fn groups(
     let passes = |student: &Student| {
         among(&filter.groups, student.group.as_deref())
             && (filter.courses.is_empty()
-                || student.course.is_some_and(|course| filter.courses.contains(&course)))
+                || student.course.is_some_and(|course| filter.courses.contains(&course.into())))
             && among(&filter.specializations, student.specialization.as_deref())
     };
     let versions = marks.students();

@@ -6,8 +6,8 @@ use utoipa::IntoParams;
 
 use super::{
     Served,
-    body::{Query, day},
-    problem::Problem,
+    body::{Query, Text, day},
+    problem::{PROBLEM, Problem},
 };
 use crate::journal::boards::{
     self, Days, GroupsBoard, StudentFilter, TeacherFilter, TeachersBoard,
@@ -17,31 +17,34 @@ use crate::journal::boards::{
 pub(super) struct GroupsQuery {
     /// Only these groups; all where none is given.
     #[serde(default)]
-    group: Vec<String>,
+    group: Vec<Text>,
     /// Only these years of study.
     #[serde(default)]
-    course: Vec<u8>,
+    course: Vec<i64>,
     /// Only these specializations.
     #[serde(default)]
-    specialization: Vec<String>,
+    specialization: Vec<Text>,
     /// The first day, YYYY-MM-DD.
+    #[param(pattern = r"^(\d{4}-\d{2}-\d{2})?$")]
     since: Option<String>,
     /// The last day, YYYY-MM-DD.
+    #[param(pattern = r"^(\d{4}-\d{2}-\d{2})?$")]
     until: Option<String>,
 }
 
 /// Attendance by groups: by day, in all, and by student.
 #[utoipa::path(get, path = "/v1/boards/groups", params(GroupsQuery),
-    responses((status = 200, body = GroupsBoard), (status = 400, body = Problem)))]
+    responses((status = 200, body = GroupsBoard), (status = 400, body = Problem, content_type = PROBLEM),
+              (status = 422, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn groups(
     State(serving): Served,
     Query(query): Query<GroupsQuery>,
 ) -> Result<Json<GroupsBoard>, Problem> {
     let days = days(query.since.as_deref(), query.until.as_deref())?;
     let filter = StudentFilter {
-        groups: query.group,
+        groups: texts(query.group),
         courses: query.course,
-        specializations: query.specialization,
+        specializations: texts(query.specialization),
     };
     let today = serving.clock.now().day();
     let standing = serving.shown.standing();
@@ -52,31 +55,34 @@ pub(super) async fn groups(
 pub(super) struct TeachersQuery {
     /// Only these faculties; all where none is given.
     #[serde(default)]
-    faculty: Vec<String>,
+    faculty: Vec<Text>,
     /// Only these chairs.
     #[serde(default)]
-    kafedra: Vec<String>,
+    kafedra: Vec<Text>,
     /// Only these teachers, by full name.
     #[serde(default)]
-    teacher: Vec<String>,
+    teacher: Vec<Text>,
     /// The first day, YYYY-MM-DD.
+    #[param(pattern = r"^(\d{4}-\d{2}-\d{2})?$")]
     since: Option<String>,
     /// The last day, YYYY-MM-DD.
+    #[param(pattern = r"^(\d{4}-\d{2}-\d{2})?$")]
     until: Option<String>,
 }
 
 /// Attendance by teachers: by day, in all, and by teacher.
 #[utoipa::path(get, path = "/v1/boards/teachers", params(TeachersQuery),
-    responses((status = 200, body = TeachersBoard), (status = 400, body = Problem)))]
+    responses((status = 200, body = TeachersBoard), (status = 400, body = Problem, content_type = PROBLEM),
+              (status = 422, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn teachers(
     State(serving): Served,
     Query(query): Query<TeachersQuery>,
 ) -> Result<Json<TeachersBoard>, Problem> {
     let days = days(query.since.as_deref(), query.until.as_deref())?;
     let filter = TeacherFilter {
-        faculties: query.faculty,
-        kafedras: query.kafedra,
-        teachers: query.teacher,
+        faculties: texts(query.faculty),
+        kafedras: texts(query.kafedra),
+        teachers: texts(query.teacher),
     };
     let today = serving.clock.now().day();
     let standing = serving.shown.standing();
@@ -85,4 +91,8 @@ pub(super) async fn teachers(
 
 fn days(since: Option<&str>, until: Option<&str>) -> Result<Days, Problem> {
     Ok(Days { since: day("since", since)?, until: day("until", until)? })
+}
+
+fn texts(texts: Vec<Text>) -> Vec<String> {
+    texts.into_iter().map(|text| text.0).collect()
 }

@@ -9,7 +9,8 @@ use axum::{
     http::{StatusCode, request::Parts},
 };
 use axum_extra::extract::QueryRejection;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::time::Day;
@@ -60,11 +61,28 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
+/// A text that says something.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(pattern = r"[\s\S]")]
+pub(super) struct Text(pub(super) String);
+
+impl TryFrom<String> for Text {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Text, &'static str> {
+        if text.is_empty() { Err("a text may not be empty") } else { Ok(Text(text)) }
+    }
+}
+
 /// A day, as it is written.
 pub(super) fn day(name: &str, text: Option<&str>) -> Result<Option<Day>, Problem> {
     let Some(text) = text else { return Ok(None) };
     let day = Day::parse(text.as_bytes());
-    day.map(Some).ok_or_else(|| Problem::bad_request(format!("{name} is a day, YYYY-MM-DD")))
+    day.map(Some).ok_or_else(|| {
+        let detail = format!("{name} is a day, YYYY-MM-DD");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    })
 }
 
 /// The path is right, the method is not.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     Served, Serving,
     body::{Body, Path, Query},
-    problem::Problem,
+    problem::{PROBLEM, Problem},
     who::{PERSON, who},
 };
 use crate::{
@@ -82,7 +82,7 @@ pub(super) struct OfGroup {
 
 /// The journals in which a group has lessons.
 #[utoipa::path(get, path = "/v1/journals", params(OfGroup),
-    responses((status = 200, body = Summaries), (status = 400, body = Problem)))]
+    responses((status = 200, body = Summaries), (status = 400, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn journals(
     State(serving): Served,
     Query(OfGroup { group }): Query<OfGroup>,
@@ -130,7 +130,7 @@ pub(super) struct LessonColumn {
 
 /// A row of the grid.
 #[derive(Serialize, ToSchema)]
-pub(super) struct StudentRow {
+pub(super) struct StudentInGroup {
     student: u32,
     name: Option<String>,
     leader: bool,
@@ -169,7 +169,7 @@ pub(super) struct Grid {
     teachers: Vec<Named>,
     deaneries: Vec<Named>,
     lessons: Vec<LessonColumn>,
-    students: Vec<StudentRow>,
+    students: Vec<StudentInGroup>,
     cells: Vec<CellView>,
     /// Everything up to this epoch is in it.
     epoch: Epoch,
@@ -184,8 +184,8 @@ pub(super) struct MaybeOfGroup {
 /// The grid of a group in a journal: students, lessons, and the marks that count.
 #[utoipa::path(get, path = "/v1/journals/{journal}",
     params(("journal" = u16, Path, description = "JOURNAL_ID"), MaybeOfGroup),
-    responses((status = 200, body = Grid), (status = 400, body = Problem),
-              (status = 404, body = Problem)))]
+    responses((status = 200, body = Grid), (status = 400, body = Problem, content_type = PROBLEM),
+              (status = 404, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn journal(
     State(serving): Served,
     Path(number): Path<u16>,
@@ -197,9 +197,9 @@ pub(super) async fn journal(
     let leader = journal.leaders.get(&group);
     let leader = *leader.ok_or_else(|| Problem::not_found("Этой группы нет в журнале"))?;
     let (people, today) = (serving.people(), serving.clock.now().day());
-    let mut students: Vec<StudentRow> = people
+    let mut students: Vec<StudentInGroup> = people
         .of_group(&group)
-        .map(|person| StudentRow {
+        .map(|person| StudentInGroup {
             student: person.number,
             name: person.name.clone(),
             leader: person.number == leader,
@@ -208,7 +208,7 @@ pub(super) async fn journal(
     if !students.iter().any(|student| student.leader) {
         // Of whom there is no document, or one that says another group.
         let name = name(&people, Kind::Student, leader);
-        students.push(StudentRow { student: leader, name, leader: true });
+        students.push(StudentInGroup { student: leader, name, leader: true });
     }
     students.sort_by(|a, b| {
         (a.name.is_none(), &a.name, a.student).cmp(&(b.name.is_none(), &b.name, b.student))
@@ -324,11 +324,11 @@ pub(super) struct Confirmed {
 #[utoipa::path(post, path = "/v1/clicks", request_body = ClickBody,
     params(("Tributary-Person" = String, Header,
             description = "student:NUMBER, teacher:NUMBER or deanery:NUMBER")),
-    responses((status = 201, body = Confirmed), (status = 400, body = Problem),
-              (status = 401, body = Problem), (status = 403, body = Problem),
-              (status = 409, body = Problem), (status = 413, body = Problem),
-              (status = 415, body = Problem), (status = 422, body = Problem),
-              (status = 429, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 201, body = Confirmed), (status = 400, body = Problem, content_type = PROBLEM),
+              (status = 401, body = Problem, content_type = PROBLEM), (status = 403, body = Problem, content_type = PROBLEM),
+              (status = 409, body = Problem, content_type = PROBLEM), (status = 413, body = Problem, content_type = PROBLEM),
+              (status = 415, body = Problem, content_type = PROBLEM), (status = 422, body = Problem, content_type = PROBLEM),
+              (status = 429, body = Problem, content_type = PROBLEM), (status = 503, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn click(
     State(serving): Served,
     headers: HeaderMap,
@@ -395,7 +395,7 @@ pub(super) struct EventState {
 
 /// Whether an event is in all views, and since which epoch.
 #[utoipa::path(get, path = "/v1/events/{id}", params(("id" = Uuid, Path, description = "ID")),
-    responses((status = 200, body = EventState), (status = 404, body = Problem)))]
+    responses((status = 200, body = EventState), (status = 404, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn event(
     State(serving): Served,
     Path(id): Path<Uuid>,

@@ -19,7 +19,12 @@ use tokio_stream::{
 };
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Served, Serving, body::Query, journal::view_of, problem::Problem};
+use super::{
+    Served, Serving,
+    body::Query,
+    journal::view_of,
+    problem::{PROBLEM, Problem},
+};
 use crate::{
     journal::shown::{News, TailRecord},
     time::Epoch,
@@ -83,7 +88,8 @@ pub(super) fn now(serving: &Serving) -> String {
 pub(super) struct After {
     /// Only what came after this one.
     #[serde(default)]
-    after: u64,
+    #[param(minimum = 0)]
+    after: i64,
     /// At most so many, up to 500, the newest.
     #[serde(default = "limit")]
     #[param(minimum = 1, maximum = 500)]
@@ -126,11 +132,12 @@ pub(super) struct Records {
 
 /// The newest enriched records since the start, corrections included.
 #[utoipa::path(get, path = "/v1/tail", params(After),
-    responses((status = 200, body = Records), (status = 400, body = Problem)))]
+    responses((status = 200, body = Records), (status = 400, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn tail(
     State(serving): Served,
     Query(After { after, limit }): Query<After>,
 ) -> Result<Json<Records>, Problem> {
+    let after = u64::try_from(after).map_err(|_| Problem::bad_request("after is 0 or more"))?;
     if !(1..=RECORDS_MAX).contains(&limit) {
         return Err(Problem::bad_request(format!("limit is 1 to {RECORDS_MAX}")));
     }

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use axum::{Json, extract::State, http::HeaderMap};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -11,7 +15,7 @@ use super::{
     Served,
     body::{Body, Query},
     live::now,
-    problem::Problem,
+    problem::{PROBLEM, Problem},
     who::who,
 };
 use crate::{
@@ -60,8 +64,8 @@ pub(super) struct Session {
 
 /// What a page must know at first.
 #[utoipa::path(get, path = "/v1/session",
-    responses((status = 200, body = Session), (status = 400, body = Problem),
-              (status = 403, body = Problem)))]
+    responses((status = 200, body = Session), (status = 400, body = Problem, content_type = PROBLEM),
+              (status = 403, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn session(
     State(serving): Served,
     headers: HeaderMap,
@@ -97,6 +101,7 @@ pub(super) async fn session(
 #[serde(deny_unknown_fields)]
 pub(super) struct SetClock {
     /// YYYY-MM-DD HH:MM, with seconds or without, within the years in which clicks are admitted.
+    #[schema(pattern = r"^\d{4}-\d{2}-\d{2} \d{2}:\d{2}(:\d{2})?$")]
     moment: String,
 }
 
@@ -108,13 +113,17 @@ pub(super) struct Now {
 
 /// Sets the journal's clock, which runs on from there.
 #[utoipa::path(put, path = "/v1/clock", request_body = SetClock,
-    responses((status = 200, body = Now), (status = 400, body = Problem),
-              (status = 413, body = Problem), (status = 415, body = Problem)))]
+    responses((status = 200, body = Now), (status = 400, body = Problem, content_type = PROBLEM),
+              (status = 422, body = Problem, content_type = PROBLEM),
+              (status = 413, body = Problem, content_type = PROBLEM), (status = 415, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn set_clock(
     State(serving): Served,
     Body(SetClock { moment: text }): Body<SetClock>,
 ) -> Result<Json<Now>, Problem> {
-    let wrong = || Problem::bad_request("moment is YYYY-MM-DD HH:MM, of the years 2015 to 2148");
+    let wrong = || {
+        let detail = "moment is YYYY-MM-DD HH:MM, of the years 2015 to 2148";
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    };
     serving.clock.set(clock::moment(&text).ok_or_else(wrong)?);
     serving.shown.tell(News::Clock);
     Ok(Json(Now { now: now(&serving) }))
@@ -265,7 +274,8 @@ pub(super) struct Letters {
 #[derive(Deserialize, IntoParams)]
 pub(super) struct Before {
     /// Only those before this one.
-    before: Option<u64>,
+    #[param(minimum = 0)]
+    before: Option<i64>,
     /// At most so many, up to 200.
     #[serde(default = "limit")]
     #[param(minimum = 1, maximum = 200)]
@@ -278,11 +288,13 @@ fn limit() -> usize {
 
 /// Lines of the events that are no events, newest first; the last thousand are held.
 #[utoipa::path(get, path = "/v1/dead-letters", params(Before),
-    responses((status = 200, body = Letters), (status = 400, body = Problem)))]
+    responses((status = 200, body = Letters), (status = 400, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn dead_letters(
     State(serving): Served,
     Query(Before { before, limit }): Query<Before>,
 ) -> Result<Json<Letters>, Problem> {
+    let before = before.map(u64::try_from).transpose();
+    let before = before.map_err(|_| Problem::bad_request("before is 0 or more"))?;
     if !(1..=LETTERS_MAX).contains(&limit) {
         return Err(Problem::bad_request(format!("limit is 1 to {LETTERS_MAX}")));
     }

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Served, Serving,
     body::{Body, Path, Query},
-    problem::Problem,
+    problem::{PROBLEM, Problem},
 };
 use crate::journal::{
     people::{Edit, Kind, Person},
@@ -44,8 +44,10 @@ pub(super) struct Search {
     /// A part of the name, or the number.
     #[serde(default)]
     query: String,
-    /// student or employee.
-    kind: Option<String>,
+    /// student or employee; both where none is given.
+    #[serde(default)]
+    #[param(inline)]
+    kind: Vec<Kind>,
     /// A group's short title.
     group: Option<String>,
     /// At most so many, up to 200.
@@ -67,24 +69,18 @@ fn view(serving: &Serving, person: &Person) -> PersonView {
 
 /// People by name, number, kind and group.
 #[utoipa::path(get, path = "/v1/people", params(Search),
-    responses((status = 200, body = Found), (status = 400, body = Problem)))]
+    responses((status = 200, body = Found), (status = 400, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn search(
     State(serving): Served,
     Query(search): Query<Search>,
 ) -> Result<Json<Found>, Problem> {
-    let kind = match search.kind.as_deref() {
-        None | Some("") => None,
-        Some("student") => Some(Kind::Student),
-        Some("employee") => Some(Kind::Employee),
-        Some(_) => return Err(Problem::bad_request("kind is student or employee")),
-    };
     if !(1..=PEOPLE_MAX).contains(&search.limit) {
         return Err(Problem::bad_request(format!("limit is 1 to {PEOPLE_MAX}")));
     }
     let wanted = search.query.trim().to_lowercase();
     let passes = |person: &&Person| {
         let name = person.name.as_ref().map(|name| name.to_lowercase());
-        kind.is_none_or(|kind| person.kind == kind)
+        (search.kind.is_empty() || search.kind.contains(&person.kind))
             && search.group.as_ref().is_none_or(|group| person.group.as_ref() == Some(group))
             && (wanted.is_empty()
                 || person.number.to_string() == wanted
@@ -105,7 +101,7 @@ fn missing() -> Problem {
 /// Somebody by document.
 #[utoipa::path(get, path = "/v1/people/{id}",
     params(("id" = String, Path, description = "the document's _id")),
-    responses((status = 200, body = PersonView), (status = 404, body = Problem)))]
+    responses((status = 200, body = PersonView), (status = 404, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn person(
     State(serving): Served,
     Path(id): Path<String>,
@@ -125,7 +121,8 @@ pub(super) struct Changed {
     #[schema(min_length = 1, max_length = 200)]
     group: Option<String>,
     /// Of a student.
-    course: Option<u8>,
+    #[schema(value_type = Option<u8>, maximum = 255)]
+    course: Option<serde_json::Number>,
     /// Of a student.
     #[schema(min_length = 1, max_length = 200)]
     specialization: Option<String>,
@@ -144,9 +141,9 @@ pub(super) struct Changed {
 /// milliseconds.
 #[utoipa::path(patch, path = "/v1/people/{id}", request_body = Changed,
     params(("id" = String, Path, description = "the document's _id")),
-    responses((status = 200, body = PersonView), (status = 400, body = Problem),
-              (status = 404, body = Problem), (status = 413, body = Problem),
-              (status = 415, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = PersonView), (status = 400, body = Problem, content_type = PROBLEM),
+              (status = 404, body = Problem, content_type = PROBLEM), (status = 413, body = Problem, content_type = PROBLEM),
+              (status = 415, body = Problem, content_type = PROBLEM), (status = 503, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn change(
     State(serving): Served,
     Path(id): Path<String>,
@@ -154,16 +151,11 @@ pub(super) async fn change(
 ) -> Result<Json<PersonView>, Problem> {
     let Changed { name, group, course, specialization, position, kafedra, faculty } = changed;
     let texts = [&name, &group, &specialization, &position, &kafedra, &faculty];
-    let is_sound = |text: &str| {
-        let length = text.chars().count();
-        (1..=TEXT_MAX).contains(&length)
-            && !text.chars().any(char::is_control)
-            && !text.trim().is_empty()
-    };
-    if texts.into_iter().flatten().any(|text| !is_sound(text)) {
-        let detail = format!("Текст: от 1 до {TEXT_MAX} знаков, без управляющих символов");
-        return Err(Problem::bad_request(detail));
+    let is_sound = |text: &String| (1..=TEXT_MAX).contains(&text.chars().count());
+    if !texts.into_iter().flatten().all(is_sound) {
+        return Err(Problem::bad_request(format!("Текст: от 1 до {TEXT_MAX} знаков")));
     }
+    let course = course.map(|course| whole(&course)).transpose()?;
     let edit = Edit { name, group, course, specialization, position, kafedra, faculty };
     // One change after the other, each from what the one before has made.
     let mut log = serving.changes.lock().expect("nobody panics while holding it");
@@ -180,4 +172,11 @@ pub(super) async fn change(
     let people = serving.people();
     let person = people.by_id(&id).ok_or_else(missing)?;
     Ok(Json(view(&serving, person)))
+}
+
+/// A small whole number, be it written 2 or 2.0: JSON knows no difference.
+fn whole(number: &serde_json::Number) -> Result<u8, Problem> {
+    let value = number.as_f64().filter(|value| value.fract() == 0.0);
+    let value = value.filter(|value| (0.0..=255.0).contains(value));
+    value.map(|value| value as u8).ok_or_else(|| Problem::bad_request("course is 0 to 255"))
 }

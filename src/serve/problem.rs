@@ -7,6 +7,9 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// What kind of answer it is.
+pub const PROBLEM: &str = "application/problem+json";
+
 /// Why a request is not answered, `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
@@ -43,7 +46,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
         let body = serde_json::to_string(&self).expect("a problem is plain data");
-        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        let kind = [(header::CONTENT_TYPE, PROBLEM)];
         (status, kind, body + "\n").into_response()
     }
 }

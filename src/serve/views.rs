@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::{
     Served,
     body::{Path, Query},
-    problem::Problem,
+    problem::{PROBLEM, Problem},
 };
 use crate::{
     journal::marks::Cell,
@@ -41,8 +41,8 @@ pub(super) struct Wanted(BTreeMap<String, String>);
     params(("view" = String, Path, description = "a view of the dataflow"),
            ("STUDENT_ID" = Option<u32>, Query, description = "a column, here of `latest`"),
            ("JOURNAL_ID" = Option<u16>, Query, description = "another one")),
-    responses((status = 200, body = Rows), (status = 400, body = Problem),
-              (status = 404, body = Problem)))]
+    responses((status = 200, body = Rows), (status = 400, body = Problem, content_type = PROBLEM),
+              (status = 404, body = Problem, content_type = PROBLEM)))]
 pub(super) async fn view(
     State(serving): Served,
     Path(name): Path<String>,

@@ -22,6 +22,7 @@ mod halts;
 mod history;
 mod horizon;
 mod indices;
+mod journal;
 mod judge;
 mod kafka_engine;
 mod leaders;

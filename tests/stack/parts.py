@@ -63,11 +63,11 @@ def maven(pom, *words, env=None):
         sys.exit("Maven could not bring the jars; its words stand above: is Maven Central reachable?")
 
 
-def python(name, requirements):
-    """The python command of an environment that holds these packages."""
+def python(name, requirements, *options):
+    """The python command of an environment that holds these packages; with more options for pip, where there are any."""
     def make(coming):
         subprocess.run([sys.executable, "-m", "venv", str(coming)], check=True)
-        pip = [str(coming / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
+        pip = [str(coming / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *options, "-r", str(requirements)]
         if subprocess.run(pip, stdout=subprocess.DEVNULL).returncode:
             sys.exit("pip could not bring the packages; its words stand above: is PyPI reachable?")
     return bring(name, make) / "bin" / "python"

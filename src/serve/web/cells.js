@@ -119,17 +119,26 @@ async function send(cell) {
     // The stream may have confirmed it meanwhile.
     if (cell.click === click) {
       (problem.isOpen ? fail : refuse)(cell, problem);
+    } else {
+      sendQueued(cell);
     }
   }
 }
 
 function accept(cell, click, standing) {
-  cell.standing = standing;
+  // A later mark of somebody else may have been told before the answer came.
+  if (!cell.standing || standing.when >= cell.standing.when) {
+    cell.standing = standing;
+  }
   if (cell.click === click) {
     cell.click = null;
     cell.state = null;
   }
   paint(cell, false);
+  sendQueued(cell);
+}
+
+function sendQueued(cell) {
   if (cell.queued) {
     const { date, mark, certificate } = cell.queued;
     cell.queued = null;

@@ -1,0 +1,415 @@
+//! The journal of `tributary demo`: its pages in a real browser, its API under a property tester, a
+//! crowd that clicks while the program is killed, held against the specification.
+//!
+//! The whole crowd: `USERS=500 SECONDS=60 KILLS=0 cargo test --release --test end_to_end
+//! journal::crowd -- --nocapture`. Pictures are kept in `target/journal/`.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{game::wait_for, small::PATIENCE, stack::project};
+
+/// The journal as a program, over one folder, at one address.
+struct Demo {
+    child: Child,
+    address: String,
+}
+
+impl Demo {
+    fn start(state: &Path, address: &str, students: u32, events: u64) -> Demo {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tributary"))
+            .args(["demo", "--quiet", "--address", address, "--state"])
+            .arg(state)
+            .args(["--students", &students.to_string(), "--events", &events.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut said = String::new();
+        let out = child.stdout.take().expect("it was asked for");
+        BufReader::new(out).read_line(&mut said).expect("it says where it is");
+        let address = said.trim().strip_prefix("the journal is at http://");
+        let address = address.expect(&said).trim_end_matches('/').to_owned();
+        let demo = Demo { child, address };
+        wait_for("the past", PATIENCE, || demo.get("/v1/session").1["ready"] == true);
+        demo
+    }
+
+    fn get(&self, path: &str) -> (u16, Value) {
+        let mut connection = Connection::to(&self.address).expect("it listens");
+        connection.ask("GET", path, None, None).expect("it answers")
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection that is kept.
+struct Connection {
+    stream: BufReader<TcpStream>,
+    address: String,
+}
+
+impl Connection {
+    fn to(address: &str) -> std::io::Result<Connection> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        Ok(Connection { stream: BufReader::new(stream), address: address.to_owned() })
+    }
+
+    fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        person: Option<&str>,
+        body: Option<&Value>,
+    ) -> std::io::Result<(u16, Value)> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let person = person.map_or(String::new(), |p| format!("Tributary-Person: {p}\r\n"));
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{person}\
+             Content-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let (mut status, mut length, mut line) = (0, 0, String::new());
+        loop {
+            line.clear();
+            if self.stream.read_line(&mut line)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            let head = line.trim().to_ascii_lowercase();
+            if head.is_empty() {
+                break;
+            }
+            if let Some(rest) = head.strip_prefix("http/1.1 ") {
+                status = rest[..3].parse().expect("a status is a number");
+            }
+            if let Some(rest) = head.strip_prefix("content-length: ") {
+                length = rest.parse().expect("a length is a number");
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok((status, serde_json::from_slice(&body).expect("an answer is JSON")))
+    }
+}
+
+/// The Python that has the packages.
+fn python() -> PathBuf {
+    let script = project("tests/stack/journal.py");
+    let said =
+        Command::new("python3").arg(script).arg("python").output().expect("python3 is there");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    PathBuf::from(String::from_utf8_lossy(&said.stdout).trim())
+}
+
+#[test]
+fn pages_work_for_every_role_in_two_browsers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let played = Command::new(python())
+        .arg(project("tests/stack/journal/browser.py"))
+        .args(["--program", env!("CARGO_BIN_EXE_tributary"), "--state"])
+        .arg(folder.path().join("state"))
+        .arg("--pictures")
+        .arg(project("target/journal"))
+        .output()
+        .expect("it can be started");
+    println!("{}", String::from_utf8_lossy(&played.stdout));
+    assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
+}
+
+#[test]
+fn property_tester_finds_nothing_in_the_api() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let demo = Demo::start(&folder.path().join("state"), "127.0.0.1:0", 300, 20_000);
+    let seed = std::env::var("SEED").unwrap_or_else(|_| std::process::id().to_string());
+    let examples = std::env::var("EXAMPLES").unwrap_or_else(|_| "40".to_owned());
+    let tested = Command::new(python())
+        .current_dir(folder.path())
+        .args(["-m", "schemathesis.cli", "--config-file"])
+        .arg(project("tests/stack/journal/schemathesis.toml"))
+        .arg("run")
+        .arg(format!("http://{}/v1/openapi.json", demo.address))
+        // A stream does not end; the pages hold it open.
+        .args(["--exclude-path", "/v1/changes", "-H", "Tributary-Person: teacher:104"])
+        .args(["--max-examples", &examples, "--seed", &seed])
+        .output()
+        .expect("it can be started");
+    let said = String::from_utf8_lossy(&tested.stdout);
+    assert!(tested.status.success(), "seed {seed}:\n{said}");
+    assert!(said.contains("Tested: "), "{said}");
+}
+
+fn number(name: &str, usual: usize) -> usize {
+    std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
+}
+
+/// What one of the crowd was told.
+#[derive(Default)]
+struct Told {
+    /// By ID: the click.
+    confirmed: HashMap<String, Value>,
+    refused: HashSet<String>,
+    /// Sent, and no answer came, or one that does not confirm.
+    open: HashSet<String>,
+    times: Vec<Duration>,
+}
+
+/// A place for one of the crowd: journal, lesson, day, teacher, students.
+#[derive(Clone)]
+struct Place {
+    journal: u64,
+    lesson: u64,
+    date: String,
+    teachers: Vec<u64>,
+    students: Vec<u64>,
+}
+
+/// The lessons of the last day, with who is in them.
+fn places(demo: &Demo, state: &Path) -> Vec<Place> {
+    let text = fs::read_to_string(state.join("lessons.ndjson")).expect("the lessons");
+    let lessons = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a lesson"));
+    let lessons: Vec<Value> = lessons.filter(|lesson| lesson["locked"] == false).collect();
+    let place = |lesson: &Value| {
+        let journal = lesson["journal"].as_u64()?;
+        let (_, grid) = demo
+            .get(&format!("/v1/journals/{journal}?group={}", percent(lesson["group"].as_str()?)));
+        let number = |value: &Value, name: &str| value[name].as_u64();
+        Some(Place {
+            journal,
+            lesson: lesson["lesson"].as_u64()?,
+            date: lesson["date"].as_str()?.to_owned(),
+            teachers: grid["teachers"]
+                .as_array()?
+                .iter()
+                .filter_map(|t| number(t, "number"))
+                .collect(),
+            students: grid["students"]
+                .as_array()?
+                .iter()
+                .filter_map(|s| number(s, "student"))
+                .collect(),
+        })
+    };
+    lessons.iter().filter_map(place).collect()
+}
+
+fn percent(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+#[test]
+fn crowd_loses_and_doubles_nothing_though_the_journal_is_killed() {
+    let (users, seconds, kills) = (number("USERS", 60), number("SECONDS", 6), number("KILLS", 2));
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let mut demo = Demo::start(&state, "127.0.0.1:0", number("STUDENTS", 600) as u32, 40_000);
+    let address = demo.address.clone();
+    let places = places(&demo, &state);
+    assert!(!places.is_empty());
+    let (over, told) = (AtomicBool::new(false), Mutex::new(Told::default()));
+    let unkept = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for user in 0..users {
+            let place = &places[user % places.len()];
+            let (over, told, address, unkept) = (&over, &told, &address, &unkept);
+            scope.spawn(move || {
+                let mine = click_once_a_second(user, place, address, over, unkept);
+                let mut all = told.lock().expect("nobody panics");
+                all.confirmed.extend(mine.confirmed);
+                all.refused.extend(mine.refused);
+                all.open.extend(mine.open);
+                all.times.extend(mine.times);
+            });
+        }
+        let slice = Duration::from_secs(seconds as u64) / (kills as u32 + 1);
+        for _ in 0..kills {
+            // The pace of the crowd, not a wait for something.
+            thread::sleep(slice);
+            demo.kill();
+            demo = Demo::start(&state, &address, 0, 0);
+        }
+        thread::sleep(slice);
+        over.store(true, Ordering::Relaxed);
+    });
+    let mut told = told.into_inner().expect("nobody panicked");
+    if kills > 0 {
+        assert!(unkept.into_inner() > 0, "somebody was amid a click when it was killed");
+    }
+    told.times.sort();
+    let at = |share: f64| told.times[((told.times.len() - 1) as f64 * share) as usize];
+    println!(
+        "{users} users, {seconds} s, {kills} kills: {} confirmed, {} refused, {} open; confirmed \
+         after p50 {:.1?} p99 {:.1?} max {:.1?}",
+        told.confirmed.len(),
+        told.refused.len(),
+        told.open.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0),
+    );
+    // Each confirmed click stands once, none that was refused; of the others nobody knows.
+    let text = fs::read(state.join("events.ndjson")).expect("the events");
+    let mut written: HashMap<String, u32> = HashMap::new();
+    let mut events = HashMap::new();
+    for line in text.split(|byte| *byte == b'\n') {
+        let Ok(event) = serde_json::from_slice::<Value>(line) else { continue };
+        if let Some(id) = event["ID"].as_str() {
+            *written.entry(id.to_owned()).or_default() += 1;
+            events.insert(id.to_owned(), event);
+        }
+    }
+    assert!(told.confirmed.len() > users, "the crowd got something done");
+    for (id, click) in &told.confirmed {
+        assert_eq!(written.get(id), Some(&1), "{id}");
+        for column in ["JOURNAL_ID", "STUDENT_ID", "LESSON_ID", "ATTENDANCE_MARK"] {
+            assert_eq!(events[id][column], click[column], "{id}");
+        }
+    }
+    assert!(told.refused.iter().all(|id| !written.contains_key(id)));
+    assert!(told.open.iter().all(|id| written.get(id).is_none_or(|times| *times == 1)));
+    equals_the_specification(&demo, &state, folder.path());
+}
+
+/// One of the crowd: clicks once a second until it is over; what was not answered is asked again
+/// under the same ID, as the page does.
+fn click_once_a_second(
+    user: usize,
+    place: &Place,
+    address: &str,
+    over: &AtomicBool,
+    unkept: &AtomicUsize,
+) -> Told {
+    let (mut told, mut connection) = (Told::default(), None);
+    let teacher = place.teachers[user % place.teachers.len()];
+    let person = format!("teacher:{teacher}");
+    let mut next = Instant::now() + Duration::from_millis(user as u64 * 37 % 1_000);
+    let mut turn = user;
+    while !over.load(Ordering::Relaxed) {
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        next += Duration::from_secs(1);
+        turn += 1;
+        let id = uuid::Uuid::from_u128((user as u128) << 64 | turn as u128 | 7 << 120).to_string();
+        let mark = [1, 0, 4, 5][(turn / place.students.len()) % 4];
+        let click = json!({
+            "ID": id, "JOURNAL_ID": place.journal, "LESSON_ID": place.lesson,
+            "STUDENT_ID": place.students[turn % place.students.len()],
+            "ATTENDANCE_MARK": mark,
+            "LESSON_DATE": place.date,
+        });
+        let begun = Instant::now();
+        loop {
+            match ask(&mut connection, address, &person, &click) {
+                Some((201, answer)) => {
+                    // Asked again, it says what stands there by now.
+                    let is_first = !told.open.remove(&id);
+                    assert!(!is_first || answer["cell"]["id"] == id.as_str());
+                    told.times.push(begun.elapsed());
+                    told.confirmed.insert(id, click);
+                    break;
+                }
+                Some((422, _)) => {
+                    told.open.remove(&id);
+                    told.refused.insert(id);
+                    break;
+                }
+                // It is being started, or the whole crowd of one teacher is too fast.
+                Some((503 | 429, _)) => {}
+                None => {
+                    unkept.fetch_add(1, Ordering::Relaxed);
+                    told.open.insert(id.clone());
+                }
+                Some((status, answer)) => panic!("{status} {answer}"),
+            }
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    told
+}
+
+fn ask(
+    connection: &mut Option<Connection>,
+    address: &str,
+    person: &str,
+    click: &Value,
+) -> Option<(u16, Value)> {
+    if connection.is_none() {
+        *connection = Connection::to(address).ok();
+    }
+    let answer = connection.as_mut()?.ask("POST", "/v1/clicks", Some(person), Some(click)).ok();
+    if answer.is_none() {
+        *connection = None;
+    }
+    answer
+}
+
+/// The views that are served are those of the rules, over the files as they are.
+fn equals_the_specification(demo: &Demo, state: &Path, scratch: &Path) {
+    let want = scratch.join("want");
+    let judged = Command::new("python3")
+        .arg(project("tests/oracle/oracle.py"))
+        .args([state, &want])
+        .output()
+        .expect("python3 is there");
+    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stderr));
+    wait_for("all that is written is visible", PATIENCE, || {
+        let (_, status) = demo.get("/v1/status");
+        status["events"]["behind"] == 0 && status["documents"]["behind"] == 0
+    });
+    let rows = |path: &str| -> Vec<BTreeMap<String, Value>> {
+        let (status, answer) = demo.get(path);
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_value(answer["rows"].clone()).expect("rows are objects")
+    };
+    let wanted = |view: &str| -> Vec<BTreeMap<String, Value>> {
+        let text = fs::read_to_string(want.join(format!("{view}.ndjson"))).expect("a view");
+        text.lines().map(|line| serde_json::from_str(line).expect("a row")).collect()
+    };
+    let sorted = |rows: Vec<BTreeMap<String, Value>>| {
+        let mut rows: Vec<String> =
+            rows.iter().map(|row| serde_json::to_string(row).expect("a row")).collect();
+        rows.sort();
+        rows
+    };
+    let latest = wanted("latest");
+    let journals: HashSet<u64> = latest.iter().filter_map(|r| r["JOURNAL_ID"].as_u64()).collect();
+    let served = journals.iter().flat_map(|j| rows(&format!("/v1/views/latest?JOURNAL_ID={j}")));
+    let (served, latest) = (sorted(served.collect()), sorted(latest));
+    assert_eq!(served.len(), latest.len());
+    let differs = served.iter().zip(&latest).find(|(served, latest)| served != latest);
+    assert_eq!(differs, None);
+    let view = "attendance_by_student";
+    assert_eq!(sorted(rows(&format!("/v1/views/{view}"))), sorted(wanted(view)));
+    // The board adds up the same.
+    let (_, board) = demo.get("/v1/boards/groups");
+    assert_eq!(board["total"]["marks"], latest.len());
+}
