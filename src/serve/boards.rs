@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 use super::{
     Served,
     body::{Query, Text, day},
-    problem::{PROBLEM, Problem},
+    problem::{NoAnswer, Problem},
 };
 use crate::journal::boards::{
     self, Days, GroupsBoard, StudentFilter, TeacherFilter, TeachersBoard,
@@ -17,12 +17,14 @@ use crate::journal::boards::{
 pub(super) struct GroupsQuery {
     /// Only these groups; all where none is given.
     #[serde(default)]
+    #[param(inline)]
     group: Vec<Text>,
     /// Only these years of study.
     #[serde(default)]
     course: Vec<i64>,
     /// Only these specializations.
     #[serde(default)]
+    #[param(inline)]
     specialization: Vec<Text>,
     /// The first day, YYYY-MM-DD.
     #[param(pattern = r"^(\d{4}-\d{2}-\d{2})?$")]
@@ -34,8 +36,7 @@ pub(super) struct GroupsQuery {
 
 /// Attendance by groups: by day, in all, and by student.
 #[utoipa::path(get, path = "/v1/boards/groups", params(GroupsQuery),
-    responses((status = 200, body = GroupsBoard), (status = 400, body = Problem, content_type = PROBLEM),
-              (status = 422, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = GroupsBoard), NoAnswer))]
 pub(super) async fn groups(
     State(serving): Served,
     Query(query): Query<GroupsQuery>,
@@ -55,12 +56,15 @@ pub(super) async fn groups(
 pub(super) struct TeachersQuery {
     /// Only these faculties; all where none is given.
     #[serde(default)]
+    #[param(inline)]
     faculty: Vec<Text>,
     /// Only these chairs.
     #[serde(default)]
+    #[param(inline)]
     kafedra: Vec<Text>,
     /// Only these teachers, by full name.
     #[serde(default)]
+    #[param(inline)]
     teacher: Vec<Text>,
     /// The first day, YYYY-MM-DD.
     #[param(pattern = r"^(\d{4}-\d{2}-\d{2})?$")]
@@ -72,8 +76,7 @@ pub(super) struct TeachersQuery {
 
 /// Attendance by teachers: by day, in all, and by teacher.
 #[utoipa::path(get, path = "/v1/boards/teachers", params(TeachersQuery),
-    responses((status = 200, body = TeachersBoard), (status = 400, body = Problem, content_type = PROBLEM),
-              (status = 422, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = TeachersBoard), NoAnswer))]
 pub(super) async fn teachers(
     State(serving): Served,
     Query(query): Query<TeachersQuery>,

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     Served, Serving,
     body::{Body, Path, Query},
-    problem::{PROBLEM, Problem},
+    problem::{NoAnswer, NoChange, Problem},
     who::{PERSON, who},
 };
 use crate::{
@@ -82,7 +82,7 @@ pub(super) struct OfGroup {
 
 /// The journals in which a group has lessons.
 #[utoipa::path(get, path = "/v1/journals", params(OfGroup),
-    responses((status = 200, body = Summaries), (status = 400, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = Summaries), NoAnswer))]
 pub(super) async fn journals(
     State(serving): Served,
     Query(OfGroup { group }): Query<OfGroup>,
@@ -184,8 +184,7 @@ pub(super) struct MaybeOfGroup {
 /// The grid of a group in a journal: students, lessons, and the marks that count.
 #[utoipa::path(get, path = "/v1/journals/{journal}",
     params(("journal" = u16, Path, description = "JOURNAL_ID"), MaybeOfGroup),
-    responses((status = 200, body = Grid), (status = 400, body = Problem, content_type = PROBLEM),
-              (status = 404, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = Grid), NoAnswer))]
 pub(super) async fn journal(
     State(serving): Served,
     Path(number): Path<u16>,
@@ -324,11 +323,7 @@ pub(super) struct Confirmed {
 #[utoipa::path(post, path = "/v1/clicks", request_body = ClickBody,
     params(("Tributary-Person" = String, Header,
             description = "student:NUMBER, teacher:NUMBER or deanery:NUMBER")),
-    responses((status = 201, body = Confirmed), (status = 400, body = Problem, content_type = PROBLEM),
-              (status = 401, body = Problem, content_type = PROBLEM), (status = 403, body = Problem, content_type = PROBLEM),
-              (status = 409, body = Problem, content_type = PROBLEM), (status = 413, body = Problem, content_type = PROBLEM),
-              (status = 415, body = Problem, content_type = PROBLEM), (status = 422, body = Problem, content_type = PROBLEM),
-              (status = 429, body = Problem, content_type = PROBLEM), (status = 503, body = Problem, content_type = PROBLEM)))]
+    responses((status = 201, body = Confirmed), NoChange))]
 pub(super) async fn click(
     State(serving): Served,
     headers: HeaderMap,
@@ -395,7 +390,7 @@ pub(super) struct EventState {
 
 /// Whether an event is in all views, and since which epoch.
 #[utoipa::path(get, path = "/v1/events/{id}", params(("id" = Uuid, Path, description = "ID")),
-    responses((status = 200, body = EventState), (status = 404, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = EventState), NoAnswer))]
 pub(super) async fn event(
     State(serving): Served,
     Path(id): Path<Uuid>,

@@ -23,7 +23,7 @@ use super::{
     Served, Serving,
     body::Query,
     journal::view_of,
-    problem::{PROBLEM, Problem},
+    problem::{NoAnswer, Problem},
 };
 use crate::{
     journal::shown::{News, TailRecord},
@@ -132,7 +132,7 @@ pub(super) struct Records {
 
 /// The newest enriched records since the start, corrections included.
 #[utoipa::path(get, path = "/v1/tail", params(After),
-    responses((status = 200, body = Records), (status = 400, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = Records), NoAnswer))]
 pub(super) async fn tail(
     State(serving): Served,
     Query(After { after, limit }): Query<After>,

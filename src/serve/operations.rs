@@ -15,7 +15,7 @@ use super::{
     Served,
     body::{Body, Query},
     live::now,
-    problem::{PROBLEM, Problem},
+    problem::{NoAnswer, NoChange, Problem},
     who::who,
 };
 use crate::{
@@ -64,8 +64,7 @@ pub(super) struct Session {
 
 /// What a page must know at first.
 #[utoipa::path(get, path = "/v1/session",
-    responses((status = 200, body = Session), (status = 400, body = Problem, content_type = PROBLEM),
-              (status = 403, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = Session), NoAnswer))]
 pub(super) async fn session(
     State(serving): Served,
     headers: HeaderMap,
@@ -113,9 +112,7 @@ pub(super) struct Now {
 
 /// Sets the journal's clock, which runs on from there.
 #[utoipa::path(put, path = "/v1/clock", request_body = SetClock,
-    responses((status = 200, body = Now), (status = 400, body = Problem, content_type = PROBLEM),
-              (status = 422, body = Problem, content_type = PROBLEM),
-              (status = 413, body = Problem, content_type = PROBLEM), (status = 415, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = Now), NoChange))]
 pub(super) async fn set_clock(
     State(serving): Served,
     Body(SetClock { moment: text }): Body<SetClock>,
@@ -274,12 +271,17 @@ pub(super) struct Letters {
 #[derive(Deserialize, IntoParams)]
 pub(super) struct Before {
     /// Only those before this one.
+    #[serde(default = "newest")]
     #[param(minimum = 0)]
-    before: Option<i64>,
+    before: i64,
     /// At most so many, up to 200.
     #[serde(default = "limit")]
     #[param(minimum = 1, maximum = 200)]
     limit: usize,
+}
+
+fn newest() -> i64 {
+    i64::MAX
 }
 
 fn limit() -> usize {
@@ -288,19 +290,19 @@ fn limit() -> usize {
 
 /// Lines of the events that are no events, newest first; the last thousand are held.
 #[utoipa::path(get, path = "/v1/dead-letters", params(Before),
-    responses((status = 200, body = Letters), (status = 400, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = Letters), NoAnswer))]
 pub(super) async fn dead_letters(
     State(serving): Served,
     Query(Before { before, limit }): Query<Before>,
 ) -> Result<Json<Letters>, Problem> {
-    let before = before.map(u64::try_from).transpose();
+    let before = u64::try_from(before);
     let before = before.map_err(|_| Problem::bad_request("before is 0 or more"))?;
     if !(1..=LETTERS_MAX).contains(&limit) {
         return Err(Problem::bad_request(format!("limit is 1 to {LETTERS_MAX}")));
     }
     let standing = serving.shown.standing();
     let older = standing.letters.iter().rev();
-    let older = older.filter(|letter| before.is_none_or(|before| letter.number < before));
+    let older = older.filter(|letter| letter.number < before);
     let letters = older.take(limit).map(|letter| LetterView {
         number: letter.number,
         file: "events.ndjson",

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Served, Serving,
     body::{Body, Path, Query},
-    problem::{PROBLEM, Problem},
+    problem::{NoAnswer, NoChange, Problem},
 };
 use crate::journal::{
     people::{Edit, Kind, Person},
@@ -69,7 +69,7 @@ fn view(serving: &Serving, person: &Person) -> PersonView {
 
 /// People by name, number, kind and group.
 #[utoipa::path(get, path = "/v1/people", params(Search),
-    responses((status = 200, body = Found), (status = 400, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = Found), NoAnswer))]
 pub(super) async fn search(
     State(serving): Served,
     Query(search): Query<Search>,
@@ -101,7 +101,7 @@ fn missing() -> Problem {
 /// Somebody by document.
 #[utoipa::path(get, path = "/v1/people/{id}",
     params(("id" = String, Path, description = "the document's _id")),
-    responses((status = 200, body = PersonView), (status = 404, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = PersonView), NoAnswer))]
 pub(super) async fn person(
     State(serving): Served,
     Path(id): Path<String>,
@@ -141,9 +141,7 @@ pub(super) struct Changed {
 /// milliseconds.
 #[utoipa::path(patch, path = "/v1/people/{id}", request_body = Changed,
     params(("id" = String, Path, description = "the document's _id")),
-    responses((status = 200, body = PersonView), (status = 400, body = Problem, content_type = PROBLEM),
-              (status = 404, body = Problem, content_type = PROBLEM), (status = 413, body = Problem, content_type = PROBLEM),
-              (status = 415, body = Problem, content_type = PROBLEM), (status = 503, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = PersonView), NoChange))]
 pub(super) async fn change(
     State(serving): Served,
     Path(id): Path<String>,

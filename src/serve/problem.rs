@@ -5,10 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use utoipa::ToSchema;
-
-/// What kind of answer it is.
-pub const PROBLEM: &str = "application/problem+json";
+use utoipa::{IntoResponses, ToSchema};
 
 /// Why a request is not answered, `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -46,7 +43,64 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
         let body = serde_json::to_string(&self).expect("a problem is plain data");
-        let kind = [(header::CONTENT_TYPE, PROBLEM)];
+        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
         (status, kind, body + "\n").into_response()
     }
+}
+
+/// Why a question is not answered.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "said in the description of the API; answers are `Problem`s")]
+pub enum NoAnswer {
+    /// What is asked for is not understood.
+    #[response(status = 400, content_type = "application/problem+json")]
+    BadRequest(Problem),
+    /// Asked by a name of elsewhere, or as somebody who one is not.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(Problem),
+    /// It is not there.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(Problem),
+    /// What is asked for is understood, and none that there can be.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Unprocessable(Problem),
+    /// The past is being read; ask again.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(Problem),
+}
+
+/// Why nothing is changed.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "said in the description of the API; answers are `Problem`s")]
+pub enum NoChange {
+    /// What is asked for is not understood.
+    #[response(status = 400, content_type = "application/problem+json")]
+    BadRequest(Problem),
+    /// Nobody is said to act.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(Problem),
+    /// Asked by a page of elsewhere, or as somebody who one is not.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(Problem),
+    /// It is not there.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(Problem),
+    /// The ID is that of another click.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(Problem),
+    /// What is sent is too long.
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(Problem),
+    /// What is sent is not said to be JSON.
+    #[response(status = 415, content_type = "application/problem+json")]
+    UnsupportedMediaType(Problem),
+    /// A rule refuses it; nothing was changed.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Unprocessable(Problem),
+    /// Too much in a second; nothing was changed.
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooMany(Problem),
+    /// It did not become durable, as far as one knows; ask again.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(Problem),
 }

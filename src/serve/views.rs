@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::{
     Served,
     body::{Path, Query},
-    problem::{PROBLEM, Problem},
+    problem::{NoAnswer, Problem},
 };
 use crate::{
     journal::marks::Cell,
@@ -41,8 +41,7 @@ pub(super) struct Wanted(BTreeMap<String, String>);
     params(("view" = String, Path, description = "a view of the dataflow"),
            ("STUDENT_ID" = Option<u32>, Query, description = "a column, here of `latest`"),
            ("JOURNAL_ID" = Option<u16>, Query, description = "another one")),
-    responses((status = 200, body = Rows), (status = 400, body = Problem, content_type = PROBLEM),
-              (status = 404, body = Problem, content_type = PROBLEM)))]
+    responses((status = 200, body = Rows), NoAnswer))]
 pub(super) async fn view(
     State(serving): Served,
     Path(name): Path<String>,
@@ -69,10 +68,9 @@ pub(super) async fn view(
             let rows = standing.counts.get(&ViewId(place as u16));
             let rows = rows.into_iter().flatten().map(|(json, _)| json);
             let rows = rows.filter(|json| says(json, &wanted)).take(ROWS_MAX);
-            let raw = |json: &Box<str>| {
-                RawValue::from_string(json.to_string()).expect("what is rendered is JSON")
-            };
-            rows.map(raw).collect()
+            rows.map(|json| RawValue::from_string(json.to_string()))
+                .map(|row| row.expect("what is rendered is JSON"))
+                .collect()
         }
     };
     Ok(Json(Rows { epoch, rows }))
@@ -125,7 +123,7 @@ fn says(json: &str, wanted: &BTreeMap<String, String>) -> bool {
     let row: Map<String, Value> = serde_json::from_str(json).expect("a row is an object");
     wanted.iter().all(|(name, text)| match row.get(name) {
         Some(Value::String(value)) => value == text,
-        Some(value) => value.to_string() == *text,
+        Some(value) => serde_json::to_string(value).is_ok_and(|written| written == *text),
         None => false,
     })
 }

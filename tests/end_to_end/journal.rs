@@ -237,10 +237,12 @@ fn crowd_loses_and_doubles_nothing_though_the_journal_is_killed() {
     let unkept = AtomicUsize::new(0);
     thread::scope(|scope| {
         for user in 0..users {
+            // As few as may be share a teacher, of whom so many clicks a second are taken.
             let place = &places[user % places.len()];
+            let teacher = place.teachers[user / places.len() % place.teachers.len()];
             let (over, told, address, unkept) = (&over, &told, &address, &unkept);
             scope.spawn(move || {
-                let mine = click_once_a_second(user, place, address, over, unkept);
+                let mine = click_once_a_second((user, teacher), place, address, over, unkept);
                 let mut all = told.lock().expect("nobody panics");
                 all.confirmed.extend(mine.confirmed);
                 all.refused.extend(mine.refused);
@@ -300,14 +302,13 @@ fn crowd_loses_and_doubles_nothing_though_the_journal_is_killed() {
 /// One of the crowd: clicks once a second until it is over; what was not answered is asked again
 /// under the same ID, as the page does.
 fn click_once_a_second(
-    user: usize,
+    (user, teacher): (usize, u64),
     place: &Place,
     address: &str,
     over: &AtomicBool,
     unkept: &AtomicUsize,
 ) -> Told {
     let (mut told, mut connection) = (Told::default(), None);
-    let teacher = place.teachers[user % place.teachers.len()];
     let person = format!("teacher:{teacher}");
     let mut next = Instant::now() + Duration::from_millis(user as u64 * 37 % 1_000);
     let mut turn = user;

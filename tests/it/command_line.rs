@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -52,9 +53,12 @@ fn commands_of_the_readme_do_what_they_say() {
         };
         let mut program = Command::new(env!("CARGO_BIN_EXE_tributary"));
         program.args(&words).current_dir(scratch.path());
-        let output = match words[0] == "run" && !words.contains(&"--once") {
-            true => until_it_seals(program, &scratch.path().join("live/updates.ndjson")),
-            false => program.output().unwrap(),
+        let output = match words[0] {
+            "run" if !words.contains(&"--once") => {
+                until_it_seals(program, &scratch.path().join("live/updates.ndjson"))
+            }
+            "demo" => until_it_is_ready(program),
+            _ => program.output().unwrap(),
         };
         assert!(output.status.success(), "{command}\n{}", said(&output));
         ran += 1;
@@ -70,6 +74,26 @@ fn until_it_seals(mut program: Command, log: &Path) -> Output {
     wait_for("a seal", || fs::read_to_string(log).is_ok_and(|text| text.contains("\"sealed\"")));
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     child.wait_with_output().unwrap()
+}
+
+/// Runs the journal until it has read its past, at whichever port is free; then asks it to end.
+fn until_it_is_ready(mut program: Command) -> Output {
+    program.args(["--address", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = program.spawn().unwrap();
+    let (sender, lines) = std::sync::mpsc::channel();
+    let errors = BufReader::new(child.stderr.take().unwrap());
+    std::thread::spawn(move || {
+        errors.lines().map_while(Result::ok).try_for_each(|l| sender.send(l))
+    });
+    let mut heard = String::new();
+    wait_for("the past to be read", || {
+        heard.extend(lines.try_iter());
+        heard.contains("marks stand; ready after")
+    });
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(said(&output).contains("the journal is at http://127.0.0.1:"), "{}", said(&output));
+    output
 }
 
 fn copy_inputs(scratch: &Path) {
