@@ -118,13 +118,16 @@ type Served = State<Arc<Serving>>;
 
 /// The journal's API.
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Tributary: the journal",
-    description = "Clicks in an attendance journal, what they make of it at once, and the boards \
+#[openapi(
+    components(schemas(Problem)),
+    info(
+        title = "Tributary: the journal",
+        description = "Clicks in an attendance journal, what they make of it at once, and the boards \
                    over it. Errors are application/problem+json; their details are in Russian \
                    where they are for users of the journal.",
-    license(name = "Apache-2.0", identifier = "Apache-2.0")
-))]
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    )
+)]
 struct Api;
 
 /// All routes.

@@ -2,7 +2,8 @@
 //! crowd that clicks while the program is killed, held against the specification.
 //!
 //! The whole crowd: `USERS=500 SECONDS=60 KILLS=0 cargo test --release --test end_to_end
-//! journal::crowd -- --nocapture`. Pictures are kept in `target/journal/`.
+//! journal::crowd -- --nocapture`. Pictures are kept in `target/journal/`. The property tester
+//! draws the same with the same `SEED=`, and more with more `EXAMPLES=`.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -148,7 +149,7 @@ fn pages_work_for_every_role_in_two_browsers() {
 fn property_tester_finds_nothing_in_the_api() {
     let folder = tempfile::tempdir().expect("a folder");
     let demo = Demo::start(&folder.path().join("state"), "127.0.0.1:0", 300, 20_000);
-    let seed = std::env::var("SEED").unwrap_or_else(|_| std::process::id().to_string());
+    let seed = std::env::var("SEED").unwrap_or_else(|_| "1".to_owned());
     let examples = std::env::var("EXAMPLES").unwrap_or_else(|_| "40".to_owned());
     let tested = Command::new(python())
         .current_dir(folder.path())
@@ -163,7 +164,7 @@ fn property_tester_finds_nothing_in_the_api() {
         .expect("it can be started");
     let said = String::from_utf8_lossy(&tested.stdout);
     assert!(tested.status.success(), "seed {seed}:\n{said}");
-    assert!(said.contains("Tested: "), "{said}");
+    assert!(said.contains("Tested: ") && !said.contains("Unresolvable"), "{said}");
 }
 
 fn number(name: &str, usual: usize) -> usize {

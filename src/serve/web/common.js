@@ -223,5 +223,5 @@ export function follow(handlers) {
 function showLink(isUp) {
   const link = byId('link');
   link.dataset.state = isUp ? 'up' : 'down';
-  setText(link.querySelector('.link-text'), isUp ? 'на связи' : 'нет связи, переподключаюсь…');
+  setText(link.querySelector('.link-text'), isUp ? 'на связи' : 'нет связи');
 }
