@@ -122,9 +122,9 @@ type Served = State<Arc<Serving>>;
     components(schemas(Problem)),
     info(
         title = "Tributary: the journal",
-        description = "Clicks in an attendance journal, what they make of it at once, and the boards \
-                   over it. Errors are application/problem+json; their details are in Russian \
-                   where they are for users of the journal.",
+        description = "Clicks in an attendance journal, what they make of it at once, and the \
+                       boards over it. Errors are application/problem+json; their details are in \
+                       Russian where they are for users of the journal.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     )
 )]

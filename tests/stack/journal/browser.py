@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.chrome.service import Service
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 90
 AXE = pathlib.Path(importlib.util.find_spec("axe_playwright_python").origin).with_name("axe.min.js").read_text()
 PAGES = {"journal": "/", "groups": "/boards/groups", "teachers": "/boards/teachers", "tail": "/tail", "people": "/people", "operations": "/operations"}
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
