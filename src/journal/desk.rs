@@ -315,12 +315,17 @@ impl Desk {
         thread::Builder::new().name("clicks".to_owned()).spawn(move || {
             while let Some(batch) = desk.next_batch() {
                 let lines: Vec<u8> = batch.iter().flat_map(|queued| line(&queued.set)).collect();
-                let written = log.append(&lines, batch.len() as u64);
-                let is_durable = written.is_ok();
+                let written = log.append(&lines);
                 desk.lines.store(log.lines(), Ordering::Relaxed);
-                desk.settle(batch, is_durable);
+                let durable = match &written {
+                    Ok(()) => batch.len(),
+                    Err(LogError::Unwritten { durable, .. }) => *durable,
+                    Err(_) => 0,
+                };
+                desk.settle(batch, durable);
+                desk.shown.wake();
                 match written {
-                    Ok(()) => desk.shown.wake(),
+                    Ok(()) => {}
                     Err(error @ LogError::Unsynced { .. }) => {
                         desk.close();
                         lost(error);
@@ -346,14 +351,15 @@ impl Desk {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Says what became of a batch. Where it was not written, what was judged after it falls too.
-    fn settle(&self, mut batch: Vec<Queued>, is_durable: bool) {
+    /// Says what became of a batch, of which so many are durable. Where others were not written,
+    /// what was judged after them falls too.
+    fn settle(&self, mut batch: Vec<Queued>, durable: usize) {
         let mut state = self.state();
-        if !is_durable {
+        if durable < batch.len() {
             batch.append(&mut state.queue);
         }
-        for Queued { set, since, outcome } in batch {
-            if is_durable {
+        for (place, Queued { set, since, outcome }) in batch.into_iter().enumerate() {
+            if place < durable {
                 state.tally.accepted += 1;
                 state.tally.times.push_back(since.elapsed());
                 if state.tally.times.len() > TIMES_MAX {

@@ -40,11 +40,13 @@ pub enum LogError {
         /// What the system said.
         source: io::Error,
     },
-    /// They could not be written: none of them counts.
+    /// They could not all be written. The first ones are durable; none of the others counts.
     #[error("cannot write to log \"{path}\"; make room, and try again")]
     Unwritten {
         /// The file.
         path: PathBuf,
+        /// How many of the lines are durable all the same.
+        durable: usize,
         /// What the system said.
         source: io::Error,
     },
@@ -94,22 +96,47 @@ impl LineLog {
     /// Appends lines, each with its newline, and waits until they are durable.
     ///
     /// # Errors
-    /// When they are not, or nobody knows.
-    pub fn append(&mut self, lines: &[u8], count: u64) -> Result<(), LogError> {
+    /// When they are not all, or nobody knows.
+    pub fn append(&mut self, lines: &[u8]) -> Result<(), LogError> {
         failpoint!("log-append");
-        let path = || self.path.clone();
-        let written = match self.is_torn {
-            true => self.file.write_all(SPOIL).and_then(|()| self.file.write_all(lines)),
-            false => self.file.write_all(lines),
+        let file = &mut self.file;
+        let (spoiled, failed) = match self.is_torn {
+            true => write_on(file, SPOIL),
+            false => (SPOIL.len(), None),
         };
-        if let Err(source) = written {
-            self.is_torn = true;
-            return Err(LogError::Unwritten { path: path(), source });
-        }
-        self.lines += count + u64::from(std::mem::replace(&mut self.is_torn, false));
+        let (written, failed) = match failed {
+            None => write_on(file, lines),
+            failed => (0, failed),
+        };
+        // Whole lines are read by whoever follows the file: what is there is to stay there.
+        let whole = memchr::memchr_iter(b'\n', &lines[..written]).count();
+        self.lines += whole as u64 + u64::from(self.is_torn && spoiled == SPOIL.len());
+        self.is_torn = match written {
+            0 => self.is_torn && spoiled < SPOIL.len(),
+            written => lines[written - 1] != b'\n',
+        };
+        let path = || self.path.clone();
         failpoint!("log-sync");
-        self.file.sync_data().map_err(|source| LogError::Unsynced { path: path(), source })
+        self.file.sync_data().map_err(|source| LogError::Unsynced { path: path(), source })?;
+        match failed {
+            Some(source) => Err(LogError::Unwritten { path: path(), durable: whole, source }),
+            None => Ok(()),
+        }
     }
+}
+
+/// Writes as much as goes; returns how much that was, and why it was not all.
+fn write_on(file: &mut impl Write, bytes: &[u8]) -> (usize, Option<io::Error>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return (written, Some(io::ErrorKind::WriteZero.into())),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Some(error)),
+        }
+    }
+    (written, None)
 }
 
 /// How many whole lines there are, and how many bytes they have.
@@ -140,7 +167,7 @@ mod tests {
         fs::write(&path, "one\ntwo\nthr").unwrap();
         let mut log = LineLog::open(&path).unwrap();
         assert_eq!(log.lines(), 2);
-        log.append(b"three\nfour\n", 2).unwrap();
+        log.append(b"three\nfour\n").unwrap();
         assert_eq!(log.lines(), 4);
         assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\nthree\nfour\n");
         drop(log);
@@ -152,12 +179,35 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events");
         let mut log = LineLog::open(&path).unwrap();
-        log.append(b"{}\n", 1).unwrap();
+        log.append(b"{}\n").unwrap();
         // As after a write for which there was no room.
         log.file.write_all(b"{\"whole\":1}").unwrap();
         log.is_torn = true;
-        log.append(b"{}\n", 1).unwrap();
+        log.append(b"{}\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n{\"whole\":1}\0\n{}\n");
         assert_eq!(log.lines(), 3);
+    }
+
+    #[test]
+    fn of_what_is_written_in_part_it_is_known_how_much() {
+        /// Takes so many bytes.
+        struct Room(Vec<u8>, usize);
+
+        impl Write for Room {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                match bytes.len().min(self.1 - self.0.len()) {
+                    0 => Err(io::ErrorKind::StorageFull.into()),
+                    more => self.0.write(&bytes[..more]),
+                }
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let (written, failed) = write_on(&mut Room(Vec::new(), 6), b"one\ntwo\n");
+        assert_eq!((written, failed.map(|e| e.kind())), (6, Some(io::ErrorKind::StorageFull)));
+        assert!(write_on(&mut Room(Vec::new(), 8), b"one\ntwo\n").1.is_none());
     }
 }

@@ -158,7 +158,7 @@ pub(super) async fn change(
     // One change after the other, each from what the one before has made.
     let mut log = serving.changes.lock().expect("nobody panics while holding it");
     let line = serving.people().edited(&id, &edit).ok_or_else(missing)?;
-    if let Err(error) = log.append(format!("{line}\n").as_bytes(), 1) {
+    if let Err(error) = log.append(format!("{line}\n").as_bytes()) {
         tracing::error!(%error, "a change of a person was not written");
         let detail = "Изменение не записано, повторите попытку";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));

@@ -133,12 +133,28 @@ fn what_was_judged_after_a_click_that_is_not_written_falls_with_it() {
     let (_, second) = place.desk.take(Uuid::from_u128(2), &click(0), teacher).unwrap();
     let refused = place.desk.take(Uuid::from_u128(3), &click(0), teacher);
     assert!(matches!(refused, Err(Unconfirmed::Refused(Refusal::Same))));
-    place.desk.settle(batch, false);
+    place.desk.settle(batch, 0);
     assert_eq!(*second.borrow(), Outcome::Failed);
     // As if neither had been: the same may be asked again, under the same IDs.
     let (again, _) = place.desk.take(Uuid::from_u128(1), &click(1), teacher).unwrap();
     assert_eq!(again.mark, first.mark);
     assert_eq!(place.desk.tally().failed, 2);
+}
+
+#[test]
+fn what_was_written_before_there_was_no_room_stands() {
+    let place = Place::new();
+    let teachers = [Person::Teacher(Some(100)), Person::Teacher(Some(101))];
+    let (_, first) = place.desk.take(Uuid::from_u128(1), &click(1), teachers[0]).unwrap();
+    let (_, second) = place.desk.take(Uuid::from_u128(2), &click(0), teachers[0]).unwrap();
+    let batch = place.desk.next_batch().unwrap();
+    let (_, third) = place.desk.take(Uuid::from_u128(3), &click(1), teachers[1]).unwrap();
+    place.desk.settle(batch, 1);
+    let became = [first, second, third].map(|outcome| *outcome.borrow());
+    assert_eq!(became, [Outcome::Durable, Outcome::Failed, Outcome::Failed]);
+    // What comes next is judged against the first.
+    let again = place.desk.take(Uuid::from_u128(4), &click(1), teachers[0]);
+    assert!(matches!(again, Err(Unconfirmed::Refused(Refusal::Same))));
 }
 
 #[test]
