@@ -468,10 +468,16 @@ fn records_keep_their_people_while_the_node_is_gone() {
     });
     wait_for("the feed to go on", PATIENCE, || metric("tributary_feed_fails") == Some(0.0));
     assert_eq!(metric("tributary_feed_documents"), Some(2.0));
-    let (code, said) = small.tributary(&["status"]);
-    assert_eq!(code, Some(0), "{said}");
-    let line = said.lines().find(|line| line.trim_start().starts_with("people")).expect("its feed");
-    assert!(line.contains("first snapshot complete"), "{said}");
+    // What the log says of the feed is on its way; were it not to come, the next word of the feed
+    // would be a minute later.
+    let again = Duration::from_secs(30);
+    wait_for("the status to say that all is well", again, || {
+        let (code, said) = small.tributary(&["status"]);
+        assert_eq!(code, Some(0), "{said}");
+        let mut lines = said.lines();
+        let line = lines.find(|line| line.trim_start().starts_with("people")).expect("its feed");
+        line.contains("first snapshot complete")
+    });
     // Another feed of the source takes over; the engine goes on.
     let (code, fed) = small.tributary(&["feed", "--once"]);
     assert_eq!(code, Some(0), "{fed}");
