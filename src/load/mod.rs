@@ -8,10 +8,9 @@
 //! counts. Who reads a table's frontier finds every row up to that epoch.
 //!
 //! In reading order: `server` (what is asked of ClickHouse), `migrations` (the tables), `table`
-//! (how rows are written), `view` (loading one), `frontier` (how far the outputs are),
-//! `rebuild` (a table anew beside the one that is read).
+//! (how rows are written), `view` (loading one), `rebuild` (a table anew beside the one that is
+//! read).
 
-mod frontier;
 mod migrations;
 mod rebuild;
 mod server;
@@ -31,14 +30,13 @@ use std::{
 use crate::{
     config::{ClickHouseConfig, ConfigError},
     kafka::{Kafka, KafkaError},
+    progress::{FrontierError, Progressing},
     spec::{Spec, ViewKind},
     time::Epoch,
 };
 
-use frontier::Progressing;
 use view::Loading;
 
-pub use frontier::FrontierError;
 pub use migrations::{Drift, MigrationError, Migrations};
 pub use server::{Said, Server, ServerError};
 pub use table::{Encoder, NoRecord, TableColumn, Unfit};

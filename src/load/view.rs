@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     kafka::{Asker, Kafka, Next, PartitionReader},
+    progress::{PASSING_TIME_MAX, Passing, Read, epoch_of},
     spec::Spec,
     time::Epoch,
 };
@@ -50,10 +51,6 @@ const BETWEEN_LOOKS_AT_TABLE: Duration = Duration::from_secs(2);
 
 /// How often the client tells up to where it has fetched, in ms.
 const BETWEEN_WORDS_MS: &str = "100";
-
-/// A move of the frontier that takes longer is begun anew: what stood in the topic when it began
-/// may have been compacted away since; the topic needs a `min.compaction.lag.ms` of more than this.
-const MOVE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Between moves of the frontier, and the time that the server has for one.
 const BETWEEN_FRONTIERS: Duration = Duration::from_millis(500);
@@ -109,8 +106,7 @@ struct Table {
 /// A partition on its way.
 struct Part {
     reader: PartitionReader,
-    /// The offset behind the record that was taken last.
-    read: u64,
+    read: Read,
     /// From where on it is to be read again: a record beyond the epoch up to which is loaded, or
     /// one that is none of the view.
     held: Option<u64>,
@@ -118,8 +114,6 @@ struct Part {
     is_stuck: bool,
     /// Up to where the table holds it.
     loaded: u64,
-    /// Whether all that was fetched of it was taken, when this was looked at last.
-    is_drained: bool,
 }
 
 /// Rows that are to be inserted.
@@ -128,15 +122,6 @@ struct Block {
     bytes: Vec<u8>,
     rows: usize,
     begun: Option<Instant>,
-}
-
-/// A move of the frontier on its way.
-struct Move {
-    epoch: Epoch,
-    begun: Instant,
-    /// Of each partition where it ended after that epoch was known, and whether everything up to
-    /// there was taken.
-    ends: Vec<(u64, bool)>,
 }
 
 impl Loading<'_> {
@@ -192,37 +177,24 @@ impl Loading<'_> {
         let parts = partitions.into_iter().zip(from);
         let part = |(reader, from)| Part {
             reader,
-            read: from,
+            read: Read { next: from, is_drained: false },
             held: None,
             is_stuck: false,
             loaded: from,
-            is_drained: false,
         };
         let mut parts: Vec<Part> = parts.map(part).collect();
         let (mut block, mut filled) = (Block::default(), Instant::now());
         let (mut next_move, mut next_look) = (Instant::now(), Instant::now());
-        let mut moving = None::<Move>;
+        let mut moving = None::<Passing>;
         loop {
             readers.serve()?;
-            // What was fetched before stands in the queues, and is taken now.
-            let has_fetched = |part: &Part, end| {
-                readers.has_fetched(part.reader.topic(), part.reader.partition(), end)
-            };
-            let ends = moving.iter().flat_map(|moving| &moving.ends);
-            let fetched = parts.iter().zip(ends).map(|(part, (end, _))| has_fetched(part, *end));
-            let fetched: Vec<bool> = fetched.collect();
+            let of_parts = || parts.iter().map(|part| &part.reader);
+            let fetched = moving.as_ref().map(|moving| moving.fetched(&readers, of_parts()));
             // What came while a block was inserted has waited since then.
             let is_empty = self.fill(&mut block, &mut parts, table, filled)?;
             filled = Instant::now();
-            // What was to be passed may be compacted away by later, and not what took its place be
-            // read.
-            let is_in_time =
-                moving.as_ref().is_some_and(|moving| moving.begun.elapsed() < MOVE_TIME_MAX);
-            for (moving, (part, is_fetched)) in
-                moving.iter_mut().flat_map(|moving| &mut moving.ends).zip(parts.iter().zip(fetched))
-            {
-                let is_passed = part.read >= moving.0 || (is_fetched && part.is_drained);
-                moving.1 |= is_in_time && is_passed;
+            if let (Some(moving), Some(fetched)) = (&mut moving, fetched) {
+                moving.took(&fetched, parts.iter().map(|part| part.read));
             }
             let is_to_end = self.is_to_end();
             has_rows |= block.rows > 0;
@@ -247,19 +219,15 @@ impl Loading<'_> {
                 moving = self.begin_move(&asker, &parts);
                 // Brokers that do not say it keep nobody from loading.
                 let pause = if moving.is_none() { 10 * asked.elapsed() } else { Duration::ZERO };
-                next_move = Instant::now() + pause.clamp(BETWEEN_FRONTIERS, MOVE_TIME_MAX);
+                next_move = Instant::now() + pause.clamp(BETWEEN_FRONTIERS, PASSING_TIME_MAX);
             }
-            // What is read already is not compacted away any more.
-            moving = moving.filter(|Move { begun, ends, .. }| {
-                begun.elapsed() < MOVE_TIME_MAX || ends.iter().all(|(_, is_passed)| *is_passed)
-            });
-            if let Some(Move { epoch, ends, .. }) = &moving
+            moving = moving.filter(|moving| !moving.is_over());
+            if let Some(epoch) = moving.as_ref().filter(|m| m.is_passed()).map(Passing::epoch)
                 && block.rows == 0
                 && !parts.iter().any(|part| part.is_stuck)
-                && ends.iter().all(|(_, is_passed)| *is_passed)
             {
-                let is_moved = self.move_frontier(*epoch, table)?;
-                let is_done = is_moved && self.until.is_some_and(|until| *epoch >= until);
+                let is_moved = self.move_frontier(epoch, table)?;
+                let is_done = is_moved && self.until.is_some_and(|until| epoch >= until);
                 moving = None;
                 if is_done {
                     return Ok(true);
@@ -284,20 +252,20 @@ impl Loading<'_> {
     ) -> Result<bool, LoadError> {
         let mut is_empty = true;
         for part in parts {
-            part.is_drained = false;
+            part.read.is_drained = false;
             while !block.is_full() {
-                let Part { reader, read, held, is_stuck, is_drained, .. } = part;
+                let Part { reader, read, held, is_stuck, .. } = part;
                 match reader.look()? {
                     Next::Nothing => {
-                        *is_drained = true;
+                        read.is_drained = true;
                         break;
                     }
                     Next::End => {}
                     Next::Record(taken) => {
                         is_empty = false;
                         let offset = taken.offset();
-                        *read = offset + 1;
-                        let epoch = taken.header("epoch").and_then(parse_epoch);
+                        read.next = offset + 1;
+                        let epoch = epoch_of(&taken);
                         let record = taken.value().zip(epoch);
                         if let Some((_, epoch)) = record
                             && self.until.is_some_and(|until| epoch > until)
@@ -412,7 +380,7 @@ impl Loading<'_> {
     }
 
     /// Asks where the partitions end, once more is committed than the frontier says.
-    fn begin_move(&self, asker: &Asker, parts: &[Part]) -> Option<Move> {
+    fn begin_move(&self, asker: &Asker, parts: &[Part]) -> Option<Passing> {
         let committed = self.committed.load(Ordering::Relaxed);
         let epoch = self.until.map_or(committed, |until| until.min(committed));
         let is_done = self.until.is_some_and(|until| epoch >= until);
@@ -422,14 +390,7 @@ impl Loading<'_> {
         if epoch <= self.loaded.frontier.load(Ordering::Relaxed) && !is_done || epoch == 0 {
             return None;
         }
-        let end = |part: &Part| {
-            asker.end_now(&self.topic, part.reader.partition()).map(|end| (end, false))
-        };
-        Some(Move {
-            epoch,
-            begun: Instant::now(),
-            ends: parts.iter().map(end).collect::<Option<_>>()?,
-        })
+        Passing::begin(epoch, asker, parts.iter().map(|part| &part.reader))
     }
 
     /// Says that the table holds everything up to an epoch, unless it is about to be exchanged;
@@ -581,11 +542,6 @@ impl Block {
 impl Part {
     /// Up to where the table holds it once the block is inserted.
     fn next(&self) -> u64 {
-        self.held.unwrap_or(self.read)
+        self.held.unwrap_or(self.read.next)
     }
-}
-
-/// An epoch as headers bear it.
-fn parse_epoch(bytes: &[u8]) -> Option<Epoch> {
-    str::from_utf8(bytes).ok()?.parse().ok()
 }

@@ -10,14 +10,16 @@
 //! Not here: who writes when (`engine`).
 //!
 //! In reading order: `record`, `lead`, `recovery`, `settled` (since when nothing is owed), `store`
-//! (the topics that hold them).
+//! (the topics that hold them), `frontier` (for who reads the outputs).
 
+mod frontier;
 mod lead;
 mod record;
 mod recovery;
 mod settled;
 mod store;
 
+pub use frontier::{FrontierError, PASSING_TIME_MAX, Passing, Progressing, Read, epoch_of};
 pub use lead::{
     Accepted, AcceptedLoss, Difference, FORM, Lead, Output, Retaken, SHARD_HASH, StartId,
     Superseded,

@@ -165,6 +165,11 @@ impl TopicBounds {
         TopicBounds::of(topic, id, [vector.get(&Input::Reference)].into_iter())
     }
 
+    /// By partition, up to where it is held.
+    pub fn offsets(&self) -> impl Iterator<Item = u64> {
+        self.bounds.iter().map(|form| Bound::from(form).offset)
+    }
+
     fn of<'v>(
         topic: &str,
         id: &str,

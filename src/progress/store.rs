@@ -1,5 +1,6 @@
 //! Where progress is kept: two compacted topics of one partition each, `<dataflow>_lead` and
-//! `<dataflow>_progress`.
+//! `<dataflow>_progress`. The first also says, under a key of its own, which journal leads
+//! (`journal::events`).
 //!
 //! Shape: records as they stand there, read to the end, out.
 //!
@@ -83,7 +84,8 @@ impl Store {
     /// When it cannot be read.
     pub fn lead_time_ms(&self) -> Result<i64, StoreError> {
         let records = self.kafka.read_to_end(&self.lead, 0)?.0;
-        Ok(records.last().map_or(0, |record| record.time_ms))
+        let last = records.iter().rfind(|record| record.key == LEAD_KEY);
+        Ok(last.map_or(0, |record| record.time_ms))
     }
 
     /// Where the topic of the lead record ends: it moves with every start.
