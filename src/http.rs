@@ -1,4 +1,4 @@
-//! HTTP: whether a process lives, whether it is ready, and its metrics.
+//! HTTP: whether a process lives, whether it is ready, and its metrics; and listening for it.
 //!
 //! Shape: requests in; `/livez`, `/readyz`, `/metrics` out.
 //!
@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 use crate::engine::Metrics;
 
 /// A worker that has not gone on for so long is stuck.
-const STUCK_PATIENCE: Duration = Duration::from_secs(60);
+pub const STUCK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Most connections at once, where metrics alone are served; who comes later waits.
 const CONNECTIONS_MAX: usize = 64;
@@ -70,19 +70,16 @@ pub fn serve(
     listen(address, health(token, metrics), CONNECTIONS_MAX)
 }
 
-/// Serves health and metrics and, beside them, what people look at.
+/// Serves what people look at.
 ///
 /// # Errors
 /// When nobody can listen there.
-pub fn serve_people(
-    address: SocketAddr,
-    metrics: Arc<Metrics>,
-    routes: Router,
-) -> Result<SocketAddr, Unheard> {
-    listen(address, health(None, metrics).merge(routes), CONNECTIONS_OF_PEOPLE_MAX)
+pub fn serve_people(address: SocketAddr, routes: Router) -> Result<SocketAddr, Unheard> {
+    listen(address, routes, CONNECTIONS_OF_PEOPLE_MAX)
 }
 
-fn health(token: Option<String>, metrics: Arc<Metrics>) -> Router {
+/// Health and metrics of an engine.
+pub fn health(token: Option<String>, metrics: Arc<Metrics>) -> Router {
     let served = Served { metrics, token: token.map(Arc::from) };
     Router::new()
         .route("/metrics", get(metrics_text))
@@ -177,13 +174,13 @@ async fn let_in(
 }
 
 /// Compares without telling by its time how much is right.
-fn is_same(token: &str, shown: &str) -> bool {
+pub fn is_same(token: &str, shown: &str) -> bool {
     let differ = token.bytes().zip(shown.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
     token.len() == shown.len() && differ == 0
 }
 
 /// An error as RFC 9457 wants it.
-fn problem(status: StatusCode, title: &str, detail: &str) -> Response {
+pub fn problem(status: StatusCode, title: &str, detail: &str) -> Response {
     let body = serde_json::json!({ "status": status.as_u16(), "title": title, "detail": detail });
     let kind = [(header::CONTENT_TYPE, "application/problem+json")];
     (status, kind, format!("{body}\n")).into_response()

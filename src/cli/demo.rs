@@ -1,6 +1,7 @@
 //! `tributary demo`: an attendance journal, the engine and its boards in one process.
 
 use std::{
+    error::Error,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, RwLock},
@@ -8,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::Router;
 use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
@@ -17,10 +19,10 @@ use crate::{
     generate::Options,
     http,
     journal::{
-        Clock, Desk, Journals, People, Shown, ShownSink, clock, lessons,
+        Clock, Desk, Journals, People, Shown, ShownSink, Timetable, clock, lessons,
         university::{University, UniversityError},
     },
-    serve::{self, Limits, Serving},
+    serve::{self, Door, Limits, Serving},
     spec::Spec,
     time::{Day, Moment},
 };
@@ -118,9 +120,11 @@ impl Demo {
         let shown = Arc::new(Shown::default());
         shown.expect_history(clicks.lines());
         let history = clicks.lines();
-        let (journals, people) = (Arc::new(journals), Arc::new(RwLock::new(people)));
+        let (timetable, people) =
+            (Arc::new(Timetable::new(journals)), Arc::new(RwLock::new(people)));
+        let lines = clicks.counter();
         let desk = Desk::new(
-            Arc::clone(&journals),
+            Arc::clone(&timetable),
             Arc::clone(&people),
             Arc::clone(&shown),
             Arc::clone(&clock),
@@ -128,26 +132,27 @@ impl Demo {
         let desk = Arc::new(desk);
         let at_last = "ended anyway: every confirmed click stands";
         let watch = Watch::start(true, None, 1, at_last)?;
-        let lost = |error| {
-            super::tell_with_causes(&error, 1);
+        let lost = |error: Box<dyn Error + Send + Sync>| {
+            super::tell_with_causes(&*error, 1);
             signal_hook::low_level::exit(1);
         };
         let writer = desk.write_to(clicks, lost);
         writer.map_err(|error| Failure::failed(Undemonstrated::Thread(error)))?;
         let serving = Serving {
             spec: Arc::clone(&spec),
-            journals,
+            timetable,
             people,
-            changes: Mutex::new(changes),
+            place: serve::Place::Demo { lines, changes: Mutex::new(changes) },
             shown: Arc::clone(&shown),
             desk: Arc::clone(&desk),
             clock,
-            metrics: watch.metrics(),
+            door: Door::open(),
             limits: Limits::default(),
             begun,
         };
-        let routes = serve::routes(serving);
-        let address = http::serve_people(self.address, watch.metrics(), routes);
+        let routes = serve::routes(Arc::new(serving), Router::new());
+        let routes = http::health(None, watch.metrics()).merge(routes);
+        let address = http::serve_people(self.address, routes);
         let address = address.map_err(Failure::failed)?;
         print(&format!("the journal is at http://{address}/\n"))?;
         let told = self.tell_when_read(&shown, history, begun);

@@ -19,6 +19,7 @@ mod load;
 mod place;
 mod run;
 mod schema;
+mod serve;
 mod show;
 mod sources;
 mod status;
@@ -68,6 +69,7 @@ enum Command {
     Schema(schema::Schema),
     Generate(generate::Generate),
     Demo(demo::Demo),
+    Serve(serve::Serve),
 }
 
 impl Cli {
@@ -87,6 +89,7 @@ impl Cli {
             Command::Schema(schema) => schema.run(),
             Command::Generate(generate) => generate.run(),
             Command::Demo(demo) => demo.run(),
+            Command::Serve(serve) => serve.run(),
         };
         match done {
             Ok(()) => 0,

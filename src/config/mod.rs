@@ -7,6 +7,7 @@
 //! never from the configuration itself, and nothing here ever prints one.
 
 mod clickhouse;
+mod serve;
 mod sources;
 
 use std::{
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use sources::is_url;
 
 pub use clickhouse::ClickHouseConfig;
+pub use serve::{LoginConfig, ServeConfig};
 pub use sources::{
     AppConfig, Bitrix24Config, ElasticsearchConfig, Entity, FeedConfig, HttpConfig, OneCConfig,
     SourceConfig,
@@ -37,6 +39,9 @@ pub struct Config {
     /// The server of ClickHouse that shows the views to analysts.
     #[serde(default)]
     pub clickhouse: Option<ClickHouseConfig>,
+    /// The journal before the cluster.
+    #[serde(default)]
+    pub serve: Option<ServeConfig>,
 }
 
 /// Where a secret is to be found.

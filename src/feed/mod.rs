@@ -18,7 +18,7 @@ mod elasticsearch;
 mod files;
 mod follow;
 mod health;
-mod http;
+pub(crate) mod http;
 mod number;
 mod onec;
 mod word;

@@ -12,10 +12,8 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    error::Error,
+    sync::{Arc, Condvar, Mutex, MutexGuard, RwLock},
     thread,
     time::{Duration, Instant},
 };
@@ -26,10 +24,9 @@ use uuid::Uuid;
 
 use super::{
     clock::Clock,
-    lessons::{Journal, Journals, Lesson},
-    log::{LineLog, LogError},
-    marks::Cell,
-    people::{Kind, People},
+    lessons::{Journal, Journals, Lesson, Timetable},
+    marks::{Cell, Mark},
+    people::People,
     rules::{self, Accepted, Click, Facts, Person, Refusal, Role, Standing},
     shown::{Shown, said},
 };
@@ -106,17 +103,39 @@ pub struct Tally {
     pub times: VecDeque<Duration>,
 }
 
+/// Where accepted clicks go.
+pub trait ClickLog: Send + 'static {
+    /// Writes them, in their order, and waits until it is known what became of them.
+    fn append(&mut self, clicks: &[Set]) -> Appended;
+}
+
+/// What became of clicks that were to be written.
+#[derive(Debug)]
+pub struct Appended {
+    /// How many of them are durable: the first ones.
+    pub durable: usize,
+    /// Why others are not.
+    pub failed: Option<Failed>,
+}
+
+/// Why clicks were not written.
+#[derive(Debug)]
+pub enum Failed {
+    /// Those that come next may be.
+    Once(Box<dyn Error + Send + Sync>),
+    /// Nothing more can be written by this process.
+    ForGood(Box<dyn Error + Send + Sync>),
+}
+
 /// Takes clicks.
 pub struct Desk {
-    journals: Arc<Journals>,
+    timetable: Arc<Timetable>,
     people: Arc<RwLock<People>>,
     shown: Arc<Shown>,
     clock: Arc<Clock>,
     state: Mutex<State>,
     /// Something is to be written, or nothing more will be.
     written: Condvar,
-    /// How many lines of events are durable.
-    lines: AtomicU64,
 }
 
 #[derive(Default)]
@@ -140,14 +159,13 @@ struct Queued {
 impl Desk {
     /// A desk over what is shown.
     pub fn new(
-        journals: Arc<Journals>,
+        timetable: Arc<Timetable>,
         people: Arc<RwLock<People>>,
         shown: Arc<Shown>,
         clock: Arc<Clock>,
     ) -> Desk {
-        let state = Mutex::default();
-        let (written, lines) = (Condvar::new(), AtomicU64::new(0));
-        Desk { journals, people, shown, clock, state, written, lines }
+        let (state, written) = (Mutex::default(), Condvar::new());
+        Desk { timetable, people, shown, clock, state, written }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -173,6 +191,8 @@ impl Desk {
         click: &Click,
         person: Person,
     ) -> Result<(Set, watch::Receiver<Outcome>), Unconfirmed> {
+        // People first, whoever takes both.
+        let people = self.people.read().expect("nobody panics while holding it");
         let mut state = self.state();
         if let Some((set, outcome)) = state.remembered.get(&id) {
             let Set { cell, mark, marked_by, .. } = *set;
@@ -200,8 +220,8 @@ impl Desk {
             return Err(Unconfirmed::Full);
         }
         let now = self.clock.now();
-        let people = self.people.read().expect("nobody panics while holding it");
-        let facts = AtDesk { desk: self, state: &state, people: &people };
+        let journals = self.timetable.now();
+        let facts = AtDesk { desk: self, state: &state, people: &people, journals: &journals };
         let accepted = match rules::judge(click, person, now, &facts) {
             Ok(accepted) => accepted,
             Err(refusal) => {
@@ -250,39 +270,56 @@ impl Desk {
         let journal = u16::try_from(click.journal?).ok()?;
         let student = u32::try_from(click.student?).ok()?;
         let lesson = u64::try_from(click.lesson?).ok()?;
-        let date = self.journals.journal(journal)?.lesson(lesson)?.date;
+        let date = self.timetable.now().journal(journal)?.lesson(lesson)?.date;
         let cell = Cell { journal, student, lesson, date };
         self.shown.standing().marks.mark(&cell).and_then(|mark| of_mark(cell, mark))
     }
 
-    /// What was set last in a cell.
+    /// What was set last in a cell, be it by a click here or by whoever else writes events.
     fn newest(&self, state: &State, cell: &Cell) -> Option<Newest> {
         let pending = state.pending.get(cell).and_then(|pending| pending.last());
-        if let Some(set) = pending {
-            let standing =
-                Standing { mark: set.mark, marked_by: set.marked_by, role: Some(set.role) };
-            return Some(Newest { standing, made: set.made });
-        }
+        let pending = pending.map(|set| Newest {
+            standing: Standing { mark: set.mark, marked_by: set.marked_by, role: Some(set.role) },
+            made: set.made,
+        });
         let shown = self.shown.standing();
-        let mark = shown.marks.mark(cell)?;
-        let role = mark.role.and_then(Role::of_number);
-        let standing = Standing { mark: mark.mark, marked_by: mark.marked_by, role };
-        Some(Newest { standing, made: mark.made })
+        let visible = shown.marks.mark(cell).map(|mark| {
+            let role = mark.role.and_then(Role::of_number);
+            let standing = Standing { mark: mark.mark, marked_by: mark.marked_by, role };
+            Newest { standing, made: mark.made }
+        });
+        // Of equal ones the one that is not visible yet.
+        visible.into_iter().chain(pending).max_by_key(|newest| newest.made)
     }
 
     /// Marks became visible.
-    pub fn hear(&self, marks: &[(Cell, Uuid)]) {
+    pub fn hear(&self, marks: &[(Cell, Mark)]) {
         let mut state = self.state();
-        for (cell, id) in marks {
+        for (cell, mark) in marks {
             let Some(pending) = state.pending.get_mut(cell) else { continue };
-            // Those before it were made earlier and never count again.
-            if let Some(place) = pending.iter().position(|set| set.id == *id) {
-                pending.drain(..=place);
-            }
+            // What was made earlier never counts again.
+            pending.retain(|set| set.made > mark.made);
             if pending.is_empty() {
                 state.pending.remove(cell);
             }
         }
+    }
+
+    /// Of cells, what was confirmed there and is not visible yet.
+    pub fn confirmed(&self, cells: impl Iterator<Item = Cell>) -> HashMap<Cell, Set> {
+        let state = self.state();
+        if state.pending.is_empty() {
+            return HashMap::new();
+        }
+        let is_durable = |set: &&Set| {
+            let known = state.remembered.get(&set.id);
+            known.is_none_or(|(_, outcome)| *outcome.borrow() == Outcome::Durable)
+        };
+        let of_cell = |cell: Cell| {
+            let set = state.pending.get(&cell)?.iter().rfind(is_durable)?;
+            Some((cell, *set))
+        };
+        cells.filter_map(of_cell).collect()
     }
 
     /// Whether an event was accepted and is not visible yet.
@@ -290,47 +327,37 @@ impl Desk {
         self.state().remembered.contains_key(&id)
     }
 
-    /// How many lines of events are durable, those included that were there at the start.
-    pub fn lines(&self) -> u64 {
-        self.lines.load(Ordering::Relaxed)
-    }
-
     /// How many clicks were taken.
     pub fn tally(&self) -> Tally {
         self.state().tally.clone()
     }
 
-    /// Writes what is accepted, on a thread of its own, until `close`; `lost` is called where the
-    /// log may no more be trusted.
+    /// Writes what is accepted, on a thread of its own, until `close`; `lost` is called where
+    /// nothing more can be written.
     ///
     /// # Errors
     /// When there can be no thread.
     pub fn write_to(
         self: &Arc<Desk>,
-        mut log: LineLog,
-        lost: impl Fn(LogError) + Send + 'static,
+        mut log: impl ClickLog,
+        lost: impl Fn(Box<dyn Error + Send + Sync>) + Send + 'static,
     ) -> std::io::Result<thread::JoinHandle<()>> {
         let desk = Arc::clone(self);
-        desk.lines.store(log.lines(), Ordering::Relaxed);
         thread::Builder::new().name("clicks".to_owned()).spawn(move || {
             while let Some(batch) = desk.next_batch() {
-                let lines: Vec<u8> = batch.iter().flat_map(|queued| line(&queued.set)).collect();
-                let written = log.append(&lines);
-                desk.lines.store(log.lines(), Ordering::Relaxed);
-                let durable = match &written {
-                    Ok(()) => batch.len(),
-                    Err(LogError::Unwritten { durable, .. }) => *durable,
-                    Err(_) => 0,
-                };
+                let clicks: Vec<Set> = batch.iter().map(|queued| queued.set).collect();
+                let Appended { durable, failed } = log.append(&clicks);
                 desk.settle(batch, durable);
                 desk.shown.wake();
-                match written {
-                    Ok(()) => {}
-                    Err(error @ LogError::Unsynced { .. }) => {
+                match failed {
+                    None => {}
+                    Some(Failed::ForGood(error)) => {
                         desk.close();
                         lost(error);
                     }
-                    Err(error) => tracing::error!(%error, "clicks were not written"),
+                    Some(Failed::Once(error)) => {
+                        tracing::error!(error, "clicks were not written");
+                    }
                 }
             }
         })
@@ -393,17 +420,16 @@ struct AtDesk<'d> {
     desk: &'d Desk,
     state: &'d State,
     people: &'d People,
+    journals: &'d Journals,
 }
 
 impl Facts for AtDesk<'_> {
     fn journal(&self, number: u16) -> Option<&Journal> {
-        self.desk.journals.journal(number)
+        self.journals.journal(number)
     }
 
     fn belongs(&self, student: u32, journal: &Journal) -> bool {
-        let person = self.people.by_number(Kind::Student, student);
-        let group = person.and_then(|person| person.group.as_ref());
-        group.is_some_and(|group| journal.leaders.contains_key(group)) || journal.is_led_by(student)
+        self.people.is_in(student, journal)
     }
 
     fn standing(&self, journal: u16, lesson: &Lesson, student: u32) -> Option<Standing> {
@@ -436,7 +462,7 @@ fn says(click: &Click, person: Person) -> u64 {
 }
 
 /// The event of a click, as the journal writes it.
-fn line(set: &Set) -> Vec<u8> {
+pub(super) fn event(set: &Set) -> Vec<u8> {
     let Set { id, cell, mark, marked_by, role, certificate, made } = set;
     let Cell { journal, student, lesson, date } = cell;
     let certificate = certificate.map_or(String::new(), |n| format!(r#","NUMBER_CERT":{n}"#));
@@ -445,7 +471,7 @@ fn line(set: &Set) -> Vec<u8> {
         "{{\"JOURNAL_ID\":{journal},\"STUDENT_ID\":{student},\"LESSON_ID\":{lesson},\
          \"LESSON_DATE\":\"{date}\",\"ATTENDANCE_MARK\":{mark},\"MARKED_BY\":{marked_by},\
          \"ID\":\"{id}\",\"DATE_CREATE\":\"{made}\",\"TYPE_MARK\":0,\"MARKED_BY_ROLE\":{role}\
-         {certificate}}}\n"
+         {certificate}}}"
     )
     .into_bytes()
 }

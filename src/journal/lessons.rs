@@ -13,6 +13,7 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
+    sync::{Arc, RwLock},
 };
 
 use serde::{Deserialize, Deserializer, de};
@@ -100,6 +101,27 @@ pub struct Journals {
     by_group: BTreeMap<String, BTreeSet<u16>>,
     deaneries: BTreeSet<u32>,
     last_day: Option<Day>,
+}
+
+/// The journals as they are now: newer ones may take their place while others are looked at.
+#[derive(Debug)]
+pub struct Timetable(RwLock<Arc<Journals>>);
+
+impl Timetable {
+    /// A timetable that says this.
+    pub fn new(journals: Journals) -> Timetable {
+        Timetable(RwLock::new(Arc::new(journals)))
+    }
+
+    /// What it says now.
+    pub fn now(&self) -> Arc<Journals> {
+        Arc::clone(&self.0.read().expect("nobody panics while holding it"))
+    }
+
+    /// Has it say something else from now on.
+    pub fn set(&self, journals: Journals) {
+        *self.0.write().expect("nobody panics while holding it") = Arc::new(journals);
+    }
 }
 
 /// The lessons cannot be read.
@@ -234,20 +256,37 @@ impl Journals {
         self.deaneries.contains(&number)
     }
 
+    /// How many journals there are.
+    pub fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
+    }
+
     /// The last day on which there is a lesson.
     pub fn last_day(&self) -> Option<Day> {
         self.last_day
     }
 
-    /// A journal and its group with a lesson that runs at a moment, or else one on its day.
-    pub fn running(&self, now: Moment) -> Option<(u16, &str)> {
+    /// A journal and its group, one that is wanted, with a lesson that runs at a moment, or else
+    /// one on its day, or else any.
+    pub fn running(&self, now: Moment, is_wanted: impl Fn(&str) -> bool) -> Option<(u16, &str)> {
+        let is_wanted = &is_wanted;
         let of_day = self.by_number.iter().flat_map(|(number, journal)| {
-            let today = journal.lessons.iter().filter(|lesson| lesson.date == now.day());
+            let today = journal.lessons.iter();
+            let today = today.filter(|l| l.date == now.day() && is_wanted(&l.group));
             today.map(|lesson| (*number, lesson))
         });
         let running = of_day.clone().find(|(_, lesson)| lesson.runs(now) == Some(true));
         let found = running.or_else(|| of_day.clone().next());
-        found.map(|(number, lesson)| (number, lesson.group.as_str()))
+        let found = found.map(|(number, lesson)| (number, lesson.group.as_str()));
+        found.or_else(|| {
+            let of_group = self.by_group.iter().find(|(group, _)| is_wanted(group));
+            of_group.and_then(|(group, numbers)| Some((*numbers.first()?, group.as_str())))
+        })
     }
 
     /// The slot of a day in which most lessons run.

@@ -13,7 +13,13 @@ use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+use super::desk::{Appended, ClickLog, Failed, Set, event};
 
 /// Ends a part of a line so that it is no JSON, whatever the part is.
 const SPOIL: &[u8] = b"\0\n";
@@ -24,7 +30,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub struct LineLog {
     path: PathBuf,
     file: File,
-    lines: u64,
+    /// How many whole lines it has, for who watches too.
+    lines: Arc<AtomicU64>,
     /// A write failed in the middle of a line.
     is_torn: bool,
 }
@@ -85,12 +92,18 @@ impl LineLog {
         };
         let unopened = |source| LogError::Unopened { path: path.to_owned(), source };
         let (file, lines) = opened().map_err(unopened)?;
+        let lines = Arc::new(AtomicU64::new(lines));
         Ok(LineLog { path: path.to_owned(), file, lines, is_torn: false })
     }
 
     /// How many lines it has.
     pub fn lines(&self) -> u64 {
-        self.lines
+        self.lines.load(Ordering::Relaxed)
+    }
+
+    /// Says how many lines it has, wherever it is.
+    pub fn counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lines)
     }
 
     /// Appends lines, each with its newline, and waits until they are durable.
@@ -110,7 +123,8 @@ impl LineLog {
         };
         // Whole lines are read by whoever follows the file: what is there is to stay there.
         let whole = memchr::memchr_iter(b'\n', &lines[..written]).count();
-        self.lines += whole as u64 + u64::from(self.is_torn && spoiled == SPOIL.len());
+        let more = whole as u64 + u64::from(self.is_torn && spoiled == SPOIL.len());
+        self.lines.fetch_add(more, Ordering::Relaxed);
         self.is_torn = match written {
             0 => self.is_torn && spoiled < SPOIL.len(),
             written => lines[written - 1] != b'\n',
@@ -121,6 +135,21 @@ impl LineLog {
         match failed {
             Some(source) => Err(LogError::Unwritten { path: path(), durable: whole, source }),
             None => Ok(()),
+        }
+    }
+}
+
+impl ClickLog for LineLog {
+    fn append(&mut self, clicks: &[Set]) -> Appended {
+        let line = |click| [event(click), b"\n".to_vec()].concat();
+        let lines: Vec<u8> = clicks.iter().flat_map(line).collect();
+        match self.append(&lines) {
+            Ok(()) => Appended { durable: clicks.len(), failed: None },
+            Err(LogError::Unwritten { path, durable, source }) => {
+                let error = LogError::Unwritten { path, durable, source };
+                Appended { durable, failed: Some(Failed::Once(error.into())) }
+            }
+            Err(error) => Appended { durable: 0, failed: Some(Failed::ForGood(error.into())) },
         }
     }
 }

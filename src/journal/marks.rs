@@ -30,6 +30,24 @@ pub struct Cell {
     pub date: Day,
 }
 
+impl Cell {
+    /// The cell of a key of the latest view, as records bear it; `None` where it is none.
+    pub fn of_key(json: &[u8]) -> Option<Cell> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+        struct Key<'k> {
+            journal_id: u16,
+            student_id: u32,
+            lesson_id: u64,
+            lesson_date: &'k str,
+        }
+        let Key { journal_id, student_id, lesson_id, lesson_date } =
+            serde_json::from_slice(json).ok()?;
+        let date = Day::parse(lesson_date.as_bytes())?;
+        Some(Cell { journal: journal_id, student: student_id, lesson: lesson_id, date })
+    }
+}
+
 /// The mark in a cell.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
@@ -187,13 +205,24 @@ impl Marks {
         mark.teacher = self.teachers.hold(row.teacher());
         let before = self.cells.insert(cell, mark);
         if let Some(before) = before {
-            self.count(cell.date, &before, |number| *number -= 1);
-            self.students.let_go(before.student);
-            self.teachers.let_go(before.teacher);
+            self.let_go(cell.date, &before);
         }
         self.count(cell.date, &mark, |number| *number += 1);
         let is_same = before.is_some_and(|before| before.id == mark.id);
         Ok((cell, if is_same { Taken::Corrected } else { Taken::Marked }))
+    }
+
+    /// Takes the mark out of a cell, where one stands.
+    pub fn remove(&mut self, cell: &Cell) {
+        if let Some(before) = self.cells.remove(cell) {
+            self.let_go(cell.date, &before);
+        }
+    }
+
+    fn let_go(&mut self, day: Day, before: &Mark) {
+        self.count(day, before, |number| *number -= 1);
+        self.students.let_go(before.student);
+        self.teachers.let_go(before.teacher);
     }
 
     fn count(&mut self, day: Day, mark: &Mark, change: impl Fn(&mut u32)) {
@@ -208,6 +237,12 @@ impl Marks {
     /// The mark that stands in a cell.
     pub fn mark(&self, cell: &Cell) -> Option<&Mark> {
         self.cells.get(cell)
+    }
+
+    /// The row of a cell, as JSON.
+    pub fn row_of(&self, cell: &Cell) -> Option<Box<serde_json::value::RawValue>> {
+        let row = self.row(cell, self.cells.get(cell)?);
+        Some(serde_json::value::to_raw_value(&row).expect("a row is plain data"))
     }
 
     /// How many there are.

@@ -1,7 +1,8 @@
 //! People: what the journal knows of students and employees, from the documents that the engine
 //! reads.
 //!
-//! Shape: lines of documents and of changes in; people by document, students by group out.
+//! Shape: lines of documents and of changes, or records of the reference log, in; people by
+//! document, students by group out.
 //!
 //! Invariants: what a document says is taken by the same rules as the engine takes it
 //! (`Projector`); of two documents with one number the smaller `_id` has it, as there.
@@ -15,10 +16,14 @@ use std::{
 };
 
 use serde::Serialize;
-use serde_json::{Value as Json, json};
+use serde_json::{Value as Json, json, value::RawValue};
 
+use super::lessons::Journal;
 use crate::{
-    reference::{Claim, Content, Projector, document},
+    reference::{
+        Claim, Content, Projector, Statement, document,
+        log::{self, Said},
+    },
     row::Value,
     source::{AtEnd, FileError, Lines},
     spec::{Spec, plan::Origin},
@@ -124,22 +129,37 @@ impl People {
     /// Takes a line of documents or of changes; returns whether it is one.
     pub fn take(&mut self, line: &[u8]) -> bool {
         let Ok(read) = document::read(line, &self.projector) else { return false };
-        let id = read.statement.id;
-        self.forget(&id);
-        let Content::Claims(claims) = read.statement.content else { return true };
-        let Some(source) = document::raw(line).ok().and_then(|raw| raw.source) else {
-            return true;
+        let source = document::raw(line).ok().and_then(|raw| raw.source);
+        self.say(read.statement, source.map(RawValue::get));
+        true
+    }
+
+    /// Takes a record of the reference log; returns the document that it is of, where it is one.
+    pub fn take_record(&mut self, key: &[u8], value: Option<&[u8]>) -> Option<Box<str>> {
+        let Some(said) = log::read(key, value, &self.projector) else {
+            self.refused += 1;
+            return None;
         };
+        let Said::Document(statement) = said else { return None };
+        let id = statement.id.clone();
+        // Its text is kept by who changes it, which nobody does here.
+        self.say(statement, Some(""));
+        Some(id)
+    }
+
+    /// Takes what a document now says, and its text; without one it is no more.
+    fn say(&mut self, Statement { id, content }: Statement, source: Option<&str>) {
+        self.forget(&id);
+        let (Content::Claims(claims), Some(source)) = (content, source) else { return };
         let people: Vec<Person> =
             claims.iter().filter_map(|claim| person(&self.spec, &id, claim)).collect();
         for person in &people {
             let number = (person.kind, person.number);
             self.by_number.entry(number).or_default().insert(id.clone());
         }
-        self.documents.insert(id, (source.get().into(), people.clone()));
+        self.documents.insert(id, (source.into(), people.clone()));
         let students = people.iter().filter(|person| person.kind == Kind::Student);
         students.for_each(|student| self.regroup(student.number));
-        true
     }
 
     fn forget(&mut self, id: &str) {
@@ -193,6 +213,13 @@ impl People {
     pub fn of_group(&self, group: &str) -> impl Iterator<Item = &Person> {
         let numbers = self.groups.get(group).into_iter().flatten();
         numbers.filter_map(|number| self.by_number(Kind::Student, *number))
+    }
+
+    /// Whether a student belongs to a journal: as one of its groups, or as who leads one.
+    pub fn is_in(&self, student: u32, journal: &Journal) -> bool {
+        let person = self.by_number(Kind::Student, student);
+        let group = person.and_then(|person| person.group.as_ref());
+        journal.is_led_by(student) || group.is_some_and(|of| journal.leaders.contains_key(of))
     }
 
     /// The groups that there are.

@@ -40,7 +40,7 @@ impl Role {
 }
 
 /// Who clicks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Person {
     /// A student, by the number in the portal.
     Student(u32),

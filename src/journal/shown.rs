@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::marks::{Cell, Marks, Taken};
+use super::marks::{Cell, Mark, Marks, Taken};
 use crate::{
     dataflow::{After, RecordChange},
     row::{ColumnId, Joined, Key, Value},
@@ -33,16 +33,16 @@ use crate::{
 };
 
 /// Most records of the live tail that are held; about a kilobyte each, two with what was before.
-const RECORDS_MAX: usize = 500;
+pub(super) const RECORDS_MAX: usize = 500;
 
 /// Most dead letters that are held; the files hold all.
-const LETTERS_MAX: usize = 1_000;
+pub(super) const LETTERS_MAX: usize = 1_000;
 
 /// Most bytes of one that are held; the file holds the rest, at its line.
-const LETTER_BYTES_MAX: usize = 4_096;
+pub(super) const LETTER_BYTES_MAX: usize = 4_096;
 
 /// Most cells that one piece of news names; whoever hears of more looks anew.
-const CELLS_MAX: usize = 100;
+pub(super) const CELLS_MAX: usize = 100;
 
 /// News that who is slow may be behind before it has to look anew.
 const NEWS_MAX: usize = 1_024;
@@ -81,7 +81,8 @@ pub struct Seen {
 }
 
 /// The columns that make up what a click says.
-const SAID: [&str; 5] = ["JOURNAL_ID", "STUDENT_ID", "LESSON_ID", "ATTENDANCE_MARK", "MARKED_BY"];
+pub(super) const SAID: [&str; 5] =
+    ["JOURNAL_ID", "STUDENT_ID", "LESSON_ID", "ATTENDANCE_MARK", "MARKED_BY"];
 
 /// A hash of what a click says, in the order of `SAID`.
 pub fn said(numbers: [Option<i128>; 5]) -> u64 {
@@ -97,7 +98,11 @@ pub struct TailRecord {
     pub sequence: u64,
     /// With which epoch it became visible.
     pub epoch: Epoch,
-    /// What stood there; `None` of a new event.
+    /// The event, where its key is a UUID.
+    pub id: Option<Uuid>,
+    /// Whether the event is new; else something else is known of the people in it.
+    pub is_new: bool,
+    /// What stood there, where that is known; `None` of a new event.
     pub before: Option<Arc<RawValue>>,
     /// What stands there.
     pub after: Arc<RawValue>,
@@ -108,10 +113,12 @@ pub struct TailRecord {
 pub struct Letter {
     /// Grows with each; from 1 on.
     pub number: u64,
-    /// The line of the events file, from 0.
+    /// The file of events, or topic and partition.
+    pub input: Box<str>,
+    /// The line there, or the offset; from 0.
     pub line: u64,
     /// Why it is no event.
-    pub reason: &'static str,
+    pub reason: Box<str>,
     /// The column at fault.
     pub column: Option<String>,
     /// How many bytes it had.
@@ -134,18 +141,43 @@ pub struct Standing {
     /// The newest dead letters, oldest first.
     pub letters: VecDeque<Letter>,
     /// How many there were, by reason.
-    pub letter_counts: BTreeMap<&'static str, u64>,
+    pub letter_counts: BTreeMap<Box<str>, u64>,
     /// Rows of views of counts, by view: as JSON, and how often each stands.
     pub counts: BTreeMap<ViewId, HashMap<Box<str>, isize>>,
     /// Up to where the inputs are held.
     pub vector: Vector,
     /// Rows that wait for corrections.
     pub waiting: u64,
-    records: u64,
-    letters_ever: u64,
+    /// How many records came to the tail, and dead letters, held or not.
+    pub(super) records: u64,
+    pub(super) letters_ever: u64,
 }
 
 impl Standing {
+    /// How many dead letters there were, held or not.
+    pub fn letters_ever(&self) -> u64 {
+        self.letters_ever
+    }
+
+    /// Takes a record of the tail; its number is given here.
+    pub(super) fn push_record(&mut self, record: TailRecord) {
+        self.records += 1;
+        self.tail.push_back(TailRecord { sequence: self.records, ..record });
+        if self.tail.len() > RECORDS_MAX {
+            self.tail.pop_front();
+        }
+    }
+
+    /// Takes a dead letter; its number is given here.
+    pub(super) fn push_letter(&mut self, letter: Letter) {
+        *self.letter_counts.entry(letter.reason.clone()).or_default() += 1;
+        self.letters_ever += 1;
+        self.letters.push_back(Letter { number: self.letters_ever, ..letter });
+        if self.letters.len() > LETTERS_MAX {
+            self.letters.pop_front();
+        }
+    }
+
     /// How many lines of the events file are held.
     pub fn event_lines(&self) -> u64 {
         self.lines(Input::Events(PartitionId(0)))
@@ -165,8 +197,11 @@ pub struct Shown {
     is_live: AtomicBool,
     /// The engine's thread, to wake when something came.
     worker: Mutex<Option<Thread>>,
-    /// Lines of events that were there at the start.
+    /// How much there was at the start, and how much of it was read.
     history: AtomicU64,
+    read: AtomicU64,
+    /// By partition of a topic of events, up to where events must be visible.
+    expected: Mutex<Vec<u64>>,
 }
 
 impl Default for Shown {
@@ -177,6 +212,8 @@ impl Default for Shown {
             is_live: AtomicBool::new(false),
             worker: Mutex::new(None),
             history: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            expected: Mutex::default(),
         }
     }
 }
@@ -185,6 +222,11 @@ impl Shown {
     /// What stands now; nothing changes as long as it is looked at.
     pub fn standing(&self) -> RwLockReadGuard<'_, Standing> {
         self.standing.read().expect("no sink panics while it writes, for that ends the process")
+    }
+
+    /// Changes what stands, as a whole: nobody sees a part of it.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
+        change(&mut self.standing.write().expect("nobody panics while changing what stands"))
     }
 
     /// Hears news from now on.
@@ -211,10 +253,48 @@ impl Shown {
         }
     }
 
-    /// So many lines of events are history, which was there before.
-    pub fn expect_history(&self, lines: u64) {
-        self.history.store(lines, Ordering::Relaxed);
-        self.is_live.store(lines == 0, Ordering::Relaxed);
+    /// So much is history, which was there before; nothing of it was read yet.
+    pub fn expect_history(&self, history: u64) {
+        self.history.store(history, Ordering::Relaxed);
+        self.read.store(0, Ordering::Relaxed);
+        self.is_live.store(history == 0, Ordering::Relaxed);
+    }
+
+    /// All is read anew; so much there is.
+    pub(super) fn read_anew(&self, history: u64) {
+        self.is_live.store(false, Ordering::Relaxed);
+        self.history.store(history, Ordering::Relaxed);
+        self.read.store(0, Ordering::Relaxed);
+    }
+
+    /// Nothing is to be judged before the events of a topic are visible up to these offsets.
+    pub(super) fn expect_events(&self, ends: Vec<u64>) {
+        let mut expected = self.expected.lock().expect("nobody panics while holding it");
+        *expected = ends;
+        self.is_live.store(false, Ordering::Relaxed);
+    }
+
+    /// Goes live, if the events that were waited for are still these.
+    pub(super) fn go_live_with(&self, ends: &[u64]) {
+        let expected = self.expected.lock().expect("nobody panics while holding it");
+        if *expected == ends {
+            self.is_live.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Up to where the events of a topic are waited for.
+    pub(super) fn expected_events(&self) -> Vec<u64> {
+        self.expected.lock().expect("nobody panics while holding it").clone()
+    }
+
+    /// So much of the history was read.
+    pub fn read_history(&self, read: u64) {
+        self.read.store(read, Ordering::Relaxed);
+    }
+
+    /// All of the history was read.
+    pub fn go_live(&self) {
+        self.is_live.store(true, Ordering::Relaxed);
     }
 
     /// Whether the history was read.
@@ -224,16 +304,16 @@ impl Shown {
 
     /// Which share of the history was read.
     pub fn share(&self) -> f64 {
-        let history = self.history.load(Ordering::Relaxed);
+        let number = |number: &AtomicU64| number.load(Ordering::Relaxed) as f64;
         match self.is_live() {
             true => 1.0,
-            false => (self.standing().event_lines() as f64 / history as f64).min(1.0),
+            false => (number(&self.read) / number(&self.history).max(1.0)).min(1.0),
         }
     }
 }
 
 /// Hears of marks that became visible.
-pub type Heard = Box<dyn Fn(&[(Cell, Uuid)])>;
+pub type Heard = Box<dyn Fn(&[(Cell, Mark)]) + Send + Sync>;
 
 /// Takes sealed epochs and shows them.
 pub struct ShownSink {
@@ -277,50 +357,80 @@ impl ShownSink {
 
     fn record(&mut self, standing: &mut Standing, epoch: Epoch, change: &RecordChange<'_>) {
         let event = change.after.event();
-        let id = self.spec.event_values(event, &self.key).next();
-        if let (None, Some(Some(Value::Uuid(id)))) = (&change.before, id) {
+        let id = match self.spec.event_values(event, &self.key).next() {
+            Some(Some(Value::Uuid(id))) => Some(Uuid::from_bytes(id)),
+            _ => None,
+        };
+        if let (None, Some(id)) = (&change.before, id) {
             let mut numbers = self.spec.event_values(event, &self.said).map(|value| match value {
                 Some(Value::Integer(number)) => Some(number),
                 _ => None,
             });
             let said = said(std::array::from_fn(|_| numbers.next().flatten()));
-            standing.events.insert(Uuid::from_bytes(id), Seen { epoch, said });
+            standing.events.insert(id, Seen { epoch, said });
         }
         if !self.shown.is_live() {
             return;
         }
-        standing.records += 1;
         let before = change.before.as_ref().map(|before| self.raw(|out| before.json(out)));
         let after = self.raw(|out| change.after.json(out));
-        let sequence = standing.records;
-        standing.tail.push_back(TailRecord { sequence, epoch, before, after });
-        if standing.tail.len() > RECORDS_MAX {
-            standing.tail.pop_front();
-        }
+        let is_new = change.before.is_none();
+        standing.push_record(TailRecord { sequence: 0, epoch, id, is_new, before, after });
     }
 
     fn letter(&self, standing: &mut Standing, letter: &DeadLetter) {
         let reason: Reason = letter.refusal.reason;
-        *standing.letter_counts.entry(reason.name()).or_default() += 1;
-        standing.letters_ever += 1;
         let column = letter.refusal.column;
         let column = column.map(|id| self.spec.events.columns[usize::from(id.0)].name.clone());
-        standing.letters.push_back(Letter {
-            number: standing.letters_ever,
+        standing.push_letter(Letter {
+            number: 0,
+            input: "events.ndjson".into(),
             line: letter.place.offset,
-            reason: reason.name(),
+            reason: reason.name().into(),
             column,
             size: letter.size,
             bytes: letter.bytes[..letter.bytes.len().min(LETTER_BYTES_MAX)].into(),
         });
-        if standing.letters.len() > LETTERS_MAX {
-            standing.letters.pop_front();
-        }
     }
 }
 
+/// The columns of events of which a journal shows something.
+const NEEDED: [&str; 8] = [
+    "ID",
+    "JOURNAL_ID",
+    "STUDENT_ID",
+    "LESSON_ID",
+    "LESSON_DATE",
+    "ATTENDANCE_MARK",
+    "MARKED_BY",
+    "DATE_CREATE",
+];
+
+/// What a dataflow lacks that a journal shows; `None` where it has all.
+pub fn lacking(spec: &Spec) -> Option<String> {
+    let columns = &spec.events.columns;
+    let has = |name: &&&str| columns.iter().any(|column| column.name == **name);
+    if let Some(name) = NEEDED.iter().find(|name| !has(name)) {
+        return Some(format!("its events have no column {name}"));
+    }
+    if !spec.views.iter().any(|view| matches!(view.kind, ViewKind::Enriched)) {
+        return Some("it has no view of all records".to_owned());
+    }
+    let latest = spec.views.iter().find_map(|view| match &view.kind {
+        ViewKind::Latest { key, .. } => Some(key),
+        _ => None,
+    });
+    let Some(key) = latest else { return Some("it has no view of the latest records".to_owned()) };
+    let mut key: Vec<&str> =
+        key.iter().map(|column| &*columns[usize::from(column.0)].name).collect();
+    key.sort_unstable();
+    let wanted = ["JOURNAL_ID", "LESSON_DATE", "LESSON_ID", "STUDENT_ID"];
+    let what = "its latest view has another key than journal, student, lesson and its day";
+    (key != wanted).then(|| what.to_owned())
+}
+
 /// The latest view of which a journal shows the cells.
-fn is_latest(spec: &Spec, view: ViewId) -> bool {
+pub(super) fn is_latest(spec: &Spec, view: ViewId) -> bool {
     let first = spec.views.iter().position(|view| matches!(view.kind, ViewKind::Latest { .. }));
     first == Some(usize::from(view.0))
 }
@@ -365,11 +475,12 @@ impl Sink for ShownSink {
             standing.waiting = waiting_rows;
         }
         standing.epoch = epoch;
+        shown.read_history(standing.event_lines());
         if !shown.is_live() && standing.event_lines() >= shown.history.load(Ordering::Relaxed) {
-            shown.is_live.store(true, Ordering::Relaxed);
+            shown.go_live();
         }
-        let marks = cells.iter().filter_map(|cell| Some((*cell, standing.marks.mark(cell)?.id)));
-        let marks: Vec<(Cell, Uuid)> = marks.collect();
+        let marks = cells.iter().filter_map(|cell| Some((*cell, *standing.marks.mark(cell)?)));
+        let marks: Vec<(Cell, Mark)> = marks.collect();
         drop(standing);
         (self.heard)(&marks);
         let more = cells.len() > CELLS_MAX;

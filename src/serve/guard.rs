@@ -1,21 +1,21 @@
 //! The guard: which requests are heard at all, and what each answer says of itself.
 //!
-//! Shape: requests in; those that this machine's own pages may make go on.
+//! Shape: requests in; those that our own pages may make go on.
 //!
 //! Invariants: a request that changes something comes from a page of ours or from no page at all
 //! (`Sec-Fetch-Site`, `Origin`), and its body says that it is JSON (`body`), which no foreign form
-//! can; who asks by another name
-//! than this machine's own is refused, so that a foreign name that points here reads nothing; every
-//! answer forbids the browser to load or run anything of elsewhere.
+//! can; who asks by another name than this machine's own, or one that it was given, is refused, so
+//! that a foreign name that points here reads nothing; every answer forbids the browser to load or
+//! run anything of elsewhere.
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use super::problem::Problem;
+use super::{Served, problem::Problem};
 
 /// What pages may load and run: their own, nothing else, and nothing written into them.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -23,8 +23,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       form-action 'none'; frame-ancestors 'none'";
 
 /// Lets a request on, or refuses it.
-pub async fn guard(request: Request, next: Next) -> Response {
-    let refused = refuses(request.method(), request.uri(), request.headers());
+pub async fn guard(State(serving): Served, request: Request, next: Next) -> Response {
+    let hosts = &serving.door.hosts;
+    let refused = refuses(request.method(), request.uri(), request.headers(), hosts);
     let mut answer = match refused {
         Some(problem) => problem.into_response(),
         None => next.run(request).await,
@@ -48,13 +49,15 @@ pub async fn guard(request: Request, next: Next) -> Response {
     answer
 }
 
-fn refuses(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Problem> {
+fn refuses(method: &Method, uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Option<Problem> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let forbidden = |detail: &str| Some(Problem::new(StatusCode::FORBIDDEN, detail));
     let host = text(header::HOST).or_else(|| uri.authority().map(|authority| authority.as_str()));
     let Some(host) = host else { return forbidden("say Host") };
-    if !is_own(host) {
-        return forbidden("ask by an address of this machine: 127.0.0.1 or localhost");
+    if !is_own(host, hosts) {
+        let detail = "ask by an address of this machine, 127.0.0.1 or localhost, or a name of \
+                      serve.hosts";
+        return forbidden(detail);
     }
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return None;
@@ -70,14 +73,16 @@ fn refuses(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Problem> {
     None
 }
 
-/// Whether a host, with its port, names this machine as it names itself.
-fn is_own(host: &str) -> bool {
+/// Whether a host, with its port, names this machine as it names itself, or is one of these.
+fn is_own(host: &str, hosts: &[String]) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
     let address = name.parse::<std::net::IpAddr>();
-    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.is_loopback())
+        || hosts.iter().any(|host| name.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -89,7 +94,8 @@ mod tests {
         for (name, value) in pairs {
             headers.insert(*name, HeaderValue::from_str(value).unwrap());
         }
-        refuses(&method, &Uri::from_static("/"), &headers).map(|problem| problem.status)
+        let hosts = ["journal.example".to_owned()];
+        refuses(&method, &Uri::from_static("/"), &headers, &hosts).map(|problem| problem.status)
     }
 
     #[test]
@@ -110,10 +116,24 @@ mod tests {
 
     #[test]
     fn names_of_elsewhere_read_nothing() {
-        for own in ["localhost", "LOCALHOST:80", "127.0.0.1", "127.8.8.8:1", "[::1]:8080"] {
+        for own in [
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1",
+            "127.8.8.8:1",
+            "[::1]:8080",
+            "Journal.example",
+        ] {
             assert_eq!(asks(Method::GET, &[("host", own)]), None, "{own}");
         }
-        for foreign in ["evil.example", "localhost.evil.example:80", "10.0.0.1", "[::2]:1", ""] {
+        for foreign in [
+            "evil.example",
+            "x.journal.example",
+            "localhost.evil.example:80",
+            "10.0.0.1",
+            "[::2]:1",
+            "",
+        ] {
             assert_eq!(asks(Method::GET, &[("host", foreign)]), Some(403), "{foreign}");
         }
         assert_eq!(asks(Method::GET, &[]), Some(403));

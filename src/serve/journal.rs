@@ -1,9 +1,7 @@
 //! The journal over HTTP: grids of groups, and clicks in them.
 
-use std::sync::Arc;
-
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
@@ -16,16 +14,17 @@ use uuid::Uuid;
 use super::{
     Served, Serving,
     body::{Body, Path, Query},
+    door::Visitor,
     problem::{NoAnswer, NoChange, Problem},
-    who::{PERSON, who},
+    who::who,
 };
 use crate::{
     journal::{
         desk::{Set, Unconfirmed},
         lessons::{Journal, SLOTS},
-        marks::{Cell, Mark, Marks},
+        marks::{Cell, Mark},
         people::{Kind, People},
-        rules::Click,
+        rules::{Click, Refusal},
     },
     time::{Day, Epoch},
 };
@@ -41,7 +40,7 @@ pub(super) struct Groups {
 pub(super) async fn groups(State(serving): Served) -> Json<Groups> {
     let people = serving.people();
     let mut groups: Vec<String> =
-        people.groups().chain(serving.journals.groups()).map(str::to_owned).collect();
+        people.groups().chain(serving.journals().groups()).map(str::to_owned).collect();
     groups.sort_unstable();
     groups.dedup();
     Json(Groups { groups })
@@ -100,7 +99,7 @@ pub(super) async fn journals(
             today: lessons.filter(|lesson| lesson.date == today).count(),
         }
     };
-    Json(Summaries { journals: serving.journals.of_group(&group).map(summary).collect() })
+    Json(Summaries { journals: serving.journals().of_group(&group).map(summary).collect() })
 }
 
 fn named<'n>(people: &People, kind: Kind, numbers: impl Iterator<Item = &'n u32>) -> Vec<Named> {
@@ -187,11 +186,16 @@ pub(super) struct MaybeOfGroup {
     responses((status = 200, body = Grid), NoAnswer))]
 pub(super) async fn journal(
     State(serving): Served,
+    Extension(visitor): Extension<Visitor>,
     Path(number): Path<u16>,
     Query(MaybeOfGroup { group }): Query<MaybeOfGroup>,
 ) -> Result<Json<Grid>, Problem> {
-    let journal = serving.journals.journal(number);
+    let journals = serving.journals();
+    let journal = journals.journal(number);
     let journal = journal.ok_or_else(|| Problem::not_found("Журнал не найден"))?;
+    if !may_look(visitor, journal, &serving.people()) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, Refusal::Access.to_string()));
+    }
     let group = group.or_else(|| journal.leaders.keys().next().cloned()).unwrap_or_default();
     let leader = journal.leaders.get(&group);
     let leader = *leader.ok_or_else(|| Problem::not_found("Этой группы нет в журнале"))?;
@@ -233,16 +237,18 @@ pub(super) async fn journal(
         .collect();
     let dates = journal.lessons.iter().filter(|lesson| lesson.group == group);
     let dates: Vec<(u64, Day)> = dates.map(|lesson| (lesson.number, lesson.date)).collect();
-    let standing = serving.shown.standing();
-    let cells = students.iter().flat_map(|student| {
-        dates.iter().map(|(lesson, date)| Cell {
-            journal: number,
-            student: student.student,
-            lesson: *lesson,
-            date: *date,
+    let cells: Vec<Cell> = students
+        .iter()
+        .flat_map(|student| {
+            dates.iter().map(|(lesson, date)| Cell {
+                journal: number,
+                student: student.student,
+                lesson: *lesson,
+                date: *date,
+            })
         })
-    });
-    let cells = cells.filter_map(|cell| view_of(&standing.marks, &people, &cell)).collect();
+        .collect();
+    let (cells, epoch) = (views_of(&serving, &people, &cells), serving.shown.standing().epoch);
     Ok(Json(Grid {
         journal: number,
         groups: journal.leaders.keys().cloned().collect(),
@@ -252,17 +258,45 @@ pub(super) async fn journal(
         lessons,
         students,
         cells,
-        epoch: standing.epoch,
+        epoch,
         group,
     }))
 }
 
-/// A mark that counts, as pages show it.
-pub(super) fn view_of(marks: &Marks, people: &People, cell: &Cell) -> Option<CellView> {
-    let Mark { id, made, mark, marked_by, role, certificate, .. } = *marks.mark(cell)?;
+/// Whether somebody may look at a journal: a student at one of theirs, everyone else at all.
+pub(super) fn may_look(visitor: Visitor, journal: &Journal, people: &People) -> bool {
+    visitor.student().is_none_or(|student| people.is_in(student, journal))
+}
+
+/// The marks in cells, as pages show them: what counts, or what was confirmed since.
+pub(super) fn views_of(serving: &Serving, people: &People, cells: &[Cell]) -> Vec<CellView> {
+    // Asked first: what becomes visible in between is found there.
+    let confirmed = serving.desk.confirmed(cells.iter().copied());
+    let standing = serving.shown.standing();
+    let view = |cell: &Cell| {
+        let visible = standing.marks.mark(cell);
+        let newer =
+            confirmed.get(cell).filter(|set| visible.is_none_or(|visible| visible.made < set.made));
+        match newer {
+            Some(set) => Some(set_view(people, set)),
+            None => visible.map(|mark| mark_view(people, cell, mark)),
+        }
+    };
+    cells.iter().filter_map(view).collect()
+}
+
+fn mark_view(people: &People, cell: &Cell, mark: &Mark) -> CellView {
+    let Mark { id, made, mark, marked_by, role, certificate, .. } = *mark;
     let by = by(people, marked_by, role);
     let Cell { journal, student, lesson, .. } = *cell;
-    Some(CellView { journal, student, lesson, mark, by, when: made.to_string(), certificate, id })
+    CellView { journal, student, lesson, mark, by, when: made.to_string(), certificate, id }
+}
+
+fn set_view(people: &People, set: &Set) -> CellView {
+    let Set { id, cell, mark, marked_by, role, certificate, made } = *set;
+    let by = by(people, marked_by, Some(role as u8));
+    let Cell { journal, student, lesson, .. } = cell;
+    CellView { journal, student, lesson, mark, by, when: made.to_string(), certificate, id }
 }
 
 fn by(people: &People, number: u32, role: Option<u8>) -> By {
@@ -321,36 +355,30 @@ pub(super) struct Confirmed {
 
 /// Marks a student. Answered once the click is durable; it becomes visible some milliseconds later.
 #[utoipa::path(post, path = "/v1/clicks", request_body = ClickBody,
-    params(("Tributary-Person" = String, Header,
-            description = "student:NUMBER, teacher:NUMBER or deanery:NUMBER")),
+    params(("Tributary-Person" = Option<String>, Header,
+            description = "student:NUMBER, teacher:NUMBER or deanery:NUMBER, where one says it \
+                           oneself; who has logged in is who they are")),
     responses((status = 201, body = Confirmed), NoChange))]
 pub(super) async fn click(
     State(serving): Served,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     Body(body): Body<ClickBody>,
 ) -> Result<(StatusCode, Json<Confirmed>), Response> {
-    let person = who(&headers, &serving.journals).map_err(IntoResponse::into_response)?;
-    let Some(person) = person else {
+    let person = who(visitor, &headers, &serving.journals());
+    let Some(person) = person.map_err(IntoResponse::into_response)? else {
         let detail = "say who clicks: Tributary-Person: student:NUMBER";
         return Err(Problem::new(StatusCode::UNAUTHORIZED, detail).into_response());
     };
-    let named = headers.get(PERSON).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !serving.limits.admit(named) {
+    if !serving.limits.admit(person) {
         let detail = "Слишком много отметок за секунду, подождите немного";
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
         return Err(([("retry-after", "1")], problem).into_response());
     }
     let set = serving.desk.click(body.id, &body.click(), person).await;
     let set = set.map_err(|error| unconfirmed(&error).into_response())?;
-    let cell = set_view(&serving, &set);
+    let cell = set_view(&serving.people(), &set);
     Ok((StatusCode::CREATED, Json(Confirmed { cell })))
-}
-
-fn set_view(serving: &Arc<Serving>, set: &Set) -> CellView {
-    let Set { id, cell, mark, marked_by, role, certificate, made } = *set;
-    let by = by(&serving.people(), marked_by, Some(role as u8));
-    let Cell { journal, student, lesson, .. } = cell;
-    CellView { journal, student, lesson, mark, by, when: made.to_string(), certificate, id }
 }
 
 fn unconfirmed(error: &Unconfirmed) -> Problem {
@@ -395,11 +423,14 @@ pub(super) async fn event(
     State(serving): Served,
     Path(id): Path<Uuid>,
 ) -> Result<Json<EventState>, Problem> {
-    let seen = serving.shown.standing().events.get(&id).copied();
+    let standing = serving.shown.standing();
+    let (seen, shown) = (standing.events.get(&id).copied(), standing.epoch);
+    drop(standing);
     match seen {
         Some(seen) => {
-            let epoch = Some(seen.epoch);
-            Ok(Json(EventState { id, state: How::Visible, epoch }))
+            // Of a cluster's views one may be ahead of the other.
+            let state = if seen.epoch <= shown { How::Visible } else { How::Accepted };
+            Ok(Json(EventState { id, state, epoch: Some(seen.epoch) }))
         }
         None if serving.desk.is_under_way(id) => {
             Ok(Json(EventState { id, state: How::Accepted, epoch: None }))

@@ -3,14 +3,13 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     response::{
-        Sse,
+        IntoResponse, Sse,
         sse::{Event, KeepAlive},
     },
 };
-use futures_core::Stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 use tokio_stream::{
@@ -22,11 +21,15 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Served, Serving,
     body::Query,
-    journal::view_of,
+    door::Visitor,
+    journal::{may_look, views_of},
     problem::{NoAnswer, Problem},
 };
 use crate::{
-    journal::shown::{News, TailRecord},
+    journal::{
+        marks::Cell,
+        shown::{News, TailRecord},
+    },
     time::Epoch,
 };
 
@@ -43,24 +46,35 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
                content_type = "text/event-stream")))]
 pub(super) async fn changes(
     State(serving): Served,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    Extension(visitor): Extension<Visitor>,
+) -> impl IntoResponse {
     // Heard from before what stands is looked at: nothing is missed in between.
     let news = BroadcastStream::new(serving.shown.watch());
     let epoch = serving.shown.standing().epoch;
     let hello = json!({ "epoch": epoch, "now": now(&serving) });
     let hello = tokio_stream::once(event("hello", &hello));
-    let told = news.map(move |news| tell(&serving, news));
-    let stream = hello.chain(told).map(Ok);
-    Sse::new(stream).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE))
+    let told = news.map(move |news| tell(&serving, visitor, news));
+    let stream = hello.chain(told).map(Ok::<_, Infallible>);
+    let stream = Sse::new(stream).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE));
+    // A proxy between is to hand on each of them at once.
+    ([("x-accel-buffering", "no")], stream)
 }
 
-fn tell(serving: &Arc<Serving>, news: Result<News, BroadcastStreamRecvError>) -> Event {
+fn tell(
+    serving: &Arc<Serving>,
+    visitor: Visitor,
+    news: Result<News, BroadcastStreamRecvError>,
+) -> Event {
     match news {
         Ok(News::Epoch(news)) => {
-            let (people, standing) = (serving.people(), serving.shown.standing());
-            let cells = news.cells.iter();
-            let cells: Vec<_> =
-                cells.filter_map(|cell| view_of(&standing.marks, &people, cell)).collect();
+            let people = serving.people();
+            let journals = serving.journals();
+            let may_look = |cell: &&Cell| {
+                let journal = journals.journal(cell.journal);
+                journal.map_or(visitor.student().is_none(), |j| may_look(visitor, j, &people))
+            };
+            let cells: Vec<Cell> = news.cells.iter().filter(may_look).copied().collect();
+            let cells = views_of(serving, &people, &cells);
             let (epoch, more, corrected) = (news.epoch, news.more, news.corrected);
             let told = json!({
                 "epoch": epoch, "cells": cells, "more": more, "corrected": corrected,
@@ -116,7 +130,7 @@ pub(super) struct RecordView {
     sequence: u64,
     epoch: Epoch,
     kind: Because,
-    /// What stood there.
+    /// What stood there, where that is known; nothing of a new event.
     #[schema(value_type = Option<Object>)]
     before: Option<Arc<RawValue>>,
     /// What stands there.
@@ -149,7 +163,7 @@ pub(super) async fn tail(
 }
 
 fn record(record: &TailRecord) -> RecordView {
-    let TailRecord { sequence, epoch, before, after } = record.clone();
-    let kind = if before.is_some() { Because::Correction } else { Because::New };
+    let TailRecord { sequence, epoch, is_new, before, after, .. } = record.clone();
+    let kind = if is_new { Because::New } else { Because::Correction };
     RecordView { sequence, epoch, kind, before, after }
 }

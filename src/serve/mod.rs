@@ -6,14 +6,18 @@
 //! lists and rates have limits; nothing here changes what stands but by a click or a changed
 //! document that is durable first.
 //!
-//! In reading order: `guard` (who is heard), `who` (in whose name), `journal`, `boards`, `views`,
+//! In reading order: `guard` (what is heard), `door` and `login` (who is let in), `who` (in whose
+//! name they act), `journal`, `boards`, `views`,
 //! `people`, `live`, `operations` (what is answered), `pages`, `problem`, `body` (what is sent).
 
 mod boards;
 mod body;
+mod door;
 mod guard;
+pub mod health;
 mod journal;
 mod live;
+mod login;
 mod operations;
 mod pages;
 mod people;
@@ -22,7 +26,7 @@ mod views;
 mod who;
 
 use std::{
-    sync::{Arc, Mutex, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, RwLock, RwLockReadGuard, atomic::AtomicU64},
     time::Instant,
 };
 
@@ -40,10 +44,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use problem::Problem;
 
 use crate::{
-    engine::Metrics,
-    journal::{Clock, Desk, Journals, People, Shown, log::LineLog},
+    engine,
+    feed::Mark,
+    journal::{Clock, Desk, Journals, People, Shown, Timetable, log::LineLog, rules::Person},
     spec::Spec,
 };
+
+pub use door::{Door, Visitor};
+pub use login::{Login, NoKeys};
 
 /// Most bytes of what is sent: a click has some 200, a changed document less than 4 KiB.
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -53,26 +61,58 @@ pub struct Serving {
     /// The dataflow.
     pub spec: Arc<Spec>,
     /// Lessons.
-    pub journals: Arc<Journals>,
+    pub timetable: Arc<Timetable>,
     /// People.
     pub people: Arc<RwLock<People>>,
-    /// Where changes of people go.
-    pub changes: Mutex<LineLog>,
+    /// Whose journal it is.
+    pub place: Place,
     /// What stands.
     pub shown: Arc<Shown>,
     /// Where clicks go.
     pub desk: Arc<Desk>,
     /// What time it is.
     pub clock: Arc<Clock>,
-    /// How the engine does.
-    pub metrics: Arc<Metrics>,
+    /// Who is let in.
+    pub door: Door,
     /// How much may be asked.
     pub limits: Limits,
     /// Since when.
     pub begun: Instant,
 }
 
+/// Whose journal it is.
+pub enum Place {
+    /// That of an invented university, whose clock and people can be changed here.
+    Demo {
+        /// How many lines of events are durable.
+        lines: Arc<AtomicU64>,
+        /// Where changes of people go.
+        changes: Mutex<LineLog>,
+    },
+    /// That of a cluster.
+    Cluster {
+        /// The topic of its reference log.
+        reference: String,
+        /// What was heard of it last.
+        state: Arc<RwLock<Option<ClusterState>>>,
+    },
+}
+
+/// How a cluster was when it was looked at.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ClusterState {
+    /// Writers, inputs, rates.
+    #[serde(flatten)]
+    pub engine: engine::Status,
+    /// Feeds, by source.
+    pub feeds: std::collections::BTreeMap<String, Mark>,
+}
+
 impl Serving {
+    fn journals(&self) -> Arc<Journals> {
+        self.timetable.now()
+    }
+
     fn people(&self) -> RwLockReadGuard<'_, People> {
         self.people.read().expect("nobody panics while changing people")
     }
@@ -81,7 +121,7 @@ impl Serving {
 /// How much may be asked.
 pub struct Limits {
     clicks: governor::DefaultDirectRateLimiter,
-    of_person: governor::DefaultKeyedRateLimiter<Box<str>>,
+    of_person: governor::DefaultKeyedRateLimiter<Person>,
 }
 
 /// Clicks that all people together may make in a second.
@@ -105,12 +145,12 @@ impl Default for Limits {
 
 impl Limits {
     /// Whether somebody may click now.
-    fn admit(&self, person: &str) -> bool {
+    fn admit(&self, person: Person) -> bool {
         // Else who invents names would fill the memory.
         if self.of_person.len() > 100_000 {
             self.of_person.retain_recent();
         }
-        self.clicks.check().is_ok() && self.of_person.check_key(&Box::from(person)).is_ok()
+        self.clicks.check().is_ok() && self.of_person.check_key(&person).is_ok()
     }
 }
 
@@ -130,9 +170,8 @@ type Served = State<Arc<Serving>>;
 )]
 struct Api;
 
-/// All routes.
-pub fn routes(serving: Serving) -> Router {
-    let serving = Arc::new(serving);
+/// All routes, and others of who is let in.
+pub fn routes(serving: Arc<Serving>, others: Router<Arc<Serving>>) -> Router {
     let (api, document) = OpenApiRouter::with_openapi(Api::openapi())
         .routes(routes!(operations::session))
         .routes(routes!(operations::set_clock))
@@ -154,11 +193,13 @@ pub fn routes(serving: Serving) -> Router {
     let document = Arc::new(document);
     api.route("/v1/openapi.json", get(move || async move { Json((*document).clone()) }))
         .merge(pages::routes())
+        .merge(others)
         .fallback(pages::nothing)
         .method_not_allowed_fallback(body::no_such_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&serving), once_read))
+        .layer(middleware::from_fn_with_state(Arc::clone(&serving), door::let_in))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn(guard::guard))
+        .layer(middleware::from_fn_with_state(Arc::clone(&serving), guard::guard))
         .with_state(serving)
 }
 

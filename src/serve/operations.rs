@@ -1,9 +1,9 @@
 //! For operators: how far everything is, and what was no event; and the journal's clock.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderMap, StatusCode},
 };
@@ -12,14 +12,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Served,
+    ClusterState, Place, Served, Serving,
     body::{Body, Query},
+    door::Visitor,
     live::now,
     problem::{NoAnswer, NoChange, Problem},
     who::who,
 };
 use crate::{
-    journal::{clock, people::Kind, rules::Person, shown::News},
+    engine::InputStatus,
+    journal::{Journals, People, clock, people::Kind, rules::Person, shown::News},
     process::resident_bytes,
     source::Input,
     time::Epoch,
@@ -46,8 +48,11 @@ pub(super) struct Suggested {
 /// What a page must know at first.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Session {
-    /// demo.
+    /// demo: all is invented; open: everyone may act as anyone; login: one is who one has logged in
+    /// as.
     mode: &'static str,
+    /// The parts of the pages that one may look at.
+    sections: &'static [&'static str],
     /// The journal's time, Moscow.
     now: String,
     today: String,
@@ -67,9 +72,16 @@ pub(super) struct Session {
     responses((status = 200, body = Session), NoAnswer))]
 pub(super) async fn session(
     State(serving): Served,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
 ) -> Result<Json<Session>, Problem> {
-    let people = serving.people();
+    let (people, journals) = (serving.people(), serving.journals());
+    let is_demo = matches!(serving.place, Place::Demo { .. });
+    let mode = match is_demo {
+        true => "demo",
+        false if serving.door.is_open() => "open",
+        false => "login",
+    };
     let acting = |person| {
         let (kind, of, number) = match person {
             Person::Student(number) => ("student", Kind::Student, Some(number)),
@@ -80,19 +92,33 @@ pub(super) async fn session(
         Acting { kind, number, name }
     };
     Ok(Json(Session {
-        mode: "demo",
+        mode,
+        sections: visitor.sections(),
         now: now(&serving),
         today: serving.clock.now().day().to_string(),
-        person: who(&headers, &serving.journals)?.map(acting),
-        suggested: serving.journals.running(serving.clock.now()).map(|(journal, group)| {
+        person: who(visitor, &headers, &journals)?.map(acting),
+        suggested: suggest(&serving, visitor, &journals, &people).map(|(journal, group)| {
             let group = group.to_owned();
             Suggested { journal, group }
         }),
-        can_edit_people: true,
-        can_set_clock: true,
+        can_edit_people: is_demo,
+        can_set_clock: may_set_clock(&serving),
         ready: serving.shown.is_live(),
         share: serving.shown.share(),
     }))
+}
+
+/// A journal to begin with: of a student, one of theirs.
+fn suggest<'j>(
+    serving: &Serving,
+    visitor: Visitor,
+    journals: &'j Journals,
+    people: &People,
+) -> Option<(u16, &'j str)> {
+    let student = visitor.student();
+    let own = student.and_then(|student| people.by_number(Kind::Student, student)?.group.as_ref());
+    let is_wanted = |group: &str| student.is_none() || own.is_some_and(|own| own == group);
+    journals.running(serving.clock.now(), is_wanted)
 }
 
 /// A time to set.
@@ -110,13 +136,22 @@ pub(super) struct Now {
     now: String,
 }
 
-/// Sets the journal's clock, which runs on from there.
+/// Where nobody's marks depend on it.
+fn may_set_clock(serving: &Serving) -> bool {
+    matches!(serving.place, Place::Demo { .. }) || serving.door.is_open()
+}
+
+/// Sets the clock, where everyone may act as anyone, which runs on from there.
 #[utoipa::path(put, path = "/v1/clock", request_body = SetClock,
     responses((status = 200, body = Now), NoChange))]
 pub(super) async fn set_clock(
     State(serving): Served,
     Body(SetClock { moment: text }): Body<SetClock>,
 ) -> Result<Json<Now>, Problem> {
+    if !may_set_clock(&serving) {
+        let detail = "Часы здесь идут сами";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
     let wrong = || {
         let detail = "moment is YYYY-MM-DD HH:MM, of the years 2015 to 2148";
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
@@ -129,9 +164,9 @@ pub(super) async fn set_clock(
 /// Events, as far as they are read.
 #[derive(Serialize, ToSchema)]
 pub(super) struct EventsStatus {
-    /// Lines that are in the views.
+    /// Lines, or offsets of the topic's partitions, that are in the views.
     lines: u64,
-    /// Lines that are durable and in no view yet.
+    /// Those that are durable and in no view yet.
     behind: u64,
 }
 
@@ -176,8 +211,11 @@ pub(super) struct Memory {
 /// Dead letters in few words.
 #[derive(Serialize, ToSchema)]
 pub(super) struct LettersStatus {
+    /// Of a cluster at most so many: the ends of transactions count too.
     total: u64,
-    by_reason: BTreeMap<&'static str, u64>,
+    /// Of those that were read.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    by_reason: BTreeMap<Box<str>, u64>,
 }
 
 /// How everything is.
@@ -194,35 +232,65 @@ pub(super) struct Status {
     dead_letters: LettersStatus,
     /// Pages that hear of what happens.
     watchers: usize,
+    /// Of a cluster its writers, inputs, rates and feeds, as `tributary status --json` says them;
+    /// some seconds old.
+    #[schema(value_type = Option<Object>)]
+    cluster: Option<ClusterState>,
 }
 
 /// How everything is.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(serving): Served) -> Json<Status> {
     let tally = serving.desk.tally();
-    let changes_written = serving.changes.lock().expect("nobody panics while holding it").lines();
-    let (documents, refused) = {
+    let (held, refused) = {
         let people = serving.people();
         (people.documents(), people.refused())
     };
+    let cluster = match &serving.place {
+        Place::Demo { .. } => None,
+        Place::Cluster { state, .. } => {
+            state.read().expect("nobody panics while holding it").clone()
+        }
+    };
     let standing = serving.shown.standing();
-    let (lines, changes) = (standing.event_lines(), standing.lines(Input::Changes));
+    let (events, documents, waiting) = match (&serving.place, &cluster) {
+        (Place::Demo { lines: written, changes }, _) => {
+            let changes = changes.lock().expect("nobody panics while holding it").lines();
+            let (lines, seen) = (standing.event_lines(), standing.lines(Input::Changes));
+            let behind = written.load(Ordering::Relaxed).saturating_sub(lines);
+            let events = EventsStatus { lines, behind };
+            let behind = changes.saturating_sub(seen);
+            (events, DocumentsStatus { held, changes, refused, behind }, standing.waiting)
+        }
+        (Place::Cluster { reference, .. }, Some(ClusterState { engine, .. })) => {
+            let is_log = |input: &&InputStatus| input.topic == *reference;
+            let (log, of_events): (Vec<_>, Vec<_>) = engine.inputs.iter().partition(is_log);
+            let sum = |inputs: &[&InputStatus], of: fn(&InputStatus) -> u64| -> u64 {
+                inputs.iter().map(|input| of(input)).sum()
+            };
+            let at = |input: &InputStatus| input.held.unwrap_or(input.begin);
+            let events =
+                EventsStatus { lines: sum(&of_events, at), behind: sum(&of_events, |i| i.lag) };
+            let (changes, behind) = (sum(&log, at), sum(&log, |input| input.lag));
+            let waiting = engine.writers.iter().map(|writer| writer.says.waiting).sum();
+            (events, DocumentsStatus { held, changes, refused, behind }, waiting)
+        }
+        (Place::Cluster { .. }, None) => {
+            let documents = DocumentsStatus { held, changes: 0, refused, behind: 0 };
+            (EventsStatus { lines: 0, behind: 0 }, documents, 0)
+        }
+    };
     let times: Vec<Duration> = tally.times.iter().copied().collect();
     Json(Status {
         ready: serving.shown.is_live(),
         epoch: standing.epoch,
         uptime_s: serving.begun.elapsed().as_secs(),
-        events: EventsStatus { lines, behind: serving.desk.lines().saturating_sub(lines) },
-        documents: DocumentsStatus {
-            held: documents,
-            changes: changes_written,
-            refused,
-            behind: changes_written.saturating_sub(changes),
-        },
+        events,
+        documents,
         records: RecordsStatus {
             held: standing.events.len(),
             latest: standing.marks.len(),
-            waiting: standing.waiting,
+            waiting,
         },
         clicks: ClicksStatus {
             accepted: tally.accepted,
@@ -233,10 +301,11 @@ pub(super) async fn status(State(serving): Served) -> Json<Status> {
         },
         memory: Memory { resident_bytes: resident_bytes() },
         dead_letters: LettersStatus {
-            total: standing.letter_counts.values().sum(),
+            total: standing.letters_ever(),
             by_reason: standing.letter_counts.clone(),
         },
         watchers: serving.shown.watchers(),
+        cluster,
     })
 }
 
@@ -251,10 +320,13 @@ fn quantile(mut times: Vec<Duration>, share: f64) -> Option<f64> {
 #[derive(Serialize, ToSchema)]
 pub(super) struct LetterView {
     number: u64,
-    file: &'static str,
-    /// From 0.
+    /// The file of events, or topic and partition.
+    #[schema(value_type = String)]
+    input: Box<str>,
+    /// The line there, or the offset; from 0.
     line: u64,
-    reason: &'static str,
+    #[schema(value_type = String)]
+    reason: Box<str>,
     column: Option<String>,
     size: usize,
     /// The bytes, at most the first 4 096.
@@ -305,13 +377,13 @@ pub(super) async fn dead_letters(
     let older = older.filter(|letter| letter.number < before);
     let letters = older.take(limit).map(|letter| LetterView {
         number: letter.number,
-        file: "events.ndjson",
+        input: letter.input.clone(),
         line: letter.line,
-        reason: letter.reason,
+        reason: letter.reason.clone(),
         column: letter.column.clone(),
         size: letter.size,
         base64: BASE64_STANDARD.encode(&letter.bytes),
     });
     let letters = letters.collect();
-    Ok(Json(Letters { total: standing.letter_counts.values().sum(), letters }))
+    Ok(Json(Letters { total: standing.letters_ever(), letters }))
 }

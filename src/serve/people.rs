@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Served, Serving,
+    Place, Served, Serving,
     body::{Body, Path, Query},
     problem::{NoAnswer, NoChange, Problem},
 };
@@ -62,8 +62,9 @@ fn limit() -> usize {
 
 fn view(serving: &Serving, person: &Person) -> PersonView {
     let (is_student, number) = (person.kind == Kind::Student, person.number);
-    let leads = if is_student { serving.journals.led_by(number).collect() } else { Vec::new() };
-    let deanery = !is_student && serving.journals.is_deanery(number);
+    let journals = serving.journals();
+    let leads = if is_student { journals.led_by(number).collect() } else { Vec::new() };
+    let deanery = !is_student && journals.is_deanery(number);
     PersonView { person: person.clone(), leads, deanery }
 }
 
@@ -137,8 +138,8 @@ pub(super) struct Changed {
     faculty: Option<String>,
 }
 
-/// Changes what somebody's document says. Answered once that is durable; history follows within
-/// milliseconds.
+/// Changes what somebody's document says, in a demonstration. Answered once that is durable;
+/// history follows within milliseconds.
 #[utoipa::path(patch, path = "/v1/people/{id}", request_body = Changed,
     params(("id" = String, Path, description = "the document's _id")),
     responses((status = 200, body = PersonView), NoChange))]
@@ -147,6 +148,10 @@ pub(super) async fn change(
     Path(id): Path<String>,
     Body(changed): Body<Changed>,
 ) -> Result<Json<PersonView>, Problem> {
+    let Place::Demo { changes, .. } = &serving.place else {
+        let detail = "Карточки меняются там, где они ведутся, и приходят оттуда сами";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    };
     let Changed { name, group, course, specialization, position, kafedra, faculty } = changed;
     let texts = [&name, &group, &specialization, &position, &kafedra, &faculty];
     let is_sound = |text: &String| (1..=TEXT_MAX).contains(&text.chars().count());
@@ -156,7 +161,7 @@ pub(super) async fn change(
     let course = course.map(|course| whole(&course)).transpose()?;
     let edit = Edit { name, group, course, specialization, position, kafedra, faculty };
     // One change after the other, each from what the one before has made.
-    let mut log = serving.changes.lock().expect("nobody panics while holding it");
+    let mut log = changes.lock().expect("nobody panics while holding it");
     let line = serving.people().edited(&id, &edit).ok_or_else(missing)?;
     if let Err(error) = log.append(format!("{line}\n").as_bytes()) {
         tracing::error!(%error, "a change of a person was not written");

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, value::RawValue};
 use utoipa::ToSchema;
 
 use super::{
-    Served,
+    Place, Served,
     body::{Path, Query},
     problem::{NoAnswer, Problem},
 };
@@ -63,6 +63,10 @@ pub(super) async fn view(
         ViewKind::Latest { .. } => {
             let wanted = KeyWanted::read(&wanted)?;
             standing.marks.rows(|cell| wanted.admits(cell), ROWS_MAX)
+        }
+        ViewKind::Counts { .. } if matches!(serving.place, Place::Cluster { .. }) => {
+            let detail = "counts are held by the engine alone; see /v1/boards/groups";
+            return Err(Problem::not_found(detail));
         }
         ViewKind::Counts { .. } => {
             let rows = standing.counts.get(&ViewId(place as u16));

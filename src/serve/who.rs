@@ -1,25 +1,35 @@
 //! Who acts: the person in whose name a request comes.
 //!
-//! Shape: the header `Tributary-Person: student:219`, `teacher:104` or `deanery:101` in; a person
-//! out. An employee without a number in the deanery is `teacher:`.
+//! Shape: a visitor, and where that one may say in whose name it acts, the header
+//! `Tributary-Person: student:219`, `teacher:104` or `deanery:101`, in; a person out. An employee
+//! without a number in the deanery is `teacher:`.
 //!
-//! Not here: whether that is true. In a demonstration one is whom one says.
+//! Not here: who may say so (`door`).
 
 use axum::http::{HeaderMap, StatusCode};
 
-use super::problem::Problem;
+use super::{door::Visitor, problem::Problem};
 use crate::journal::{Journals, rules::Person};
 
 /// The header.
-pub const PERSON: &str = "tributary-person";
+const PERSON: &str = "tributary-person";
 
 /// Who acts, where anybody does.
-pub fn who(headers: &HeaderMap, journals: &Journals) -> Result<Option<Person>, Problem> {
-    let Some(value) = headers.get(PERSON) else { return Ok(None) };
-    let person = value.to_str().ok().and_then(read).ok_or_else(|| {
-        let detail = "Tributary-Person is student:NUMBER, teacher:NUMBER or deanery:NUMBER";
-        Problem::bad_request(detail)
-    })?;
+pub fn who(
+    visitor: Visitor,
+    headers: &HeaderMap,
+    journals: &Journals,
+) -> Result<Option<Person>, Problem> {
+    let person = match (visitor, headers.get(PERSON)) {
+        (Visitor::Person(person), _) => person,
+        (Visitor::Anyone | Visitor::Program, Some(value)) => {
+            value.to_str().ok().and_then(read).ok_or_else(|| {
+                let detail = "Tributary-Person is student:NUMBER, teacher:NUMBER or deanery:NUMBER";
+                Problem::bad_request(detail)
+            })?
+        }
+        _ => return Ok(None),
+    };
     match person {
         Person::Deanery(Some(number)) if !journals.is_deanery(number) => {
             Err(Problem::new(StatusCode::FORBIDDEN, "Вы не сотрудник деканата"))

@@ -3,7 +3,11 @@
 use std::{fs, path::Path};
 
 use super::*;
-use crate::{spec::Spec, time::Day};
+use crate::{
+    journal::{log::LineLog, marks::Marks},
+    spec::Spec,
+    time::Day,
+};
 
 const LESSONS: &str = concat!(
     r#"{"journal":7,"group":"A","lesson":42,"date":"2025-03-21","slot":1,"kind":"лек.","#,
@@ -26,7 +30,8 @@ impl Place {
     fn new() -> Place {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("lessons"), LESSONS).unwrap();
-        let journals = Arc::new(Journals::load(&folder.path().join("lessons")).unwrap());
+        let journals = Journals::load(&folder.path().join("lessons")).unwrap();
+        let timetable = Arc::new(Timetable::new(journals));
         let spec = include_str!("../../../dataflows/attendance.toml");
         let spec = Arc::new(Spec::parse(Path::new("attendance.toml"), spec).unwrap());
         let mut people = People::new(spec);
@@ -35,7 +40,7 @@ impl Place {
         shown.expect_history(0);
         let clock = Clock::at(Moment::parse(b"2025-03-21 09:30:00").unwrap());
         let people = Arc::new(RwLock::new(people));
-        let desk = Desk::new(journals, people, Arc::clone(&shown), Arc::new(clock));
+        let desk = Desk::new(timetable, people, Arc::clone(&shown), Arc::new(clock));
         Place { folder, desk: Arc::new(desk), shown }
     }
 
@@ -182,9 +187,43 @@ fn event_is_written_as_the_journal_writes_it() {
         r#"{"JOURNAL_ID":972,"STUDENT_ID":21284,"LESSON_ID":132644,"LESSON_DATE":"2025-08-13","#,
         r#""ATTENDANCE_MARK":0,"MARKED_BY":249,"ID":"ee76e99f-e8fd-419f-833c-79875d0262d4","#,
         r#""DATE_CREATE":"2025-08-13 22:55:51.008465","TYPE_MARK":0,"MARKED_BY_ROLE":2}"#,
-        "\n",
     );
-    assert_eq!(String::from_utf8(line(&set)).unwrap(), expected);
+    assert_eq!(String::from_utf8(event(&set)).unwrap(), expected);
     let excused = Set { mark: 2, role: Role::Deanery, certificate: Some(17), ..set };
-    assert!(String::from_utf8(line(&excused)).unwrap().ends_with(",\"NUMBER_CERT\":17}\n"));
+    assert!(String::from_utf8(event(&excused)).unwrap().ends_with(",\"NUMBER_CERT\":17}"));
+}
+
+/// A row of the latest view in the cell of `click`, made at that time of the day.
+fn row(id: u128, made: &str, mark: u8, marked_by: u32) -> String {
+    let id = Uuid::from_u128(id);
+    format!(r#"{{"ID":"{id}","JOURNAL_ID":7,"STUDENT_ID":201,"LESSON_ID":42,"#)
+        + &format!(
+            r#""LESSON_DATE":"2025-03-21","ATTENDANCE_MARK":{mark},"MARKED_BY":{marked_by},"#
+        )
+        + &format!(r#""DATE_CREATE":"2025-03-21 {made}","MARKED_BY_ROLE":2}}"#)
+}
+
+#[test]
+fn what_others_write_counts_by_when_it_was_made() {
+    let place = Place::new();
+    let teacher = Person::Teacher(Some(100));
+    let make_visible = |id, made: &str, mark, marked_by| {
+        let mut marks = Marks::default();
+        let (cell, _) = marks.take(row(id, made, mark, marked_by).as_bytes()).unwrap();
+        let mark = *marks.mark(&cell).unwrap();
+        place.shown.change(|standing| standing.marks = marks);
+        place.desk.hear(&[(cell, mark)]);
+    };
+    let (mine, _) = place.desk.take(Uuid::from_u128(1), &click(1), teacher).unwrap();
+    // Another producer's earlier mark shows first: mine stands, though it is not visible yet.
+    make_visible(2, "08:00:00", 0, 101);
+    let again = place.desk.take(Uuid::from_u128(3), &click(1), teacher);
+    assert!(matches!(again, Err(Unconfirmed::Refused(Refusal::Same))));
+    // A later one, and mine never shows: mine counts no more.
+    make_visible(4, "23:00:00", 1, 101);
+    assert!(place.desk.state().pending.is_empty());
+    let (second, _) = place.desk.take(Uuid::from_u128(5), &click(1), teacher).unwrap();
+    assert!(
+        second.made > mine.made && second.made.to_string().starts_with("2025-03-21 23:00:00.0")
+    );
 }

@@ -27,7 +27,7 @@ export class Problem extends Error {
 export async function api(path, options = {}) {
   const { method = 'GET', body, signal, person = actingPerson() } = options;
   const headers = { Accept: 'application/json, application/problem+json' };
-  if (person && session?.mode !== 'cluster') {
+  if (person && session?.mode !== 'login') {
     headers['Tributary-Person'] = `${person.kind}:${person.number}`;
   }
   if (body !== undefined) {
@@ -74,7 +74,7 @@ export function remember(values, { push = false } = {}) {
 
 /** Who acts: `{role, kind, number, name}`; of this tab alone in the demo. */
 export function actingPerson() {
-  if (session?.mode === 'cluster') {
+  if (session?.mode === 'login') {
     return session.person && { role: session.person.kind, ...session.person };
   }
   return JSON.parse(sessionStorage.getItem(PERSON) ?? 'null');

@@ -25,12 +25,21 @@ export function startHeader() {
   document.addEventListener('session', () => {
     setClock(session.now);
     showPerson();
+    showSections();
   });
   document.addEventListener('person', showPerson);
   // On a narrow screen the list of pages is wider than the window.
   const page = document.querySelector('nav [aria-current]');
   page.closest('ul').scrollLeft = page.offsetLeft - page.offsetWidth;
   setInterval(showClock, 1000);
+}
+
+/** Leaves out the pages that are not for who looks. */
+function showSections() {
+  for (const link of document.querySelectorAll('nav a')) {
+    const section = link.pathname.split('/').at(-1) || 'journal';
+    link.parentElement.hidden = !session.sections.includes(section);
+  }
 }
 
 function setClock(text) {
@@ -127,7 +136,7 @@ function startOf(begin) {
 function showPerson() {
   const person = actingPerson();
   const role = person ? ROLES[ROLE_KEYS.indexOf(person.role)] : 'Отмечает';
-  const isDemo = session?.mode !== 'cluster';
+  const isDemo = session?.mode !== 'login';
   const name = person ? nameOf(person) : isDemo ? 'не выбран' : 'вход не выполнен';
   const parts = [
     h('span', { class: 'person-role' }, role),
@@ -142,7 +151,7 @@ function showPerson() {
 
 /** Lets one choose who acts. */
 export function openChooser() {
-  if (session.mode === 'cluster') {
+  if (session.mode === 'login') {
     toast('Вход не выполнен: отмечать нельзя.', 'error');
     return;
   }

@@ -273,7 +273,7 @@ function roleHere({ kind, number }) {
 function whatPersonMay() {
   const person = actingPerson();
   if (!person) {
-    return session.mode === 'cluster' ? 'Вход не выполнен: журнал можно только смотреть.'
+    return session.mode === 'login' ? 'Вход не выполнен: журнал можно только смотреть.'
       : 'Чтобы отмечать, выберите вверху страницы, кто отмечает.';
   }
   const role = roleHere(person);

@@ -80,22 +80,53 @@ function showCards(status) {
     card('Память', bytes(memory.resident_bytes), {}, {
       line: spark('memory', memory.resident_bytes),
     }),
+    ...(status.cluster ? clusterCards(status.cluster) : []),
     card('Непринятые строки', integer(dead.total), Object.fromEntries(
       Object.entries(dead.by_reason).map(([reason, count]) => [reasonOf(reason), integer(count)])),
     { isWide: true }),
   );
 }
 
+/** Of a cluster: its start, writers, inputs and feeds. */
+function clusterCards({ lead, writers, inputs, rates, feeds }) {
+  const now = Date.now();
+  const cards = writers.map((writer) => card(`Рабочий ${writer.worker}`, age(now - writer.epoch), {
+    'Ждут исправления': integer(writer.waiting),
+    Память: bytes(writer.resident_bytes),
+  }, { hint: 'последняя фиксация' }));
+  const lags = Object.fromEntries(inputs.map(({ topic, partition, lag }) => (
+    [`${topic}/${partition}`, integer(lag)])));
+  cards.push(card('Входы: отставание', integer(inputs.reduce((sum, one) => sum + one.lag, 0)),
+    { ...lags, ...(rates && { 'Пришло в секунду': decimal(rates.came / rates.seconds) }) },
+    { isWide: true }));
+  for (const [source, feed] of Object.entries(feeds)) {
+    const { documents, refused, answered, trouble } = feed.state;
+    const isWell = !trouble && !feed.hold;
+    cards.push(card(`Источник ${source}`, state(isWell, 'Работает', 'Требует внимания'), {
+      Карточек: integer(documents),
+      'Не принято': integer(refused),
+      'Отвечал': answered ? age(now - answered * 1000) : '—',
+      ...(trouble && { 'Что не так': trouble }),
+      ...(feed.hold && { Ждёт: 'слова оператора (tributary accept)' }),
+    }));
+  }
+  return lead ? cards : [card('Движок', state(false, '', 'Ещё не запускался'), {}), ...cards];
+}
+
+/** How long ago, in words. */
+const age = (ms) => `${duration(Math.max(0, Math.round(ms / 1000)))} назад`;
+
 const time = (ms) => (ms === null ? '—' : `${decimal(ms)} мс`);
 
 const state = (isGood, good, bad) => (
   h('span', { class: isGood ? 'good' : 'bad' }, isGood ? good : bad));
 
-function card(title, value, facts, { line = null, isWide = false } = {}) {
+function card(title, value, facts, { line = null, isWide = false, hint = null } = {}) {
   const pairs = Object.entries(facts)
     .flatMap(([name, fact]) => [h('dt', {}, name), h('dd', {}, fact)]);
   return h('section', { class: isWide ? 'tile wide' : 'tile' },
-    h('h2', {}, title), h('p', { class: 'value' }, value), line,
+    h('h2', {}, title), h('p', { class: 'value' }, value),
+    hint && h('p', { class: 'muted' }, hint), line,
     pairs.length > 0 ? h('dl', {}, pairs) : null);
 }
 
@@ -150,13 +181,13 @@ function showLetters() {
     : `Показано ${integer(items.length)} из ${integer(total)}, последние сверху.`);
 }
 
-function row({ number, file, line, reason, column, size, base64 }) {
+function row({ number, input, line, reason, column, size, base64 }) {
   const why = column === null ? reasonOf(reason) : `${reasonOf(reason)}: ${column}`;
   const isHex = letters.view === 'hex';
   const content = isHex ? hex(base64) : text(base64);
   return h('tr', { 'data-reason': reason },
     h('td', { class: 'number' }, integer(number)),
-    h('td', {}, `${file}, строка ${integer(line)}`),
+    h('td', {}, `${input}, строка ${integer(line)}`),
     h('td', {}, why),
     h('td', { class: 'number' }, bytes(size)),
     h('td', {}, h('pre', { class: isHex ? 'hex' : 'text' }, content)));
