@@ -14,7 +14,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -24,10 +24,34 @@ use serde_json::{Value, json};
 
 use crate::{game::wait_for, small::PATIENCE, stack::project};
 
+/// A journal that listens somewhere.
+#[derive(Clone)]
+pub struct Site {
+    pub address: String,
+}
+
+impl Site {
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        self.ask("GET", path, &[], None)
+    }
+
+    /// Asks once, with headers.
+    pub fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> (u16, Value) {
+        let mut connection = Connection::to(&self.address).expect("it listens");
+        connection.ask(method, path, headers, body).expect("it answers")
+    }
+}
+
 /// The journal as a program, over one folder, at one address.
 struct Demo {
     child: Child,
-    address: String,
+    site: Site,
 }
 
 impl Demo {
@@ -44,14 +68,9 @@ impl Demo {
         BufReader::new(out).read_line(&mut said).expect("it says where it is");
         let address = said.trim().strip_prefix("the journal is at http://");
         let address = address.expect(&said).trim_end_matches('/').to_owned();
-        let demo = Demo { child, address };
-        wait_for("the past", PATIENCE, || demo.get("/v1/session").1["ready"] == true);
+        let demo = Demo { child, site: Site { address } };
+        wait_for("the past", PATIENCE, || demo.site.get("/v1/session").1["ready"] == true);
         demo
-    }
-
-    fn get(&self, path: &str) -> (u16, Value) {
-        let mut connection = Connection::to(&self.address).expect("it listens");
-        connection.ask("GET", path, None, None).expect("it answers")
     }
 
     fn kill(&mut self) {
@@ -69,32 +88,34 @@ impl Drop for Demo {
 }
 
 /// A connection that is kept.
-struct Connection {
+pub struct Connection {
     stream: BufReader<TcpStream>,
     address: String,
 }
 
 impl Connection {
-    fn to(address: &str) -> std::io::Result<Connection> {
+    pub fn to(address: &str) -> std::io::Result<Connection> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         Ok(Connection { stream: BufReader::new(stream), address: address.to_owned() })
     }
 
-    fn ask(
+    pub fn ask(
         &mut self,
         method: &str,
         path: &str,
-        person: Option<&str>,
+        headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> std::io::Result<(u16, Value)> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let person = person.map_or(String::new(), |p| format!("Tributary-Person: {p}\r\n"));
+        let host = ("Host", &*self.address);
+        let has_host = headers.iter().any(|(name, _)| *name == "Host");
+        let headers = headers.iter().copied().chain((!has_host).then_some(host));
+        let headers: String = headers.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{person}\
+            "{method} {path} HTTP/1.1\r\nContent-Type: application/json\r\n{headers}\
              Content-Length: {}\r\n\r\n{body}",
-            self.address,
             body.len()
         );
         self.stream.get_mut().write_all(request.as_bytes())?;
@@ -117,12 +138,14 @@ impl Connection {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
-        Ok((status, serde_json::from_slice(&body).expect("an answer is JSON")))
+        // Pages and metrics are none.
+        let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
+        Ok((status, serde_json::from_slice(&body).unwrap_or_else(|_| text())))
     }
 }
 
 /// The Python that has the packages.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     let script = project("tests/stack/journal.py");
     let said =
         Command::new("python3").arg(script).arg("python").output().expect("python3 is there");
@@ -156,7 +179,7 @@ fn property_tester_finds_nothing_in_the_api() {
         .args(["-m", "schemathesis.cli", "--config-file"])
         .arg(project("tests/stack/journal/schemathesis.toml"))
         .arg("run")
-        .arg(format!("http://{}/v1/openapi.json", demo.address))
+        .arg(format!("http://{}/v1/openapi.json", demo.site.address))
         // A stream does not end; the pages hold it open.
         .args(["--exclude-path", "/v1/changes", "-H", "Tributary-Person: teacher:104"])
         .args(["--max-examples", &examples, "--seed", &seed])
@@ -173,33 +196,35 @@ fn number(name: &str, usual: usize) -> usize {
 
 /// What one of the crowd was told.
 #[derive(Default)]
-struct Told {
+pub struct Told {
     /// By ID: the click.
-    confirmed: HashMap<String, Value>,
-    refused: HashSet<String>,
+    pub confirmed: HashMap<String, Value>,
+    pub refused: HashSet<String>,
     /// Sent, and no answer came, or one that does not confirm.
-    open: HashSet<String>,
+    pub open: HashSet<String>,
     times: Vec<Duration>,
+    /// How often no answer came.
+    pub unkept: usize,
 }
 
 /// A place for one of the crowd: journal, lesson, day, teacher, students.
 #[derive(Clone)]
-struct Place {
-    journal: u64,
-    lesson: u64,
-    date: String,
-    teachers: Vec<u64>,
-    students: Vec<u64>,
+pub struct Place {
+    pub journal: u64,
+    pub lesson: u64,
+    pub date: String,
+    pub teachers: Vec<u64>,
+    pub students: Vec<u64>,
 }
 
 /// The lessons of the last day, with who is in them.
-fn places(demo: &Demo, state: &Path) -> Vec<Place> {
+pub fn places(site: &Site, state: &Path) -> Vec<Place> {
     let text = fs::read_to_string(state.join("lessons.ndjson")).expect("the lessons");
     let lessons = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a lesson"));
     let lessons: Vec<Value> = lessons.filter(|lesson| lesson["locked"] == false).collect();
     let place = |lesson: &Value| {
         let journal = lesson["journal"].as_u64()?;
-        let (_, grid) = demo
+        let (_, grid) = site
             .get(&format!("/v1/journals/{journal}?group={}", percent(lesson["group"].as_str()?)));
         let number = |value: &Value, name: &str| value[name].as_u64();
         Some(Place {
@@ -231,26 +256,10 @@ fn crowd_loses_and_doubles_nothing_though_the_journal_is_killed() {
     let folder = tempfile::tempdir().expect("a folder");
     let state = folder.path().join("state");
     let mut demo = Demo::start(&state, "127.0.0.1:0", number("STUDENTS", 600) as u32, 40_000);
-    let address = demo.address.clone();
-    let places = places(&demo, &state);
+    let address = demo.site.address.clone();
+    let places = places(&demo.site, &state);
     assert!(!places.is_empty());
-    let (over, told) = (AtomicBool::new(false), Mutex::new(Told::default()));
-    let unkept = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for user in 0..users {
-            // As few as may be share a teacher, of whom so many clicks a second are taken.
-            let place = &places[user % places.len()];
-            let teacher = place.teachers[user / places.len() % place.teachers.len()];
-            let (over, told, address, unkept) = (&over, &told, &address, &unkept);
-            scope.spawn(move || {
-                let mine = click_once_a_second((user, teacher), place, address, over, unkept);
-                let mut all = told.lock().expect("nobody panics");
-                all.confirmed.extend(mine.confirmed);
-                all.refused.extend(mine.refused);
-                all.open.extend(mine.open);
-                all.times.extend(mine.times);
-            });
-        }
+    let mut told = crowd(&places, &address, users, || {
         let slice = Duration::from_secs(seconds as u64) / (kills as u32 + 1);
         for _ in 0..kills {
             // The pace of the crowd, not a wait for something.
@@ -259,11 +268,9 @@ fn crowd_loses_and_doubles_nothing_though_the_journal_is_killed() {
             demo = Demo::start(&state, &address, 0, 0);
         }
         thread::sleep(slice);
-        over.store(true, Ordering::Relaxed);
     });
-    let mut told = told.into_inner().expect("nobody panicked");
     if kills > 0 {
-        assert!(unkept.into_inner() > 0, "somebody was amid a click when it was killed");
+        assert!(told.unkept > 0, "somebody was amid a click when it was killed");
     }
     told.times.sort();
     let at = |share: f64| told.times[((told.times.len() - 1) as f64 * share) as usize];
@@ -297,7 +304,32 @@ fn crowd_loses_and_doubles_nothing_though_the_journal_is_killed() {
     }
     assert!(told.refused.iter().all(|id| !written.contains_key(id)));
     assert!(told.open.iter().all(|id| written.get(id).is_none_or(|times| *times == 1)));
-    equals_the_specification(&demo, &state, folder.path());
+    equals_the_specification(&demo.site, &state, folder.path());
+}
+
+/// So many users click once a second each, while something happens.
+pub fn crowd(places: &[Place], address: &str, users: usize, happens: impl FnOnce()) -> Told {
+    let (over, told) = (AtomicBool::new(false), Mutex::new(Told::default()));
+    thread::scope(|scope| {
+        for user in 0..users {
+            // As few as may be share a teacher, of whom so many clicks a second are taken.
+            let place = &places[user % places.len()];
+            let teacher = place.teachers[user / places.len() % place.teachers.len()];
+            let (over, told) = (&over, &told);
+            scope.spawn(move || {
+                let mine = click_once_a_second((user, teacher), place, address, over);
+                let mut all = told.lock().expect("nobody panics");
+                all.confirmed.extend(mine.confirmed);
+                all.refused.extend(mine.refused);
+                all.open.extend(mine.open);
+                all.times.extend(mine.times);
+                all.unkept += mine.unkept;
+            });
+        }
+        happens();
+        over.store(true, Ordering::Relaxed);
+    });
+    told.into_inner().expect("nobody panicked")
 }
 
 /// One of the crowd: clicks once a second until it is over; what was not answered is asked again
@@ -307,7 +339,6 @@ fn click_once_a_second(
     place: &Place,
     address: &str,
     over: &AtomicBool,
-    unkept: &AtomicUsize,
 ) -> Told {
     let (mut told, mut connection) = (Told::default(), None);
     let person = format!("teacher:{teacher}");
@@ -344,7 +375,7 @@ fn click_once_a_second(
                 // It is being started, or the whole crowd of one teacher is too fast.
                 Some((503 | 429, _)) => {}
                 None => {
-                    unkept.fetch_add(1, Ordering::Relaxed);
+                    told.unkept += 1;
                     told.open.insert(id.clone());
                 }
                 Some((status, answer)) => panic!("{status} {answer}"),
@@ -367,7 +398,9 @@ fn ask(
     if connection.is_none() {
         *connection = Connection::to(address).ok();
     }
-    let answer = connection.as_mut()?.ask("POST", "/v1/clicks", Some(person), Some(click)).ok();
+    let answer = connection.as_mut()?;
+    let answer = answer.ask("POST", "/v1/clicks", &[("Tributary-Person", person)], Some(click));
+    let answer = answer.ok();
     if answer.is_none() {
         *connection = None;
     }
@@ -375,7 +408,7 @@ fn ask(
 }
 
 /// The views that are served are those of the rules, over the files as they are.
-fn equals_the_specification(demo: &Demo, state: &Path, scratch: &Path) {
+fn equals_the_specification(site: &Site, state: &Path, scratch: &Path) {
     let want = scratch.join("want");
     let judged = Command::new("python3")
         .arg(project("tests/oracle/oracle.py"))
@@ -384,11 +417,11 @@ fn equals_the_specification(demo: &Demo, state: &Path, scratch: &Path) {
         .expect("python3 is there");
     assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stderr));
     wait_for("all that is written is visible", PATIENCE, || {
-        let (_, status) = demo.get("/v1/status");
+        let (_, status) = site.get("/v1/status");
         status["events"]["behind"] == 0 && status["documents"]["behind"] == 0
     });
     let rows = |path: &str| -> Vec<BTreeMap<String, Value>> {
-        let (status, answer) = demo.get(path);
+        let (status, answer) = site.get(path);
         assert_eq!(status, 200, "{answer}");
         serde_json::from_value(answer["rows"].clone()).expect("rows are objects")
     };
@@ -412,6 +445,6 @@ fn equals_the_specification(demo: &Demo, state: &Path, scratch: &Path) {
     let view = "attendance_by_student";
     assert_eq!(sorted(rows(&format!("/v1/views/{view}"))), sorted(wanted(view)));
     // The board adds up the same.
-    let (_, board) = demo.get("/v1/boards/groups");
+    let (_, board) = site.get("/v1/boards/groups");
     assert_eq!(board["total"]["marks"], latest.len());
 }

@@ -16,6 +16,7 @@ mod docs;
 mod doubt;
 mod elasticsearch;
 mod feeds;
+mod front;
 mod game;
 mod gateway;
 mod halts;

@@ -2,8 +2,9 @@
 
     browser.py --program target/release/tributary --state FOLDER --pictures FOLDER
     browser.py --program target/release/tributary --state FOLDER --pictures FOLDER --students 12000 --events 940000 --times 200
+    browser.py --program target/release/tributary --serve SPEC --kafka HOST:PORT --lessons FILE --changes FILE --pictures FOLDER
 
-It starts the journal over a folder, kills it amid a click, and starts it again.
+It starts the journal over a folder, or before a cluster whose engine and feed run, kills it amid a click, and starts it again.
 Every rule of the journal is tried by each role with real clicks; what a refusal says is read from the page.
 """
 import argparse, contextlib, importlib.util, json, pathlib, subprocess, sys, tempfile, time, urllib.parse, urllib.request, uuid
@@ -153,10 +154,10 @@ class Browser:
 
 
 class Server:
-    """The journal as a program, over one folder, at one address."""
+    """The journal as a program, over one folder or before a cluster, at one address."""
 
-    def __init__(self, program, state, *options):
-        self.command = [program, "demo", "--state", str(state), *options]
+    def __init__(self, *command):
+        self.command = command
         self.address = "127.0.0.1:0"
         self.start()
 
@@ -179,8 +180,9 @@ class Server:
 
 
 class Game:
-    def __init__(self, api, server, browsers, pictures):
-        self.api, self.server, self.pictures = api, server, pictures
+    def __init__(self, api, server, browsers, pictures, changes=None):
+        """`changes`: where people are changed, before a cluster."""
+        self.api, self.server, self.pictures, self.changes = api, server, pictures, changes
         self.one, self.two = browsers
         session = api.get("/v1/session")
         self.today = session["today"]
@@ -216,6 +218,10 @@ class Game:
         cells = self.grid()["cells"]
         return next((cell for cell in cells if cell["student"] == student and cell["lesson"] == self.lesson["lesson"]), None)
 
+    def stands(self, student, mark):
+        """What stands, once it is that mark: what is confirmed is visible a moment later."""
+        return wait(f"{mark} to stand", lambda: (cell := self.standing(student)) and cell["mark"] == mark and cell)
+
     def at(self, browser, role, number):
         browser.open("/", group=self.group, journal=self.journal)
         browser.act(role, number)
@@ -225,7 +231,8 @@ class Game:
         return self.one.cell(student, self.lesson["lesson"])
 
     def refused(self, browser, student, text, *keys):
-        before = self.standing(student)
+        shown = wait("the cell", lambda: browser.state(self.cell(student)))[0]
+        before = self.stands(student, int(shown)) if shown else self.standing(student)
         if keys:
             browser.key(self.cell(student), *keys)
         else:
@@ -284,7 +291,7 @@ class Game:
         field.send_keys("17")
         one.one('.menu [data-set="2"]').click()
         one.await_cell(cell, 2)
-        stands = self.standing(student)
+        stands = self.stands(student, 2)
         assert (stands["by"]["role"], stands["certificate"]) == (3, 17), stands
         one.key(cell, "3")
         one.await_cell(cell, 3)
@@ -346,9 +353,12 @@ class Game:
         wait("the board", lambda: two.text("#marks-today").strip())
         one.key(cell, "1")
         one.await_cell(cell, 1)
-        epoch = wait("it is visible", lambda: self.api.ask("GET", f"/v1/events/{self.standing(student)['id']}")[1].get("epoch"))
-        wait("the other's board moves", lambda: int(two.one("#main").get_attribute("data-epoch") or 0) >= epoch)
-        assert self.api.get("/v1/boards/groups")["today"]["present"] == board_before["present"] + 1
+        event = self.stands(student, 1)["id"]
+        wait("it is visible", lambda: self.api.get(f"/v1/events/{event}")["state"] == "visible")
+        digits = lambda text: int("".join(c for c in text if c.isdigit()) or -1)
+        present = board_before["present"] + 1
+        assert self.api.get("/v1/boards/groups")["today"]["present"] == present
+        wait("the other's board moves", lambda: digits(two.text("#today-parts").split(",")[0]) == present)
 
     def killed(self):
         """The server dies while clicks are made: what was confirmed stands, what was not is offered again and written once."""
@@ -358,7 +368,7 @@ class Game:
         self.at(one, "teacher", self.teacher[0])
         one.key(cell, "4")
         one.await_cell(cell, 4)
-        confirmed = self.standing(student)
+        confirmed = self.stands(student, 4)
         self.server.kill()
         one.key(cell, "5")
         wait("the cell says that it is not confirmed", lambda: (one.state(cell) or ["", ""])[1] == "failed")
@@ -371,8 +381,7 @@ class Game:
         wait("the page is connected again", lambda: one.one("#link").get_attribute("data-state") == "up")
         one.one("#retry-all").click()
         one.await_cell(cell, 5)
-        first = self.standing(student)
-        assert first["mark"] == 5
+        first = self.stands(student, 5)
         # An answer that was lost on its way: the same click again is no second one.
         status, answer = self.api.ask("POST", "/v1/clicks", self.body(student, 5, ID=first["id"]), f"teacher:{self.teacher[0]}")
         assert (status, self.standing(student)) == (201, first), answer
@@ -393,19 +402,36 @@ class Game:
         wait("the person", lambda: one.all(f'#people [data-id="{person["id"]}"]'))
         one.one(f'#people [data-id="{person["id"]}"]').click()
         field = wait("the form", lambda: next((e for e in one.all("#card-group") if e.is_displayed()), None))
-        field.clear()
-        field.send_keys(to)
-        one.one("#save").click()
-        wait("it says how much of history moved", lambda: any(c.isdigit() for c in one.text("#saved")))
+        if self.changes:
+            assert field.get_attribute("readonly") is not None and not one.all("#save"), "people are changed elsewhere"
+            self.change_group(person, to)
+        else:
+            field.clear()
+            field.send_keys(to)
+            one.one("#save").click()
+            wait("it says how much of history moved", lambda: any(c.isdigit() for c in one.text("#saved")))
         digits = lambda text: "".join(c for c in text if c.isdigit())
         wait("the other group's board shows them", lambda: digits(two.text("#marks-total").split("Прис")[0]).startswith(str(before[to] + mine)))
-        assert {group: of(group) for group in before} == {self.group: before[self.group] - mine, to: before[to] + mine}
+        wait("history to have moved", lambda: {group: of(group) for group in before} == {self.group: before[self.group] - mine, to: before[to] + mine})
         two.open("/tail")
         wait("the tail shows the correction", lambda: two.all(f'#records > li[data-kind="correction"][data-student="{student}"] [data-column="GROUP_SHORT_TITLE"]'))
         two.driver.save_screenshot(str(self.pictures / "tail-correction.png"))
-        status, _ = self.api.ask("PATCH", f"/v1/people/{person['id']}", {"group": self.group})
-        assert status == 200
+        self.change_group(person, self.group)
         wait("history is as it was", lambda: {group: of(group) for group in before} == before)
+
+    def change_group(self, person, to):
+        """As the page does it, or where people are kept."""
+        status, answer = self.api.ask("PATCH", f"/v1/people/{person['id']}", {"group": to})
+        if not self.changes:
+            assert status == 200, answer
+            return
+        assert status == 403, answer
+        document = person["id"].split(":", 1)[1]
+        lines = map(json.loads, self.changes.with_name("people.ndjson").read_text().splitlines())
+        source = next(line["_source"] for line in lines if line["_id"] == document)
+        source["EDUCATION"][0]["department"]["short_title"] = to
+        with self.changes.open("a") as changes:
+            changes.write(json.dumps({"op": "index", "_id": document, "_source": source}, ensure_ascii=False) + "\n")
 
     def look(self):
         """Pictures of every page at each size; nothing that hinders people, nothing that the policy forbids."""
@@ -490,7 +516,11 @@ def times(game, clicks):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--program", required=True, help="the program")
-    p.add_argument("--state", required=True, type=pathlib.Path, help="the folder of a university; made where there is none")
+    p.add_argument("--state", type=pathlib.Path, help="the folder of a university; made where there is none")
+    p.add_argument("--serve", help="the spec of a dataflow, instead of a folder")
+    p.add_argument("--kafka", help="its brokers")
+    p.add_argument("--lessons", help="its lessons")
+    p.add_argument("--changes", type=pathlib.Path, help="the file of changes that its feed follows, beside the people.ndjson that it began with")
     p.add_argument("--pictures", required=True, type=pathlib.Path, help="a folder for pictures")
     p.add_argument("--times", type=int, help="play nothing; make so many clicks, and say how long the other browser's board takes")
     p.add_argument("--parts", nargs="*", help="only these parts of the game")
@@ -498,16 +528,23 @@ def main():
     p.add_argument("--events", default="20000", help="likewise; %(default)s if not given")
     a = p.parse_args()
     a.pictures.mkdir(parents=True, exist_ok=True)
-    server = Server(a.program, a.state, "--students", a.students, "--events", a.events)
+    if a.serve:
+        server = Server(a.program, "serve", a.serve, "--kafka", a.kafka, "--lessons", a.lessons, "--act-as-anyone")
+    else:
+        server = Server(a.program, "demo", "--state", str(a.state), "--students", a.students, "--events", a.events)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as ends:
         ends.callback(server.kill)
         api = Api(server.url)
         wait("the journal", api.is_ready)
+        if a.serve:
+            # The journal's time is that of the system; the university's last day is long over.
+            lessons = map(json.loads, pathlib.Path(a.lessons).read_text().splitlines())
+            api.set_clock(max(lesson["date"] for lesson in lessons), "12:00")
         browsers = []
         for name in ("one", "two"):
             browsers.append(Browser(api, pathlib.Path(folder) / name))
             ends.callback(browsers[-1].driver.quit)
-        game = Game(api, server, browsers, a.pictures)
+        game = Game(api, server, browsers, a.pictures, a.changes)
         if a.times:
             times(game, a.times)
         else:
