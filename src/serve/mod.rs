@@ -216,3 +216,6 @@ async fn once_read(State(serving): Served, request: Request, next: Next) -> Resp
     }
     next.run(request).await
 }
+
+#[cfg(test)]
+mod tests;

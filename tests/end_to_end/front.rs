@@ -3,7 +3,8 @@
 //! browsers; who takes over, and who is let in.
 //!
 //! The whole crowd: `USERS=500 SECONDS=60 cargo test --release --test end_to_end front::crowd --
-//! --nocapture`.
+//! --nocapture`. How long a click takes to the board in another browser: `STUDENTS=12000
+//! EVENTS=940000 TIMES=200 cargo test --release --test end_to_end front::pages -- --nocapture`.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -258,12 +259,12 @@ fn spec_called(name: &str) -> String {
 }
 
 impl University {
-    fn begin(name: &str, events: u64) -> University {
+    fn begin(name: &str, students: u64, events: u64) -> University {
         let small = Small::of(name, &spec_called(name));
         let input = tempfile::tempdir().expect("a folder");
         let done = Command::new(env!("CARGO_BIN_EXE_tributary"))
-            .args(["generate", text(input.path()), "--students", "300", "--changes", "0"])
-            .args(["--events", &events.to_string(), "--faults", "0"])
+            .args(["generate", text(input.path()), "--changes", "0", "--faults", "0"])
+            .args(["--students", &students.to_string(), "--events", &events.to_string()])
             .output()
             .expect("it can be started");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -303,7 +304,8 @@ fn send(producer: &BaseProducer, topic: &str, event: &[u8]) {
 
 #[test]
 fn pages_work_before_a_cluster() {
-    let university = University::begin("pages", 20_000);
+    let students = number("STUDENTS", 300);
+    let university = University::begin("pages", students, number("EVENTS", 20_000));
     let changes = university.input.path().join("changes.ndjson");
     let folder = university.small.folder.path();
     let lessons = university.input.path().join("lessons.ndjson");
@@ -314,6 +316,7 @@ fn pages_work_before_a_cluster() {
         .args(["--lessons", text(&lessons), "--changes", text(&changes)])
         .arg("--pictures")
         .arg(project("target/journal/cluster"))
+        .args(number("TIMES", 0).gt(&0).then(|| format!("--times={}", number("TIMES", 0))))
         .output()
         .expect("it can be started");
     println!("{}", String::from_utf8_lossy(&played.stdout));
@@ -331,7 +334,7 @@ fn click(place: &Place, turn: usize, mark: u8, id: u128) -> Value {
 
 #[test]
 fn journal_that_starts_later_takes_over_and_knows_what_its_elder_wrote() {
-    let university = University::begin("elder", 2_000);
+    let university = University::begin("elder", 300, 2_000);
     let mut elder = university.front(&["--act-as-anyone"], "elder");
     elder.await_ready();
     let place = places(&elder.site, university.input.path()).remove(0);
@@ -371,7 +374,7 @@ fn journal_that_starts_later_takes_over_and_knows_what_its_elder_wrote() {
 
 #[test]
 fn lessons_are_read_again_and_what_is_no_record_is_left_out() {
-    let university = University::begin("lessons", 500);
+    let university = University::begin("lessons", 300, 500);
     let mut front = university.front(&[], "log");
     front.await_ready();
     // Without a login one can look, and only that.
@@ -429,7 +432,7 @@ fn token(key: &EncodingKey, role: &str, number: Option<u64>) -> String {
 
 #[test]
 fn who_bears_a_signed_token_is_let_in_as_who_it_says() {
-    let university = University::begin("login", 2_000);
+    let university = University::begin("login", 300, 2_000);
     let folder = university.small.folder.path();
     let (key, other) = (signer(folder), tempfile::tempdir().expect("a folder"));
     let forger = signer(other.path());
