@@ -56,7 +56,14 @@ struct Demo {
 
 impl Demo {
     fn start(state: &Path, address: &str, students: u32, events: u64) -> Demo {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tributary"))
+        let program = Command::new(env!("CARGO_BIN_EXE_tributary"));
+        Demo::start_by(program, state, address, (students, events))
+    }
+
+    /// Starts it by a command that takes its arguments.
+    fn start_by(mut program: Command, state: &Path, address: &str, size: (u32, u64)) -> Demo {
+        let (students, events) = size;
+        let mut child = program
             .args(["demo", "--quiet", "--address", address, "--state"])
             .arg(state)
             .args(["--students", &students.to_string(), "--events", &events.to_string()])
@@ -305,6 +312,131 @@ fn crowd_loses_and_doubles_nothing_though_the_journal_is_killed() {
     assert!(told.refused.iter().all(|id| !written.contains_key(id)));
     assert!(told.open.iter().all(|id| written.get(id).is_none_or(|times| *times == 1)));
     equals_the_specification(&demo.site, &state, folder.path());
+}
+
+/// The place of a click, by its number; each is another one.
+fn click_of(place: &Place, number: u128) -> Value {
+    let student = place.students[number as usize % place.students.len()];
+    let id = uuid::Uuid::from_u128(number | 5 << 120).to_string();
+    let mark = [4, 5][number as usize / place.students.len() % 2];
+    json!({
+        "ID": id, "JOURNAL_ID": place.journal, "LESSON_ID": place.lesson, "STUDENT_ID": student,
+        "ATTENDANCE_MARK": mark,
+    })
+}
+
+/// How often each ID stands in the log.
+fn lines_by_id(state: &Path) -> HashMap<String, usize> {
+    let text = fs::read(state.join("events.ndjson")).expect("the events");
+    let mut lines = HashMap::new();
+    for line in text.split(|byte| *byte == b'\n') {
+        let event = serde_json::from_slice::<Value>(line).unwrap_or_default();
+        if let Some(id) = event["ID"].as_str() {
+            *lines.entry(id.to_owned()).or_default() += 1;
+        }
+    }
+    lines
+}
+
+#[test]
+#[cfg(feature = "failpoints")]
+fn journal_that_dies_before_or_after_it_writes_loses_and_doubles_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let first = Demo::start(&state, "127.0.0.1:0", 300, 4_000);
+    let address = first.site.address.clone();
+    let place = places(&first.site, &state).remove(0);
+    let person = format!("teacher:{}", place.teachers[0]);
+    drop(first);
+    let mut number = 0;
+    for (step, times) in [("log-append", 1), ("log-sync", 1), ("log-append", 9), ("log-sync", 14)] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_tributary"));
+        // The document log is opened, and not written to.
+        program.env("FAILPOINTS", format!("{step}={times}*off->panic"));
+        let mut demo = Demo::start_by(program, &state, &address, (0, 0));
+        let (mut connection, mut confirmed) = (None, Vec::new());
+        let open = loop {
+            number += 1;
+            let click = click_of(&place, number);
+            let id = click["ID"].as_str().expect("an ID").to_owned();
+            match ask(&mut connection, &address, &person, &click) {
+                Some((201, _)) => confirmed.push(id),
+                None => break (id, click),
+                Some((429, _)) => {
+                    number -= 1;
+                    thread::sleep(Duration::from_millis(50));
+                }
+                Some((status, answer)) => panic!("{status} {answer}"),
+            }
+        };
+        assert_eq!(confirmed.len(), times, "it dies at {step} after {times} times");
+        assert!(!demo.child.wait().expect("it was started").success());
+        // What was on its way when it died was written, or not; asked again it is written once.
+        let was_there = lines_by_id(&state).contains_key(&open.0);
+        assert_eq!(was_there, step == "log-sync", "{step}");
+        let demo = Demo::start(&state, &address, 0, 0);
+        let again = ask(&mut None, &address, &person, &open.1);
+        assert!(matches!(again, Some((201, _))), "{again:?}");
+        confirmed.push(open.0);
+        let lines = lines_by_id(&state);
+        assert!(confirmed.iter().all(|id| lines.get(id) == Some(&1)), "{step}");
+        drop(demo);
+    }
+    let demo = Demo::start(&state, &address, 0, 0);
+    equals_the_specification(&demo.site, &state, folder.path());
+}
+
+#[test]
+fn where_there_is_no_room_nothing_is_confirmed_and_what_was_stands() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let first = Demo::start(&state, "127.0.0.1:0", 300, 4_000);
+    let address = first.site.address.clone();
+    let place = places(&first.site, &state).remove(0);
+    let person = format!("teacher:{}", place.teachers[0]);
+    drop(first);
+    // A file may not grow beyond so many bytes, as on a full disk: the last line goes in part.
+    let room = fs::metadata(state.join("events.ndjson")).expect("the events").len() + 1_500;
+    let mut program = Command::new("sh");
+    let limited = "trap '' XFSZ; exec prlimit --fsize=\"$0\":unlimited \"$@\"";
+    program.args(["-c", limited, &room.to_string(), env!("CARGO_BIN_EXE_tributary")]);
+    let demo = Demo::start_by(program, &state, &address, (0, 0));
+    let (mut connection, mut confirmed) = (None, Vec::new());
+    let mut unwritten = Vec::new();
+    for number in 1..=12 {
+        let click = click_of(&place, number);
+        match ask(&mut connection, &address, &person, &click) {
+            Some((201, _)) => confirmed.push(click),
+            Some((503, answer)) => {
+                assert_eq!(answer["detail"], "Отметка не записана, повторите попытку");
+                unwritten.push(click);
+            }
+            answer => panic!("{answer:?}"),
+        }
+    }
+    assert!(!confirmed.is_empty() && unwritten.len() > 2, "room for some of twelve clicks");
+    let id = |click: &Value| click["ID"].as_str().expect("an ID").to_owned();
+    let lines = lines_by_id(&state);
+    assert!(confirmed.iter().all(|click| lines.get(&id(click)) == Some(&1)));
+    assert!(unwritten.iter().all(|click| !lines.contains_key(&id(click))));
+    // There is room again: the same clicks are written, and the part of one is no event.
+    let process = demo.child.id().to_string();
+    let raised = Command::new("prlimit").args(["--pid", &process, "--fsize=unlimited"]).status();
+    assert!(raised.expect("prlimit is there").success());
+    for click in &unwritten {
+        let answer = ask(&mut connection, &address, &person, click);
+        assert!(matches!(answer, Some((201, _))), "{answer:?}");
+    }
+    drop(demo);
+    let demo = Demo::start(&state, &address, 0, 0);
+    let lines = lines_by_id(&state);
+    let all = confirmed.iter().chain(&unwritten);
+    assert!(all.clone().all(|click| lines.get(&id(click)) == Some(&1)));
+    equals_the_specification(&demo.site, &state, folder.path());
+    // A part of a line stands there, as a dead letter.
+    let letters = demo.site.get("/v1/dead-letters?limit=5").1;
+    let newest = &letters["letters"][0];
+    assert_eq!(newest["reason"], "not_json", "{letters}");
 }
 
 /// So many users click once a second each, while something happens.

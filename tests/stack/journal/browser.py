@@ -387,6 +387,28 @@ class Game:
         status, answer = self.api.ask("POST", "/v1/clicks", self.body(student, 5, ID=first["id"]), f"teacher:{self.teacher[0]}")
         assert (status, self.standing(student)) == (201, first), answer
 
+    def cut_off(self):
+        """The network of one browser is gone: a click there is not confirmed and is offered again; what others did meanwhile is seen at its return."""
+        one, two = self.one, self.two
+        mine, theirs = self.cell(self.students[-4]), self.cell(self.students[-5])
+        self.at(one, "teacher", self.teacher[0])
+        self.at(two, "deanery", self.deanery)
+        network = dict(latency=0, download_throughput=-1, upload_throughput=-1)
+        one.driver.set_network_conditions(offline=True, **network)
+        before = self.standing(self.students[-4])
+        one.key(mine, "4")
+        wait("the cell says that it is not confirmed", lambda: (one.state(mine) or ["", ""])[1] == "failed")
+        two.key(theirs, "5")
+        two.await_cell(theirs, 5)
+        assert self.standing(self.students[-4]) == before, "nothing came through"
+        one.driver.set_network_conditions(offline=False, **network)
+        wait("what happened meanwhile is seen", lambda: one.state(theirs)[0] == "5")
+        wait("the page is connected", lambda: one.one("#link").get_attribute("data-state") == "up")
+        one.one("#retry-all").click()
+        one.await_cell(mine, 4)
+        self.stands(self.students[-4], 4)
+        two.await_cell(mine, 4)
+
     def correction(self):
         """A student changes the group: history moves from one group's board to the other's, and the tail shows it."""
         one, two = self.one, self.two
@@ -469,7 +491,7 @@ class Game:
         one.check_accessible("the journal amid work")
 
     def play(self, parts):
-        for part in (self.chooser, self.roles, self.pair, self.killed, self.correction, self.look):
+        for part in (self.chooser, self.roles, self.pair, self.cut_off, self.killed, self.correction, self.look):
             if parts and part.__name__ not in parts:
                 continue
             begun = time.monotonic()
