@@ -95,7 +95,8 @@ impl OutputFile {
 
 /// A hidden file beside the final one: renaming is whole only within one file system.
 fn temporary(folder: &Path, name: &str) -> io::Result<NamedTempFile> {
-    let prefix = format!(".{name}.");
+    // So called as a run calls them, which takes away what one that was killed left.
+    let prefix = format!(".tributary-unfinished-{name}.");
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix);
     // Temporary files are their owner's alone by default; these are to be ordinary files at last.
