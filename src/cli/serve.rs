@@ -32,8 +32,14 @@ use crate::{
 /// Where to listen, where it is not said.
 const ADDRESS: &str = "127.0.0.1:8080";
 
-/// Between looks at the file of lessons, and at how the cluster is.
+/// Between looks at the file of lessons.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
+/// Between looks how the cluster is: each asks the brokers by connections of its own.
+const BETWEEN_QUESTIONS: Duration = Duration::from_secs(10);
+
+/// Between looks whether it is to end.
+const BETWEEN_TICKS: Duration = Duration::from_millis(200);
 
 /// For so long it is looked how fast events come and are taken.
 const RATES_OVER: Duration = Duration::from_secs(1);
@@ -193,6 +199,14 @@ fn no_thread(error: std::io::Error) -> Failure {
     Failure::failed(NoThread(error))
 }
 
+/// Lets some time pass, or less where it is to end.
+fn pause(time: Duration, end: &AtomicBool) {
+    let until = Instant::now() + time;
+    while Instant::now() < until && !end.load(Ordering::Relaxed) {
+        thread::sleep(BETWEEN_TICKS);
+    }
+}
+
 /// When a file was changed last.
 fn changed_at(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|data| data.modified()).ok()
@@ -206,7 +220,7 @@ fn look_at_lessons(
     end: &AtomicBool,
 ) {
     while !end.load(Ordering::Relaxed) {
-        thread::sleep(BETWEEN_LOOKS);
+        pause(BETWEEN_LOOKS, end);
         let changed = changed_at(path);
         if changed == read_at {
             continue;
@@ -250,6 +264,6 @@ fn look_at_cluster(
             Ok(new) => *state.write().expect("nobody panics while holding it") = Some(new),
             Err(error) => warn!("how the cluster is cannot be said: {error}"),
         }
-        thread::sleep(BETWEEN_LOOKS);
+        pause(BETWEEN_QUESTIONS, end);
     }
 }

@@ -55,6 +55,9 @@ const BETWEEN_PASSINGS: Duration = Duration::from_millis(200);
 /// Between looks whether a topic was made anew.
 const BETWEEN_IDENTITIES: Duration = Duration::from_secs(10);
 
+/// Between words how far it is with what was there before.
+const BETWEEN_WORDS: Duration = Duration::from_secs(10);
+
 /// Between tries of what failed.
 const BETWEEN_TRIES: Duration = Duration::from_secs(2);
 
@@ -225,6 +228,7 @@ impl Follow {
         let mut progress = Progressing::new(&self.kafka, &self.spec.name, self.spec.shards)?;
         let (committed, mut passing) = (AtomicU64::new(0), None::<Passing>);
         let (mut next_passing, mut next_look) = (Instant::now(), Instant::now());
+        let mut next_word = Instant::now() + BETWEEN_WORDS;
         let mut waiting = None::<Waiting>;
         let mut refused = 0;
         info!(topics = topics.len(), records = history, "follows the outputs of the dataflow");
@@ -242,6 +246,13 @@ impl Follow {
             if !self.shown.is_live() {
                 let read = parts.iter().map(|part| part.read.next.saturating_sub(part.from)).sum();
                 self.shown.read_history(read);
+                if Instant::now() >= next_word {
+                    next_word = Instant::now() + BETWEEN_WORDS;
+                    info!(
+                        share = format!("{:.0} %", self.shown.share() * 100.0),
+                        "reads the topics"
+                    );
+                }
             }
             passing = passing.filter(|passing| !passing.is_over());
             if let Some(epoch) = passing.as_ref().filter(|p| p.is_passed()).map(Passing::epoch) {

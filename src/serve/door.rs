@@ -58,14 +58,17 @@ impl Door {
         Door { hosts: Vec::new(), token: None, login: None, without: Visitor::Anyone }
     }
 
+    /// Whether a program asks, which no page of elsewhere can have a browser do.
+    pub fn is_program(&self, headers: &HeaderMap) -> bool {
+        let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
+        self.token.as_ref().zip(shown).is_some_and(|(token, shown)| is_same(token, shown))
+    }
+
     /// Who asks.
     async fn visitor(&self, headers: &HeaderMap) -> Result<Visitor, Problem> {
         let unauthorized = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
-        let text = |name| headers.get(name).and_then(|value: &_| value.to_str().ok());
-        let bearer = text(&header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-        if let (Some(token), Some(shown)) = (&self.token, bearer)
-            && is_same(token, shown)
-        {
+        if self.is_program(headers) {
             return Ok(Visitor::Program);
         }
         let Some(login) = &self.login else {
@@ -75,7 +78,8 @@ impl Door {
             };
         };
         let detail = "Вход не выполнен: откройте журнал через страницу входа университета";
-        let value = text(login.header()).ok_or_else(|| unauthorized(detail))?.to_owned();
+        let value = headers.get(login.header()).and_then(|value| value.to_str().ok());
+        let value = value.ok_or_else(|| unauthorized(detail))?.to_owned();
         let login = Arc::clone(login);
         // It may have to fetch keys.
         let known = tokio::task::spawn_blocking(move || {

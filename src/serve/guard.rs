@@ -5,7 +5,8 @@
 //! Invariants: a request that changes something comes from a page of ours or from no page at all
 //! (`Sec-Fetch-Site`, `Origin`), and its body says that it is JSON (`body`), which no foreign form
 //! can; who asks by another name than this machine's own, or one that it was given, is refused, so
-//! that a foreign name that points here reads nothing; every answer forbids the browser to load or
+//! that a foreign name that points here reads nothing; a program that shows the token is none of a
+//! page's doing; every answer forbids the browser to load or
 //! run anything of elsewhere.
 
 use axum::{
@@ -25,7 +26,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Lets a request on, or refuses it.
 pub async fn guard(State(serving): Served, request: Request, next: Next) -> Response {
     let hosts = &serving.door.hosts;
-    let refused = refuses(request.method(), request.uri(), request.headers(), hosts);
+    let refused = match serving.door.is_program(request.headers()) {
+        true => None,
+        false => refuses(request.method(), request.uri(), request.headers(), hosts),
+    };
     let mut answer = match refused {
         Some(problem) => problem.into_response(),
         None => next.run(request).await,

@@ -1,6 +1,10 @@
 //! What happens, as it happens: server-sent events, and the live tail of records.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Extension, Json,
@@ -36,6 +40,9 @@ use crate::{
 /// Most records of an answer.
 const RECORDS_MAX: usize = 500;
 
+/// For so long a login stands while its page hears what happens; then the page asks anew.
+const LOGIN_STANDS: Duration = Duration::from_secs(600);
+
 /// Between two signs of life where nothing happens.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
@@ -54,7 +61,9 @@ pub(super) async fn changes(
     let hello = json!({ "epoch": epoch, "now": now(&serving) });
     let hello = tokio_stream::once(event("hello", &hello));
     let told = news.map(move |news| tell(&serving, visitor, news));
-    let stream = hello.chain(told).map(Ok::<_, Infallible>);
+    let ends = Instant::now() + LOGIN_STANDS;
+    let stands = move |_: &Event| !matches!(visitor, Visitor::Person(_)) || Instant::now() < ends;
+    let stream = hello.chain(told).take_while(stands).map(Ok::<_, Infallible>);
     let stream = Sse::new(stream).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE));
     // A proxy between is to hand on each of them at once.
     ([("x-accel-buffering", "no")], stream)

@@ -86,7 +86,7 @@ impl Login {
             None => !keys.keys.is_empty(),
         };
         if !knows(&keys) {
-            self.look(BETWEEN_LOOKS);
+            self.look_for_more();
             keys = self.keys();
         }
         let key = match &header.kid {
@@ -140,18 +140,26 @@ impl Login {
         Arc::clone(&self.keys.read().expect("nobody panics while holding it"))
     }
 
-    /// Looks at the keys once an hour: what the signer has withdrawn signs nothing more.
+    /// Looks at the keys once an hour: what the signer has withdrawn signs nothing more. Nobody
+    /// waits while another one looks.
     pub fn refresh(&self) {
-        self.look(KEYS_AGE_MAX);
+        if let Ok(mut looked) = self.looked.try_lock()
+            && looked.elapsed() >= KEYS_AGE_MAX
+        {
+            self.look(&mut looked);
+        }
     }
 
-    /// Looks at the keys anew, if that is so long ago; where they cannot be had, those that are
-    /// known stand.
-    fn look(&self, age: Duration) {
+    /// Looks at the keys for one that is not known, if the last look is long enough ago.
+    fn look_for_more(&self) {
         let mut looked = self.looked.lock().expect("nobody panics while holding it");
-        if looked.elapsed() < age {
-            return;
+        if looked.elapsed() >= BETWEEN_LOOKS {
+            self.look(&mut looked);
         }
+    }
+
+    /// Looks at the keys anew; where they cannot be had, those that are known stand.
+    fn look(&self, looked: &mut Instant) {
         *looked = Instant::now();
         match read(&self.config) {
             Ok(keys) => {
