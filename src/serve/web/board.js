@@ -12,7 +12,9 @@ const ZOOM_PAUSE_MS = 300;
 
 const asked = new URLSearchParams(location.search);
 /** The days that were chosen; `null` is the first or the last one. */
-const range = { since: asked.get('since'), until: asked.get('until') };
+// What an address says that is no day says nothing.
+const dayIn = (text) => (/^\d{4}-\d{2}-\d{2}$/.test(text ?? '') ? text : null);
+const range = { since: dayIn(asked.get('since')), until: dayIn(asked.get('until')) };
 const sort = { key: null, isDown: true };
 const shown = { rows: [], elements: new Map() };
 let board = null;
@@ -39,7 +41,7 @@ export async function startBoard(wanted) {
   });
   listen();
   await ready();
-  follow({ load, epoch: load, clock: load, people: load });
+  follow({ load, epoch: load, clock: load, people: load }, () => '/v1/changes?cells=false');
 }
 
 /** The bars always show all days, so that the slider has them; the table those of the range. */
@@ -167,7 +169,9 @@ function chooseSort(key) {
 
 function chooseDays() {
   isZoomDue = true;
-  choose(byId('since').value || null, byId('until').value || null);
+  const [since, until] = [byId('since').value || null, byId('until').value || null];
+  // A period goes from the earlier day to the later one, whichever was chosen first.
+  choose(...(since && until && since > until ? [until, since] : [since, until]));
 }
 
 function reset() {

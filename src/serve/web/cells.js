@@ -7,7 +7,10 @@ import { actingPerson, api, toast } from './common.js';
 
 const ANSWER_WITHIN_MS = 10_000;
 const REFUSED_FOR_MS = 5000;
+// The rule that looks at the mark in the cell.
+const STANDING_RULE = 6;
 const cells = new Map();
+const keyOf = ({ journal, student, lesson }) => `${journal}/${student}/${lesson}`;
 let paint = () => {};
 
 /** Sets what shows a cell whenever it changes: called with the cell, and whether others did it. */
@@ -15,9 +18,16 @@ export function onChange(painter) {
   paint = painter;
 }
 
+let refused = () => {};
+
+/** Sets what is done once a click was refused by what stands in its cell. */
+export function onRefusal(look) {
+  refused = look;
+}
+
 /** The cell of a student at a lesson; an empty one where nothing is known. */
 export function cellAt(journal, student, lesson) {
-  const key = `${journal}/${student}/${lesson}`;
+  const key = keyOf({ journal, student, lesson });
   if (!cells.has(key)) {
     cells.set(key, {
       journal, student, lesson, standing: null, state: null, click: null, queued: null, detail: '',
@@ -161,8 +171,12 @@ function refuse(cell, problem) {
   cell.queued = null;
   paint(cell, false);
   toast(problem.message, 'error');
+  if (problem.rule === STANDING_RULE) {
+    refused();
+  }
   setTimeout(() => {
-    if (cell.state === 'refused') {
+    const isThere = cells.get(keyOf(cell)) === cell;
+    if (cell.state === 'refused' && isThere) {
       cell.state = null;
       cell.detail = '';
       paint(cell, false);

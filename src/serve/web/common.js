@@ -5,21 +5,24 @@ import { byId, h, setText } from './dom.js';
 import { percent } from './format.js';
 
 const PERSON = 'tributary-person';
+// The server says something every 10 s.
+const SILENCE_MS = 25_000;
 
 /** What GET /v1/session said last. */
 export let session = null;
 
 /** A call that was answered by a problem (`status`), or not at all (`status` 0). */
 export class Problem extends Error {
-  constructor(status, detail, retryAfter = null) {
+  constructor(status, detail, { retryAfter = null, rule = null } = {}) {
     super(detail);
     this.status = status;
     this.retryAfter = retryAfter;
+    this.rule = rule;
   }
 
   /** Whether the server may yet have done, or may later do, what was asked. */
   get isOpen() {
-    return this.status === 0 || this.status === 429 || this.status >= 500;
+    return [0, 401, 429].includes(this.status) || this.status >= 500;
   }
 }
 
@@ -38,6 +41,11 @@ export async function api(path, options = {}) {
     const text = body === undefined ? undefined : JSON.stringify(body);
     const timeout = signal ?? AbortSignal.timeout(20_000);
     answer = await fetch(path, { method, headers, body: text, signal: timeout, cache: 'no-store' });
+    const isJson = answer.headers.get('Content-Type')?.includes('json');
+    if (!isJson && (answer.ok || answer.redirected)) {
+      // A proxy shows its login in the place of what was asked for.
+      throw new Problem(401, 'Вход истёк. Обновите страницу, чтобы войти снова.');
+    }
     return answer.ok ? await answer.json() : await refuse(answer);
   } catch (error) {
     throw error instanceof Problem ? error : new Problem(0, 'Сервер не отвечает.');
@@ -47,7 +55,8 @@ export async function api(path, options = {}) {
 async function refuse(answer) {
   const problem = await answer.json().catch(() => ({}));
   const detail = problem.detail ?? problem.title ?? `Сервер ответил: ${answer.status}.`;
-  throw new Problem(answer.status, detail, Number(answer.headers.get('Retry-After')) || null);
+  const retryAfter = Number(answer.headers.get('Retry-After')) || null;
+  throw new Problem(answer.status, detail, { retryAfter, rule: problem.rule });
 }
 
 /** A query string of what is there; lists repeat their name. */
@@ -137,8 +146,8 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 /** Waits until the server has read its history, and shows how far it is. */
 export async function ready() {
   for (;;) {
-    const answer = await api('/v1/session').catch(() => null);
-    if (answer) {
+    const answer = await api('/v1/session').catch((problem) => problem);
+    if (!(answer instanceof Problem)) {
       session = answer;
       document.dispatchEvent(new Event('session'));
     }
@@ -152,12 +161,15 @@ export async function ready() {
 
 function showProgress(answer) {
   const banner = byId('banner');
-  banner.hidden = answer?.ready === true;
+  banner.hidden = answer.ready === true;
   if (banner.hidden) {
     return;
   }
-  if (!answer) {
-    banner.replaceChildren(h('p', {}, 'Сервер не отвечает. Пробуем снова…'));
+  if (answer instanceof Problem) {
+    const isLogin = answer.status === 401;
+    banner.replaceChildren(isLogin
+      ? h('p', {}, `${answer.message} `, h('a', { href: location.href }, 'Обновить страницу'))
+      : h('p', {}, 'Сервер не отвечает. Пробуем снова…'));
     return;
   }
   let bar = banner.querySelector('progress');
@@ -171,23 +183,32 @@ function showProgress(answer) {
 
 /**
  * Follows the stream of changes. `handlers.load` runs when the stream opens, also anew after a
- * break: then changes may have been missed. `epoch`, `people` and `clock` get what was said.
+ * break: then changes may have been missed. `hello`, `confirmed`, `epoch`, `people` and `clock` get
+ * what was said. `path` says what is asked for; `reopen` of the answer asks anew.
  */
-export function follow(handlers) {
-  const stream = { source: null, timer: null, wait: 500 };
-  const named = ['hello', 'epoch', 'people', 'clock'];
+export function follow(handlers, path = () => '/v1/changes') {
+  const stream = { source: null, timer: null, watch: null, wait: 500 };
+  const named = ['hello', 'confirmed', 'epoch', 'people', 'clock', 'alive'];
 
   function open() {
     close();
-    stream.source = new EventSource('/v1/changes');
+    stream.source = new EventSource(path());
+    listenOn();
     stream.source.addEventListener('error', reopen);
     for (const name of named) {
       stream.source.addEventListener(name, (event) => take(name, JSON.parse(event.data)));
     }
   }
 
+  // A connection that broke without a word says nothing either.
+  function listenOn() {
+    clearTimeout(stream.watch);
+    stream.watch = setTimeout(reopen, SILENCE_MS);
+  }
+
   function close() {
     clearTimeout(stream.timer);
+    clearTimeout(stream.watch);
     stream.source?.close();
   }
 
@@ -200,13 +221,16 @@ export function follow(handlers) {
   }
 
   function take(name, data) {
+    listenOn();
     if (data.now) {
       document.dispatchEvent(new CustomEvent('now', { detail: data.now }));
     }
     if (name === 'hello') {
       stream.wait = 500;
       showLink(true);
+      handlers.hello?.(data);
       handlers.load();
+      return;
     }
     handlers[name]?.(data);
   }
@@ -218,6 +242,7 @@ export function follow(handlers) {
   }
   // Without the stream a page still shows what stands.
   setTimeout(() => byId('link').dataset.state !== 'up' && handlers.load(), 1500);
+  return { reopen: open };
 }
 
 function showLink(isUp) {

@@ -248,11 +248,12 @@ function showTip(button) {
   const name = mark === null ? 'Не отмечено' : MARKS[mark].name;
   const number = mark === 2 && standing?.certificate ? `, ${certificateOf(cell)}` : '';
   const place = `Занятие ${lesson.ordinal}, ${kindName(lesson.kind)}, ${day(lesson.date)}`;
-  const author = standing && [
+  // What was clicked and is not confirmed is nobody's yet.
+  const author = standing && !cell.click && [
     h('span', {}, `${ROLES[standing.by.role] ?? 'Роль не указана'}: ${nameOf(standing.by)}`),
     h('span', {}, fullMoment(standing.when)),
   ];
-  tip.replaceChildren(h('b', {}, name + number), ...(author ?? []),
+  tip.replaceChildren(h('b', {}, name + number), ...(author || []),
     h('span', { class: 'tip-place' }, [place, slotOf(lesson)].filter(Boolean).join(', ')),
     ...tipNotes(cell, lesson).map((note) => h('span', { class: 'tip-note' }, note)));
   tip.anchor = button;

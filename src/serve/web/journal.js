@@ -4,8 +4,8 @@ import {
   actingPerson, api, follow, query, ready, remember, session, singleFlight, toast,
 } from './common.js';
 import {
-  cellAt, forget, isAnyOpen, onChange, retry, setMark, shownMark, takeChange, takeStanding,
-  unconfirmed,
+  cellAt, forget, isAnyOpen, onChange, onRefusal, retry, setMark, shownMark, takeChange,
+  takeStanding, unconfirmed,
 } from './cells.js';
 import { byId, h, setText } from './dom.js';
 import { marks, MARKS, plural, shortName, SLOTS, slotsAt } from './format.js';
@@ -19,11 +19,17 @@ const state = { group: null, number: null, groups: [], journals: [], journal: nu
 /** Changes that were told while a journal was being read. */
 let heard = null;
 let isTallyAsked = false;
+/** The stream of changes, and the journal of which it tells. */
+let stream = null;
+let heardOf = null;
 
 const load = singleFlight(async () => {
   heard = [];
   try {
     await choose();
+    if (stream && heardOf !== state.number) {
+      stream.reopen();
+    }
     if (state.number !== null) {
       const path = `/v1/journals/${state.number}${query({ group: state.group })}`;
       show(await api(path));
@@ -325,6 +331,8 @@ function listen() {
     load();
   });
   addEventListener('beforeunload', (event) => isAnyOpen() && event.preventDefault());
+  // A rule that speaks of the mark that stands says that it is another one than is shown.
+  onRefusal(load);
   onChange((cell, isNews) => {
     paintCell(cell, isNews);
     tally();
@@ -342,4 +350,13 @@ function onEpoch({ cells, more, corrected }) {
 startHeader();
 listen();
 await ready();
-follow({ load, epoch: onEpoch, people: load, clock: load });
+stream = follow({
+  load,
+  confirmed: ({ cells }) => onEpoch({ cells, more: false, corrected: 0 }),
+  epoch: onEpoch,
+  people: load,
+  clock: load,
+}, () => {
+  heardOf = state.number;
+  return `/v1/changes${query({ journal: heardOf })}`;
+});

@@ -1,6 +1,8 @@
 // The state of the system: what it holds, how far behind it is, and what it could not take.
 
-import { api, follow, Problem, query, ready } from './common.js';
+import {
+  api, follow, Problem, query, ready, toast,
+} from './common.js';
 import { byId, h, setText } from './dom.js';
 import { bytes, decimal, duration, integer, plural } from './format.js';
 import { startHeader } from './header.js';
@@ -9,6 +11,9 @@ const EVERY_MS = 2000;
 const POINTS = 60;
 const LETTERS = 50;
 const BYTES_SHOWN = 512;
+// An engine commits what comes within a second, and a feed speaks once a minute.
+const LATE_MS = 30_000;
+const SILENT_MS = 180_000;
 const REASONS = {
   too_long: 'слишком длинная',
   not_utf8: 'не UTF-8',
@@ -73,7 +78,7 @@ function showCards(status) {
       'Не записано': integer(clicks.failed),
     }, { line: spark('clicks', clicks.p99_ms) }),
     card('Карточки людей', integer(documents.held), {
-      'Изменений за время работы': integer(documents.changes),
+      'Прочитано изменений': integer(documents.changes),
       'Не принято': integer(documents.refused),
       Отставание: integer(documents.behind),
     }),
@@ -88,24 +93,37 @@ function showCards(status) {
 }
 
 /** Of a cluster: its start, writers, inputs and feeds. */
-function clusterCards({ lead, writers, inputs, rates, feeds }) {
+function clusterCards({ looked_ms: looked, lead, writers, inputs, rates, feeds }) {
   const now = Date.now();
-  const cards = writers.map((writer) => card(`Рабочий ${writer.worker}`, age(now - writer.epoch), {
-    'Ждут исправления': integer(writer.waiting),
-    Память: bytes(writer.resident_bytes),
-  }, { hint: 'последняя фиксация' }));
+  // The end of a transaction is an offset too: one of them may be all that is left.
+  const isBehind = inputs.some(({ lag }) => lag > 1);
+  const cards = writers.map(({ worker, epoch, waiting, resident_bytes: resident }) => {
+    const isWell = !(isBehind && now - epoch > LATE_MS);
+    return card(`Рабочий ${worker}`, state(isWell, age(now - epoch), age(now - epoch)), {
+      'Ждут исправления': integer(waiting),
+      Память: bytes(resident),
+    }, { hint: isWell ? 'последняя фиксация' : 'последняя фиксация, а события ждут' });
+  });
   const lags = Object.fromEntries(inputs.map(({ topic, partition, lag }) => (
     [`${topic}/${partition}`, integer(lag)])));
   cards.push(card('Входы: отставание', integer(inputs.reduce((sum, one) => sum + one.lag, 0)),
     { ...lags, ...(rates && { 'Пришло в секунду': decimal(rates.came / rates.seconds) }) },
-    { isWide: true }));
+    { isWide: true, hint: `Концы транзакций считаются тоже, по одному на вход. Так было ${
+      age(now - looked)}.` }));
+  if (now - looked > LATE_MS) {
+    cards.unshift(card('Кластер', state(false, '', 'Не отвечает'),
+      { 'Последние сведения': age(now - looked) }));
+  }
   for (const [source, feed] of Object.entries(feeds)) {
     const { documents, refused, answered, trouble } = feed.state;
-    const isWell = !trouble && !feed.hold;
+    // A feed says each minute how it is.
+    const isSilent = now - feed.state.at * 1000 > SILENT_MS;
+    const isWell = !trouble && !feed.hold && !isSilent;
     cards.push(card(`Источник ${source}`, state(isWell, 'Работает', 'Требует внимания'), {
       Карточек: integer(documents),
       'Не принято': integer(refused),
       'Отвечал': answered ? age(now - answered * 1000) : '—',
+      ...(isSilent && { 'Молчит': age(now - feed.state.at * 1000) }),
       ...(trouble && { 'Что не так': trouble }),
       ...(feed.hold && { Ждёт: 'слова оператора (tributary accept)' }),
     }));
@@ -162,15 +180,20 @@ async function loadLetters(total) {
   const answer = await api(`/v1/dead-letters${query({ limit: LETTERS })}`);
   letters.total = total;
   letters.items = answer.letters;
+  letters.isEnd = false;
   showLetters();
 }
 
 async function loadOlder() {
   const before = letters.items.at(-1).number;
-  const answer = await api(`/v1/dead-letters${query({ limit: LETTERS, before })}`);
-  letters.items.push(...answer.letters);
-  letters.isEnd = answer.letters.length === 0;
-  showLetters();
+  try {
+    const answer = await api(`/v1/dead-letters${query({ limit: LETTERS, before })}`);
+    letters.items.push(...answer.letters);
+    letters.isEnd = answer.letters.length === 0;
+    showLetters();
+  } catch (problem) {
+    toast(problem.message, 'error');
+  }
 }
 
 function showLetters() {

@@ -105,7 +105,8 @@ function field(name, title, value, isOpen) {
     min: name === 'course' ? 1 : null,
     max: name === 'course' ? 8 : null,
     list: name === 'group' ? 'groups' : null,
-    required: name === 'name',
+    // What is known is changed, not taken away: the system of record does that.
+    required: isOpen && value !== null,
     readonly: !isOpen,
     autocomplete: 'off',
   });
@@ -205,8 +206,8 @@ async function start() {
   byId('kind').value = asked.get('kind') ?? '';
   state.id = asked.get('id');
   await ready();
-  follow({ load: () => {}, epoch: onEpoch });
-  await attempt(search);
+  follow({ load: () => attempt(search), epoch: onEpoch });
+  byId('about').hidden = !session.can_edit_people;
   if (state.id) {
     await attempt(() => open(state.id));
   }

@@ -1,13 +1,15 @@
 // The tail: records as they are enriched, the newest first, and corrections of those before.
 
-import { api, follow, query, ready, remember, singleFlight } from './common.js';
+import {
+  api, follow, query, ready, remember, singleFlight, toast,
+} from './common.js';
 import { byId, flash, h, setText } from './dom.js';
 import {
   day, fullMoment, integer, MARKS, nameOf, plural, ROLES, shortName,
 } from './format.js';
 import { startHeader } from './header.js';
 
-const LIMIT = 100;
+const LIMIT = 500;
 const SHOWN = 200;
 // So that a filter finds something too, more is kept than is shown.
 const KEPT = 2000;
@@ -45,7 +47,9 @@ const NAMES = {
   TEACHER_SEX: 'Пол преподавателя',
 };
 
-const state = { last: null, records: [], isPaused: false, missed: 0, student: null };
+const state = {
+  start: null, last: null, records: [], isPaused: false, missed: 0, student: null,
+};
 
 const load = singleFlight(async () => {
   if (state.isPaused) {
@@ -62,10 +66,22 @@ const load = singleFlight(async () => {
   showNote();
 });
 
+/** A server that was started anew numbers its records anew. */
+function onHello({ start }) {
+  if (state.start !== null && state.start !== start) {
+    Object.assign(state, { last: null, records: [] });
+    showAll();
+  }
+  state.start = start;
+}
+
 /** Puts newer records before those that are there. */
 function take(page, isNews) {
   if (page.length === 0) {
     return;
+  }
+  if (state.last !== null && page[0].sequence > state.last + 1) {
+    toast('Часть записей пропущена: их было больше, чем хранит сервер.');
   }
   state.last = page.at(-1).sequence;
   state.records = [...page.toReversed(), ...state.records].slice(0, KEPT);
@@ -184,4 +200,4 @@ byId('student').addEventListener('input', filter);
 byId('pause').addEventListener('click', pause);
 byId('filters').addEventListener('submit', (event) => event.preventDefault());
 await ready();
-follow({ load, epoch: onEpoch });
+follow({ load, hello: onHello, epoch: onEpoch });
