@@ -67,19 +67,63 @@ pub fn serve(
     token: Option<String>,
     metrics: Arc<Metrics>,
 ) -> Result<SocketAddr, Unheard> {
-    listen(address, health(token, metrics), CONNECTIONS_MAX)
+    let listening = Listening::at(address)?;
+    let address = listening.address;
+    listening.answer_at_once(health(token, metrics), CONNECTIONS_MAX)?;
+    Ok(address)
 }
 
-/// Serves what people look at.
-///
-/// # Errors
-/// When nobody can listen there.
-pub fn serve_people(address: SocketAddr, routes: Router) -> Result<SocketAddr, Unheard> {
-    listen(address, routes, CONNECTIONS_OF_PEOPLE_MAX)
+/// A place where people are heard, once they are answered.
+pub struct Listening {
+    listener: TcpListener,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+impl Listening {
+    /// Listens somewhere; who comes waits.
+    ///
+    /// # Errors
+    /// When nobody can listen there.
+    pub fn at(address: SocketAddr) -> Result<Listening, Unheard> {
+        let unheard = |source| Unheard { address, source };
+        let listener = TcpListener::bind(address).map_err(unheard)?;
+        listener.set_nonblocking(true).map_err(unheard)?;
+        let address = listener.local_addr().map_err(unheard)?;
+        Ok(Listening { listener, address })
+    }
+
+    /// Answers people, on a thread of its own, as long as the process lives.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn answer(self, routes: Router) -> Result<(), Unheard> {
+        self.answer_at_once(routes, CONNECTIONS_OF_PEOPLE_MAX)
+    }
+
+    fn answer_at_once(self, routes: Router, most: usize) -> Result<(), Unheard> {
+        let Listening { listener, address } = self;
+        let unheard = |source| Unheard { address, source };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(unheard)?;
+        let run = move || {
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                answer(listener, routes, most).await
+            })
+        };
+        let named = thread::Builder::new().name("http".to_owned());
+        // A listener that fails later is missed by who asks; the engine goes on.
+        named.spawn(move || drop(run())).map_err(unheard)?;
+        Ok(())
+    }
 }
 
 /// Health and metrics of an engine.
-pub fn health(token: Option<String>, metrics: Arc<Metrics>) -> Router {
+pub fn health<S: Clone + Send + Sync + 'static>(
+    token: Option<String>,
+    metrics: Arc<Metrics>,
+) -> Router<S> {
     let served = Served { metrics, token: token.map(Arc::from) };
     Router::new()
         .route("/metrics", get(metrics_text))
@@ -87,25 +131,6 @@ pub fn health(token: Option<String>, metrics: Arc<Metrics>) -> Router {
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .with_state(served)
-}
-
-fn listen(address: SocketAddr, routes: Router, most: usize) -> Result<SocketAddr, Unheard> {
-    let unheard = |source| Unheard { address, source };
-    let listener = TcpListener::bind(address).map_err(unheard)?;
-    listener.set_nonblocking(true).map_err(unheard)?;
-    let address = listener.local_addr().map_err(unheard)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(unheard)?;
-    let run = move || {
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            answer(listener, routes, most).await
-        })
-    };
-    let named = thread::Builder::new().name("http".to_owned());
-    // A listener that fails later is missed by who asks; the engine goes on.
-    named.spawn(move || drop(run())).map_err(unheard)?;
-    Ok(address)
 }
 
 /// Answers whoever comes, so many at once.

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    fmt,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, RwLock},
@@ -9,22 +10,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::Router;
 use clap::Args;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 use super::{Failure, print, tell, watch::Watch};
 use crate::{
     engine::{self, Following, Job, Place, Spread, Work},
     generate::Options,
-    http,
+    http::{self, Listening},
     journal::{
-        Clock, Desk, Journals, People, Shown, ShownSink, Timetable, clock, lessons,
-        university::{University, UniversityError},
+        Clock, Desk, Journals, People, Shown, ShownSink, Timetable, clock,
+        university::{University, UniversityError, begin_of_last_pair},
     },
+    process::now_ms,
     serve::{self, Door, Limits, Serving},
     spec::Spec,
-    time::{Day, Moment},
+    time::Moment,
 };
 
 /// The dataflow, as it is in the folder of that name.
@@ -70,17 +71,17 @@ pub(super) struct Demo {
     #[arg(long, value_name = "MOMENT", value_parser = moment)]
     clock: Option<Moment>,
 
-    /// Students of a university that is to be made.
-    #[arg(long, value_name = "N", default_value_t = 1_500)]
-    students: u32,
+    /// Students of a university that is to be made; 1,500 where it is not said.
+    #[arg(long, value_name = "N")]
+    students: Option<u32>,
 
-    /// Clicks of its past.
-    #[arg(long, value_name = "N", default_value_t = 150_000)]
-    events: u64,
+    /// Clicks of its past, about; 150,000 where it is not said.
+    #[arg(long, value_name = "N")]
+    events: Option<u64>,
 
     /// Number that decides everything else in it.
-    #[arg(long, value_name = "N", default_value_t = Options::default().seed)]
-    seed: u64,
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
 
     /// Say nothing but where it listens, and errors.
     #[arg(long, short)]
@@ -109,9 +110,10 @@ impl Demo {
         let university = self.university()?;
         let (clicks, changes) = university.logs().map_err(Failure::failed)?;
         let journals = Journals::load(&university.lessons()).map_err(Failure::failed)?;
-        let last_day = journals.last_day();
-        let last_day = last_day.ok_or_else(|| Undemonstrated::NoLessons(university.lessons()));
-        let first = first_moment(&journals, last_day.map_err(Failure::failed)?);
+        let begin = begin_of_last_pair(&journals);
+        let begin = begin.ok_or_else(|| Undemonstrated::NoLessons(university.lessons()));
+        let begin = begin.map_err(Failure::failed)?.since_1970_us();
+        let first = Moment::of_us(begin + MINUTES_INTO_LESSON * 60_000_000);
         let clock = Arc::new(Clock::at(self.clock.unwrap_or(first)));
         let mut people = People::new(Arc::clone(&spec));
         for file in [university.people(), university.changes()] {
@@ -124,6 +126,7 @@ impl Demo {
             (Arc::new(Timetable::new(journals)), Arc::new(RwLock::new(people)));
         let lines = clicks.counter();
         let desk = Desk::new(
+            &spec,
             Arc::clone(&timetable),
             Arc::clone(&people),
             Arc::clone(&shown),
@@ -149,11 +152,13 @@ impl Demo {
             door: Door::open(),
             limits: Limits::default(),
             begun,
+            started_ms: now_ms(),
         };
-        let routes = serve::routes(Arc::new(serving), Router::new());
-        let routes = http::health(None, watch.metrics()).merge(routes);
-        let address = http::serve_people(self.address, routes);
-        let address = address.map_err(Failure::failed)?;
+        let health = http::health(None, watch.metrics());
+        let listening = Listening::at(self.address).map_err(Failure::failed)?;
+        let address = listening.address;
+        let routes = serve::routes(Arc::new(serving), health);
+        listening.answer(routes).map_err(Failure::failed)?;
         print(&format!("the journal is at http://{address}/\n"))?;
         let told = self.tell_when_read(&shown, history, begun);
         told.map_err(|error| Failure::failed(Undemonstrated::Thread(error)))?;
@@ -170,16 +175,25 @@ impl Demo {
     }
 
     fn university(&self) -> Result<University, Failure> {
+        let usual = Options::default();
         let options = Options {
-            events: self.events,
-            students: self.students,
-            seed: self.seed,
+            events: self.events.unwrap_or(150_000),
+            students: self.students.unwrap_or(1_500),
+            seed: self.seed.unwrap_or(usual.seed),
             changes: 0,
             faults: 0.001,
             odd: 0.0,
-            ..Options::default()
+            ..usual
         };
-        let bar = self.bar("making a university", self.events);
+        let is_asked = self.events.is_some() || self.students.is_some() || self.seed.is_some();
+        if is_asked && University::is_made(&self.state) && !self.quiet {
+            tell(&format!(
+                "warning: a university is in \"{}\" already: --students, --events and --seed say \
+                 nothing; give another folder by --state for another one",
+                self.state.display()
+            ));
+        }
+        let bar = self.bar("making a university", options.events);
         let made = University::open(&self.state, &options, &mut |lines| bar.set_position(lines));
         bar.finish_and_clear();
         made.map_err(|error| match error {
@@ -194,8 +208,13 @@ impl Demo {
         if self.quiet {
             return ProgressBar::hidden();
         }
-        let template = "{msg} {wide_bar} {percent}%  {per_sec}, {eta} left";
+        let template = "{msg} {wide_bar} {percent}%  {rate}, {eta} left";
         let style = ProgressStyle::with_template(template).expect("the template is well formed");
+        let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // A line that says nothing of its rate is no failure.
+            let _ = write!(out, "{}/s", HumanCount(state.per_sec() as u64));
+        };
+        let style = style.with_key("rate", rate);
         ProgressBar::new(length).with_style(style).with_message(what)
     }
 
@@ -253,13 +272,6 @@ impl Demo {
             }),
         }
     }
-}
-
-/// A while into the busiest lesson of a day.
-fn first_moment(journals: &Journals, day: Day) -> Moment {
-    let slot = journals.busiest_slot(day).and_then(|slot| lessons::slot(day, slot));
-    let begin = slot.map_or(Moment::start_of(day), |(begin, _)| begin);
-    Moment::of_us(begin.since_1970_us() + MINUTES_INTO_LESSON * 60_000_000)
 }
 
 fn moment(text: &str) -> Result<Moment, String> {

@@ -19,12 +19,17 @@ use super::{Failure, place::PlaceOptions, print, watch};
 use crate::{
     config::ServeConfig,
     engine::{self, Names},
-    feed, http,
+    feed,
+    http::Listening,
     journal::{
-        Clock, Desk, Journals, People, Shown, Timetable, events::EventTopic, follow::Follow,
-        lessons::LessonsError, shown::lacking,
+        Clock, Desk, Journals, People, Shown, Timetable,
+        events::{EventTopic, EventTopicError},
+        follow::Follow,
+        lessons::LessonsError,
+        shown::lacking,
     },
     kafka::Kafka,
+    process::now_ms,
     serve::{self, ClusterState, Door, Limits, Login, Place, Serving, Visitor, health},
     spec::Spec,
 };
@@ -101,6 +106,8 @@ impl Serve {
         // Whatever is changed after that is read again.
         let read_at = changed_at(lessons);
         let journals = Journals::load(lessons).map_err(Failure::failed)?;
+        // What can fail does so before another journal is taken over from.
+        let listening = Listening::at(address).map_err(Failure::failed)?;
         kafka.connect().map_err(Failure::failed)?;
         let end = watch::end_when_asked()?;
         watch::end_at_last(&end, "every confirmed click stands; the next start reads anew");
@@ -108,7 +115,7 @@ impl Serve {
         let people = Arc::new(RwLock::new(People::new(Arc::clone(&spec))));
         let (shown, clock) = (Arc::new(Shown::default()), Arc::new(Clock::default()));
         let of_desk = (Arc::clone(&timetable), Arc::clone(&people));
-        let desk = Desk::new(of_desk.0, of_desk.1, Arc::clone(&shown), Arc::clone(&clock));
+        let desk = Desk::new(&spec, of_desk.0, of_desk.1, Arc::clone(&shown), Arc::clone(&clock));
         let desk = Arc::new(desk);
         let shown_here = Arc::clone(&shown);
         let log =
@@ -118,6 +125,7 @@ impl Serve {
             super::tell_with_causes(&*error, 4);
             signal_hook::low_level::exit(4);
         };
+        let claim = log.claim();
         let clicks = desk.write_to(log, lost).map_err(no_thread)?;
         let heard = Arc::clone(&desk);
         let follow = Arc::new(Follow {
@@ -145,17 +153,27 @@ impl Serve {
             door,
             limits: Limits::default(),
             begun,
+            started_ms: now_ms(),
         };
         let serving = Arc::new(serving);
         let (open, closed) = health::routes(Arc::clone(&serving), Arc::clone(&follow));
         let routes = open.merge(serve::routes(serving, closed));
-        let address = http::serve_people(address, routes).map_err(Failure::failed)?;
+        let address = listening.address;
+        listening.answer(routes).map_err(Failure::failed)?;
         print(&format!("the journal is at http://{address}/\n"))?;
         let (of_lessons, at_end) = (lessons.clone(), Arc::clone(&end));
         let looks = move || look_at_lessons(&of_lessons, read_at, &timetable, &at_end);
         thread::Builder::new().spawn(looks).map_err(no_thread)?;
         let at_end = Arc::clone(&end);
-        let looks = move || look_at_cluster(&kafka, &spec, &names, &state, &at_end);
+        let looks = move || {
+            while !at_end.load(Ordering::Relaxed) {
+                if claim.is_superseded() {
+                    lost(Box::new(EventTopicError::Superseded));
+                }
+                look_at_cluster(&kafka, &spec, &names, &state);
+                pause(BETWEEN_QUESTIONS, &at_end);
+            }
+        };
         thread::Builder::new().spawn(looks).map_err(no_thread)?;
         follow.run(&end);
         desk.close();
@@ -249,21 +267,17 @@ fn look_at_cluster(
     spec: &Spec,
     names: &Names,
     state: &RwLock<Option<ClusterState>>,
-    end: &AtomicBool,
 ) {
-    while !end.load(Ordering::Relaxed) {
-        let looked = || -> Result<ClusterState, Box<dyn Error>> {
-            let engine = engine::status(kafka, spec, names, RATES_OVER)?;
-            let feeds = match spec.lookups.is_empty() {
-                true => std::collections::BTreeMap::new(),
-                false => feed::marks(kafka, &names.reference)?,
-            };
-            Ok(ClusterState { engine, feeds })
+    let looked = || -> Result<ClusterState, Box<dyn Error>> {
+        let engine = engine::status(kafka, spec, names, RATES_OVER)?;
+        let feeds = match spec.lookups.is_empty() {
+            true => std::collections::BTreeMap::new(),
+            false => feed::marks(kafka, &names.reference)?,
         };
-        match looked() {
-            Ok(new) => *state.write().expect("nobody panics while holding it") = Some(new),
-            Err(error) => warn!("how the cluster is cannot be said: {error}"),
-        }
-        pause(BETWEEN_QUESTIONS, end);
+        Ok(ClusterState { looked_ms: now_ms(), engine, feeds })
+    };
+    match looked() {
+        Ok(new) => *state.write().expect("nobody panics while holding it") = Some(new),
+        Err(error) => warn!("how the cluster is cannot be said: {error}"),
     }
 }

@@ -28,9 +28,9 @@ use super::{
     marks::{Cell, Mark},
     people::People,
     rules::{self, Accepted, Click, Facts, Person, Refusal, Role, Standing},
-    shown::{Shown, said},
+    shown::{self, News, Shown, said},
 };
-use crate::time::Moment;
+use crate::{source::Decoder, spec::Spec, time::Moment};
 
 /// How many answered clicks are remembered, so that one that is asked again gets the same answer;
 /// about 100 bytes each.
@@ -39,6 +39,9 @@ const REMEMBERED_MAX: usize = 100_000;
 /// How many clicks may wait to be written. At a thousand a second, ten seconds of a disk that
 /// stands still.
 const WAITING_MAX: usize = 10_000;
+
+/// How many clicks may be remembered where none is visible yet, as while the engine is away.
+const UNSEEN_MAX: usize = 1_000_000;
 
 /// How many of the last times from click to durable are kept, for their quantiles.
 const TIMES_MAX: usize = 1_000;
@@ -71,6 +74,9 @@ pub enum Unconfirmed {
     /// Its ID is that of another click.
     #[error("Этот идентификатор уже принадлежит другой отметке")]
     OtherClick,
+    /// The dataflow would not take it; nothing was changed.
+    #[error("Отметка не принимается: её значения вне допустимых границ")]
+    NoEvent,
     /// Too much waits to be written; nothing was changed.
     #[error("Слишком много отметок ждут записи, повторите через несколько секунд")]
     Full,
@@ -136,6 +142,8 @@ pub struct Desk {
     state: Mutex<State>,
     /// Something is to be written, or nothing more will be.
     written: Condvar,
+    /// What the dataflow makes of an event.
+    decoder: Mutex<Decoder>,
 }
 
 #[derive(Default)]
@@ -159,13 +167,15 @@ struct Queued {
 impl Desk {
     /// A desk over what is shown.
     pub fn new(
+        spec: &Arc<Spec>,
         timetable: Arc<Timetable>,
         people: Arc<RwLock<People>>,
         shown: Arc<Shown>,
         clock: Arc<Clock>,
     ) -> Desk {
         let (state, written) = (Mutex::default(), Condvar::new());
-        Desk { timetable, people, shown, clock, state, written }
+        let decoder = Mutex::new(Decoder::new(Arc::clone(spec)));
+        Desk { timetable, people, shown, clock, state, written, decoder }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -203,25 +213,32 @@ impl Desk {
                 mark.into(),
                 marked_by.into(),
             ];
-            return match said(of_set.map(Some)) == says(click, person) {
+            let is_same = said(of_set.map(Some)) == says(click, person)
+                && set.certificate.map(i64::from) == click.certificate
+                && click.date.is_none_or(|date| date == Some(set.cell.date));
+            return match is_same {
                 true => Ok((*set, outcome.clone())),
                 false => Err(Unconfirmed::OtherClick),
             };
         }
+        // One look at what stands, from here on: it may be forgotten, to be read anew.
+        let shown = self.shown.standing();
         if !self.shown.is_live() {
             return Err(Unconfirmed::Loading);
         }
-        if let Some(said) = self.said_before(id) {
-            let stands = self.standing_set(click).filter(|_| said == says(click, person));
+        let journals = self.timetable.now();
+        if let Some(seen) = shown.events.get(&id) {
+            let stands = standing_set(&shown, &journals, click);
+            let stands = stands.filter(|_| seen.said == says(click, person));
             let (_, durable) = watch::channel(Outcome::Durable);
             return stands.map(|stands| (stands, durable)).ok_or(Unconfirmed::OtherClick);
         }
-        if state.queue.len() >= WAITING_MAX || state.is_closed {
+        let is_full = state.queue.len() >= WAITING_MAX || state.remembered.len() >= UNSEEN_MAX;
+        if is_full || state.is_closed {
             return Err(Unconfirmed::Full);
         }
         let now = self.clock.now();
-        let journals = self.timetable.now();
-        let facts = AtDesk { desk: self, state: &state, people: &people, journals: &journals };
+        let facts = AtDesk { shown: &shown, state: &state, people: &people, journals: &journals };
         let accepted = match rules::judge(click, person, now, &facts) {
             Ok(accepted) => accepted,
             Err(refusal) => {
@@ -229,20 +246,18 @@ impl Desk {
                 return Err(refusal.into());
             }
         };
-        drop(people);
-        let set = self.set(&state, id, accepted, now);
+        let set = set(&shown, &state, id, accepted, now);
+        if !self.is_event(&set) {
+            return Err(Unconfirmed::NoEvent);
+        }
+        drop(shown);
         Ok((set, self.enqueue(&mut state, set)))
     }
 
-    /// What an accepted click sets: later than all that stood in its cell.
-    fn set(&self, state: &State, id: Uuid, accepted: Accepted, now: Moment) -> Set {
-        let Accepted { journal, student, lesson, date, mark, certificate, marked_by, role } =
-            accepted;
-        let cell = Cell { journal, student, lesson, date };
-        let before = self.newest(state, &cell).map(|set| set.made);
-        let next = before.map(|before| Moment::of_us(before.since_1970_us() + 1));
-        let made = next.map_or(now, |next| next.max(now));
-        Set { id, cell, mark, marked_by, role, certificate, made }
+    /// Whether the dataflow takes it: what is out of a column's range would never be visible.
+    fn is_event(&self, set: &Set) -> bool {
+        let mut decoder = self.decoder.lock().expect("nobody panics while holding it");
+        decoder.decode(&event(set)).is_ok()
     }
 
     fn enqueue(&self, state: &mut State, set: Set) -> watch::Receiver<Outcome> {
@@ -250,46 +265,21 @@ impl Desk {
         state.pending.entry(set.cell).or_default().push(set);
         state.remembered.insert(set.id, (set, hears.clone()));
         state.order.push_back(set.id);
-        if state.order.len() > REMEMBERED_MAX
-            && let Some(oldest) = state.order.pop_front()
-        {
-            state.remembered.remove(&oldest);
+        let mut looked = 0;
+        while state.remembered.len() > REMEMBERED_MAX && looked < state.order.len() {
+            let Some(oldest) = state.order.pop_front() else { break };
+            match state.remembered.get(&oldest) {
+                // What is not visible yet is known by nobody else.
+                Some((set, _)) if state.is_pending(set) => {
+                    state.order.push_back(oldest);
+                    looked += 1;
+                }
+                _ => drop(state.remembered.remove(&oldest)),
+            }
         }
         state.queue.push(Queued { set, since: Instant::now(), outcome });
         self.written.notify_one();
         hears
-    }
-
-    /// What a click said that is visible already: of an earlier process, or long ago.
-    fn said_before(&self, id: Uuid) -> Option<u64> {
-        self.shown.standing().events.get(&id).map(|seen| seen.said)
-    }
-
-    /// What stands in the cell of a click.
-    fn standing_set(&self, click: &Click) -> Option<Set> {
-        let journal = u16::try_from(click.journal?).ok()?;
-        let student = u32::try_from(click.student?).ok()?;
-        let lesson = u64::try_from(click.lesson?).ok()?;
-        let date = self.timetable.now().journal(journal)?.lesson(lesson)?.date;
-        let cell = Cell { journal, student, lesson, date };
-        self.shown.standing().marks.mark(&cell).and_then(|mark| of_mark(cell, mark))
-    }
-
-    /// What was set last in a cell, be it by a click here or by whoever else writes events.
-    fn newest(&self, state: &State, cell: &Cell) -> Option<Newest> {
-        let pending = state.pending.get(cell).and_then(|pending| pending.last());
-        let pending = pending.map(|set| Newest {
-            standing: Standing { mark: set.mark, marked_by: set.marked_by, role: Some(set.role) },
-            made: set.made,
-        });
-        let shown = self.shown.standing();
-        let visible = shown.marks.mark(cell).map(|mark| {
-            let role = mark.role.and_then(Role::of_number);
-            let standing = Standing { mark: mark.mark, marked_by: mark.marked_by, role };
-            Newest { standing, made: mark.made }
-        });
-        // Of equal ones the one that is not visible yet.
-        visible.into_iter().chain(pending).max_by_key(|newest| newest.made)
     }
 
     /// Marks became visible.
@@ -349,6 +339,10 @@ impl Desk {
                 let Appended { durable, failed } = log.append(&clicks);
                 desk.settle(batch, durable);
                 desk.shown.wake();
+                let cells: Vec<Cell> = clicks[..durable].iter().map(|set| set.cell).collect();
+                if !cells.is_empty() {
+                    desk.shown.tell(News::Confirmed(Arc::new(cells)));
+                }
                 match failed {
                     None => {}
                     Some(Failed::ForGood(error)) => {
@@ -409,6 +403,50 @@ impl Desk {
     }
 }
 
+impl State {
+    /// Whether a click was accepted and is not visible yet.
+    fn is_pending(&self, set: &Set) -> bool {
+        let pending = self.pending.get(&set.cell);
+        pending.is_some_and(|pending| pending.iter().any(|other| other.id == set.id))
+    }
+}
+
+/// What an accepted click sets: later than all that stood in its cell.
+fn set(shown: &shown::Standing, state: &State, id: Uuid, accepted: Accepted, now: Moment) -> Set {
+    let Accepted { journal, student, lesson, date, mark, certificate, marked_by, role } = accepted;
+    let cell = Cell { journal, student, lesson, date };
+    let before = newest(shown, state, &cell).map(|set| set.made);
+    let next = before.map(|before| Moment::of_us(before.since_1970_us() + 1));
+    let made = next.map_or(now, |next| next.max(now));
+    Set { id, cell, mark, marked_by, role, certificate, made }
+}
+
+/// What stands in the cell of a click.
+fn standing_set(shown: &shown::Standing, journals: &Journals, click: &Click) -> Option<Set> {
+    let journal = u16::try_from(click.journal?).ok()?;
+    let student = u32::try_from(click.student?).ok()?;
+    let lesson = u64::try_from(click.lesson?).ok()?;
+    let date = journals.journal(journal)?.lesson(lesson)?.date;
+    let cell = Cell { journal, student, lesson, date };
+    shown.marks.mark(&cell).and_then(|mark| of_mark(cell, mark))
+}
+
+/// What was set last in a cell, be it by a click here or by whoever else writes events.
+fn newest(shown: &shown::Standing, state: &State, cell: &Cell) -> Option<Newest> {
+    let pending = state.pending.get(cell).and_then(|pending| pending.last());
+    let pending = pending.map(|set| Newest {
+        standing: Standing { mark: set.mark, marked_by: set.marked_by, role: Some(set.role) },
+        made: set.made,
+    });
+    let visible = shown.marks.mark(cell).map(|mark| {
+        let role = mark.role.and_then(Role::of_number);
+        let standing = Standing { mark: mark.mark, marked_by: mark.marked_by, role };
+        Newest { standing, made: mark.made }
+    });
+    // Of equal ones the one that is not visible yet.
+    visible.into_iter().chain(pending).max_by_key(|newest| newest.made)
+}
+
 /// What was set last in a cell, and when.
 struct Newest {
     standing: Standing,
@@ -417,7 +455,7 @@ struct Newest {
 
 /// The facts, as one who judges at the desk sees them.
 struct AtDesk<'d> {
-    desk: &'d Desk,
+    shown: &'d shown::Standing,
     state: &'d State,
     people: &'d People,
     journals: &'d Journals,
@@ -434,7 +472,7 @@ impl Facts for AtDesk<'_> {
 
     fn standing(&self, journal: u16, lesson: &Lesson, student: u32) -> Option<Standing> {
         let cell = Cell { journal, student, lesson: lesson.number, date: lesson.date };
-        self.desk.newest(self.state, &cell).map(|newest| newest.standing)
+        newest(self.shown, self.state, &cell).map(|newest| newest.standing)
     }
 }
 

@@ -21,6 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -35,12 +36,15 @@ use super::{
     shown::Shown,
 };
 use crate::{
-    kafka::{Asker, Kafka, KafkaError, Outgoing, WriteError, Writer, patiently},
+    kafka::{Asker, Kafka, KafkaError, Outgoing, SmallTopic, WriteError, Writer, patiently},
     progress::Store,
 };
 
 /// How old what is known of the topic's ends may be: a batch in doubt is looked for from there on.
 const ENDS_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// Between tries to find out what became of a batch.
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// Said by who still asks the brokers.
 const WHO: &str = "the journal";
@@ -161,6 +165,11 @@ impl EventTopic {
         })
     }
 
+    /// How it is known whether this journal still leads.
+    pub fn claim(&self) -> Claimed {
+        Claimed { kafka: self.kafka.clone(), lead: self.lead.clone(), name: self.name }
+    }
+
     /// Which partition a click goes to: one key is always in one.
     fn partition(&self, click: &Set) -> u32 {
         (xxh3_64(click.id.as_bytes()) % self.ends.len() as u64) as u32
@@ -210,11 +219,9 @@ impl EventTopic {
         // From then on nothing of it is on its way.
         let make = || self.kafka.writer(&self.id);
         self.writer = Some(patiently(WHO, is_to_stop, KafkaError::may_pass, make)?);
-        let look = || self.kafka.read_to_end(&self.lead, 0);
-        let claims = patiently(WHO, is_to_stop, KafkaError::may_pass, look)?.0;
-        let last = claims.into_iter().rfind(|record| record.key == JOURNAL_KEY);
-        let last = last.and_then(|record| serde_json::from_slice::<Claim>(&record.value?).ok());
-        let leads = last.is_some_and(|claim| claim.journal == self.name);
+        let claim = self.claim();
+        let look = || claim.leads(self.kafka.read_to_end(&self.lead, 0)?);
+        let leads = patiently(WHO, is_to_stop, KafkaError::may_pass, look)?;
         let batch: HashSet<Uuid> = clicks.iter().map(|click| click.id).collect();
         let (mut is_there, mut is_alone) = (false, true);
         for (partition, from) in (0..).zip(&self.ends) {
@@ -249,6 +256,28 @@ impl EventTopic {
     }
 }
 
+/// Under which name a journal has said that it leads.
+pub struct Claimed {
+    kafka: Kafka,
+    lead: String,
+    name: Uuid,
+}
+
+impl Claimed {
+    /// Whether another journal is known to lead by now.
+    pub fn is_superseded(&self) -> bool {
+        let so_far = self.kafka.read_so_far(&self.lead, 0);
+        so_far.and_then(|records| self.leads(records)).is_ok_and(|leads| !leads)
+    }
+
+    /// Whether the last to say so is this one.
+    fn leads(&self, records: SmallTopic) -> Result<bool, KafkaError> {
+        let last = records.0.into_iter().rfind(|record| record.key == JOURNAL_KEY);
+        let last = last.and_then(|record| serde_json::from_slice::<Claim>(&record.value?).ok());
+        Ok(last.is_some_and(|claim| claim.journal == self.name))
+    }
+}
+
 /// A number that nobody else has drawn.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
@@ -279,9 +308,19 @@ impl ClickLog for EventTopic {
                 cause = error.source().map(ToString::to_string),
                 "looks whether clicks were written: {error}"
             );
-            let became = match self.look_for(clicks) {
-                Ok(became) => became,
-                Err(error) => return failed(Failed::Once(Box::new(error))),
+            // Nothing is written before it is known, and who leads with it.
+            let became = loop {
+                match self.look_for(clicks) {
+                    Ok(became) => break became,
+                    Err(error) if self.end.load(Ordering::Relaxed) => {
+                        return failed(Failed::Once(Box::new(error)));
+                    }
+                    Err(error) => {
+                        let cause = error.source().map(ToString::to_string);
+                        warn!(cause, "whether clicks were written is not known yet: {error}");
+                        thread::sleep(BETWEEN_TRIES);
+                    }
+                }
             };
             let is_to_end = self.end.load(Ordering::Relaxed);
             let is_hopeless = matches!(&error, WriteError::Hopeless(cause) if !cause.may_pass());

@@ -9,9 +9,12 @@
 //! stood in its topic when it was taken over is visible (`Shown::expect_events`). What is no record
 //! of its view is counted, told and left out.
 //!
-//! Not here: clicks (`desk`, `events`).
+//! Not here: what a record changes (`records`), and clicks (`desk`, `events`).
+
+mod records;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -20,25 +23,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use tracing::{info, warn};
-use uuid::Uuid;
+use tracing::{debug, info, warn};
 
 use super::{
-    marks::{Cell, Mark, Taken as Change},
+    marks::{Cell, Mark},
     people::People,
-    shown::{
-        CELLS_MAX, EpochNews, Heard, LETTER_BYTES_MAX, LETTERS_MAX, Letter, News, RECORDS_MAX,
-        Seen, Shown, Standing, TailRecord, is_latest, said,
-    },
+    shown::{CELLS_MAX, EpochNews, Heard, LETTERS_MAX, News, RECORDS_MAX, Shown, is_latest},
 };
 use crate::{
-    kafka::{Asker, Kafka, KafkaError, Next, PartitionReader, Readers, Taken},
-    progress::{FrontierError, Passing, Progressing, Read, epoch_of},
+    kafka::{Asker, Kafka, KafkaError, Next, PartitionReader, Readers, SmallRecord},
+    progress::{FrontierError, Passing, Progressing, Read},
     spec::{Spec, ViewId, ViewKind},
-    time::Epoch,
 };
+
+use records::{Came, Changed, Kind};
 
 /// Most records that are taken of a partition at once: while they are shown nobody looks.
 const RECORDS_A_TURN: usize = 1_000;
@@ -115,15 +113,6 @@ pub enum FollowError {
     NoViews,
 }
 
-/// What a partition is one of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Records,
-    Latest,
-    Letters,
-    Documents,
-}
-
 /// A partition on its way.
 struct Part {
     kind: Kind,
@@ -132,49 +121,16 @@ struct Part {
     from: u64,
 }
 
-/// A record that came, of some kind.
-struct Came {
-    kind: Kind,
-    partition: u32,
-    offset: u64,
-    epoch: Option<Epoch>,
-    key: Vec<u8>,
-    value: Option<Vec<u8>>,
-    letter: Option<Letter>,
-}
-
-/// Since when the engine holds no more events than that, while more are waited for.
-struct Waiting {
-    held: Vec<u64>,
-    since: Instant,
-}
-
-/// What a turn changed.
-#[derive(Default)]
-struct Changed {
-    epoch: Epoch,
-    cells: Vec<Cell>,
-    is_all: bool,
-    corrected: u64,
-    refused: u64,
-}
-
-/// What a record says of its event.
-#[derive(Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-struct Event {
-    journal_id: i128,
-    student_id: i128,
-    lesson_id: i128,
-    attendance_mark: i128,
-    marked_by: i128,
-}
+/// Of partitions of which more is waited for, up to where the engine holds them, and since when.
+type Waiting = BTreeMap<usize, (u64, Instant)>;
 
 impl Follow {
     /// Follows until it is to end. What fails is begun anew, and everything is read again then.
     pub fn run(&self, end: &AtomicBool) {
         while !end.load(Ordering::Relaxed) {
             if let Err(error) = self.follow(end) {
+                // What stands is not kept up to date any more.
+                self.shown.stop();
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 warn!(cause, "reads all topics anew: {error}");
                 let until = Instant::now() + BETWEEN_TRIES;
@@ -192,7 +148,8 @@ impl Follow {
 
     /// Since when it was not seen.
     pub fn unseen(&self) -> Duration {
-        self.begun.elapsed() - Duration::from_millis(self.seen.load(Ordering::Relaxed))
+        let seen = Duration::from_millis(self.seen.load(Ordering::Relaxed));
+        self.begun.elapsed().saturating_sub(seen)
     }
 
     fn view(&self, is_wanted: impl Fn(usize) -> bool) -> Result<String, FollowError> {
@@ -223,22 +180,32 @@ impl Follow {
             .iter()
             .map(|part| asker.extent(part.reader.topic(), part.reader.partition()).map(|e| e.1))
             .collect::<Result<_, _>>()?;
-        let history = parts.iter().zip(&ends).map(|(part, end)| end - part.from).sum();
+        let left = parts.iter().zip(&ends).map(|(part, end)| end.saturating_sub(part.from));
+        let history = left.sum();
         self.forget(history, &parts);
+        // What was visible once is so again before anything is judged.
+        let events = asker.identities(std::slice::from_ref(&self.events))?;
+        let partitions = events.first().map_or(0, |(_, _, partitions)| *partitions);
+        let extent = |partition| asker.extent(&self.events, partition).map(|extent| extent.1);
+        let ends: Result<Vec<u64>, KafkaError> = (0..partitions).map(extent).collect();
+        self.shown.expect_events(ends?);
         let mut progress = Progressing::new(&self.kafka, &self.spec.name, self.spec.shards)?;
-        let (committed, mut passing) = (AtomicU64::new(0), None::<Passing>);
+        let (committed, mut passing) = (AtomicU64::new(0), None::<(Passing, Vec<u64>)>);
+        // Up to where the events are in what is shown, once everything was read that stood in the
+        // topics when this was looked at.
+        let mut shows = None::<Vec<u64>>;
         let (mut next_passing, mut next_look) = (Instant::now(), Instant::now());
         let mut next_word = Instant::now() + BETWEEN_WORDS;
-        let mut waiting = None::<Waiting>;
+        let mut waiting = BTreeMap::new();
         let mut refused = 0;
         info!(topics = topics.len(), records = history, "follows the outputs of the dataflow");
         while !end.load(Ordering::Relaxed) {
             self.be_seen();
             readers.serve()?;
-            let fetched = passing.as_ref().map(|p| p.fetched(&readers, readers_of(&parts)));
+            let fetched = passing.as_ref().map(|(p, _)| p.fetched(&readers, readers_of(&parts)));
             let came = take(&mut parts)?;
             let is_idle = came.is_empty();
-            if let (Some(passing), Some(fetched)) = (&mut passing, fetched) {
+            if let (Some((passing, _)), Some(fetched)) = (&mut passing, fetched) {
                 passing.took(&fetched, parts.iter().map(|part| part.read));
             }
             self.show(came, &mut refused);
@@ -254,19 +221,25 @@ impl Follow {
                     );
                 }
             }
-            passing = passing.filter(|passing| !passing.is_over());
-            if let Some(epoch) = passing.as_ref().filter(|p| p.is_passed()).map(Passing::epoch) {
-                passing = None;
+            if let Some((passed, held)) = passing.take_if(|(passing, _)| passing.is_passed()) {
+                let epoch = passed.epoch();
                 self.shown.change(|standing| standing.epoch = standing.epoch.max(epoch));
+                shows = Some(held);
             }
-            let is_behind = committed.load(Ordering::Relaxed) > self.shown.standing().epoch;
-            if passing.is_none() && is_behind && Instant::now() >= next_passing {
+            passing = passing.filter(|(passing, _)| !passing.is_over());
+            let epoch = committed.load(Ordering::Relaxed);
+            let is_wanted = shows.is_none() || epoch > self.shown.standing().epoch;
+            // Nothing is known of the epochs before their topic was read.
+            let may_begin = passing.is_none() && progress.is_whole() && is_wanted;
+            if may_begin && Instant::now() >= next_passing {
                 next_passing = Instant::now() + BETWEEN_PASSINGS;
-                let epoch = committed.load(Ordering::Relaxed);
-                passing = Passing::begin(epoch, &asker, readers_of(&parts));
+                let begun = Passing::begin(epoch, &asker, readers_of(&parts));
+                passing = begun.map(|passing| (passing, progress.held()));
             }
-            if !self.shown.is_live() && passing.is_none() && !is_behind {
-                self.look_whether_live(&progress, &mut waiting)?;
+            if !self.shown.is_live()
+                && let Some(held) = &shows
+            {
+                self.look_whether_live(&asker, held, &mut waiting)?;
             }
             if Instant::now() >= next_look {
                 next_look = Instant::now() + BETWEEN_IDENTITIES;
@@ -314,51 +287,49 @@ impl Follow {
         // Of letters that are not read it is known how many there may be.
         let letters = parts.iter().filter(|part| part.kind == Kind::Letters);
         let letters_ever = letters.map(|part| part.from).sum();
-        self.shown.read_anew(history);
-        self.shown.change(|standing| {
-            let records = standing.records;
-            *standing = Standing { records, letters_ever, ..Standing::default() };
-        });
+        self.shown.read_anew(history, letters_ever);
         *self.people.write().expect("nobody panics while changing people") =
             People::new(Arc::clone(&self.spec));
     }
 
-    /// Goes live once all is visible that stood in the topic of events when it was taken over: the
-    /// least vector of all shards is that of the epoch up to which everything is shown.
+    /// Goes live once all is visible that stood in the topic of events when it was taken over:
+    /// `held` is the least vector of all shards, and so that of the epoch that is shown whole.
     fn look_whether_live(
         &self,
-        progress: &Progressing,
-        waiting: &mut Option<Waiting>,
+        asker: &Asker,
+        held: &[u64],
+        waiting: &mut Waiting,
     ) -> Result<(), FollowError> {
         let expected = self.shown.expected_events();
-        let held = progress.held();
         let at = |place: usize| held.get(place).copied().unwrap_or(0);
-        let ahead: Vec<(String, u32, u64)> = expected
-            .iter()
-            .enumerate()
-            .filter(|(place, end)| at(*place) < **end)
-            .map(|(place, _)| (self.events.clone(), place as u32, at(place)))
-            .collect();
-        if !ahead.is_empty() {
-            if waiting.as_ref().is_none_or(|waiting| waiting.held != held) {
-                *waiting = Some(Waiting { held, since: Instant::now() });
+        waiting.retain(|place, _| expected.get(*place).is_some_and(|end| at(*place) < *end));
+        let (mut places, mut stand) = (Vec::new(), true);
+        for (place, _) in expected.iter().enumerate().filter(|(place, end)| at(*place) < **end) {
+            let known = waiting.entry(place).or_insert_with(|| (at(place), Instant::now()));
+            if known.0 != at(place) {
+                *known = (at(place), Instant::now());
             }
-            let stands = waiting.as_ref().is_some_and(|w| w.since.elapsed() >= MARKERS_PATIENCE);
-            if !stands {
-                return Ok(());
-            }
-            *waiting = None;
-            // Offsets count the ends of transactions too: what is held may be all that there is.
-            let first = self.kafka.first_at(&ahead)?;
-            let missing = first.iter().zip(&ahead).filter(|(first, (_, partition, _))| {
-                let end = expected[*partition as usize];
-                first.as_ref().is_some_and(|record| record.offset < end)
-            });
-            let missing = missing.count();
-            if missing > 0 {
-                info!(partitions = missing, "waits for the engine to show events: does it run?");
-                return Ok(());
-            }
+            stand &= known.1.elapsed() >= MARKERS_PATIENCE;
+            places.push(place);
+        }
+        if !stand {
+            return Ok(());
+        }
+        // Offsets count the ends of transactions too: what is held may be all that there is.
+        let place = |place: &usize| -> Result<(String, u32, u64), KafkaError> {
+            let begin = asker.extent(&self.events, *place as u32)?.0;
+            Ok((self.events.clone(), *place as u32, at(*place).max(begin)))
+        };
+        let from: Vec<_> = places.iter().map(place).collect::<Result<_, _>>()?;
+        let first = self.kafka.first_at(&from)?;
+        let is_missing = |(first, place): (&Option<SmallRecord>, &usize)| {
+            first.as_ref().is_some_and(|record| record.offset < expected[*place])
+        };
+        let missing = first.iter().zip(&places).filter(|one| is_missing(*one)).count();
+        waiting.clear();
+        if missing > 0 {
+            info!(partitions = missing, "waits for the engine to show events: does it run?");
+            return Ok(());
         }
         self.shown.go_live_with(&expected);
         if self.shown.is_live() {
@@ -375,7 +346,14 @@ impl Follow {
         known: &[(String, u32)],
     ) -> Result<(), FollowError> {
         // Brokers that do not answer keep nobody from reading on.
-        let Ok(now) = identities(asker, topics) else { return Ok(()) };
+        let now = match identities(asker, topics) {
+            Ok(now) => now,
+            Err(error) => {
+                debug!("whether topics are the same is not known: {error}");
+                return Ok(());
+            }
+        };
+        debug!(?now, ?known, "looked at the topics");
         match now.iter().zip(known).position(|(now, known)| now != known) {
             Some(other) => Err(FollowError::OtherTopic { topic: topics[other].1.clone() }),
             None => Ok(()),
@@ -476,123 +454,4 @@ fn take(parts: &mut [Part]) -> Result<Vec<Came>, KafkaError> {
         }
     }
     Ok(came)
-}
-
-impl Came {
-    fn of(kind: Kind, partition: u32, taken: &Taken<'_>) -> Came {
-        let is_letter = kind == Kind::Letters;
-        Came {
-            kind,
-            partition,
-            offset: taken.offset(),
-            epoch: epoch_of(taken),
-            key: taken.key().unwrap_or_default().to_vec(),
-            value: taken.value().filter(|_| !is_letter).map(<[u8]>::to_vec),
-            letter: is_letter.then(|| letter(partition, taken)),
-        }
-    }
-}
-
-/// A dead letter, as its headers say.
-fn letter(partition: u32, taken: &Taken<'_>) -> Letter {
-    let text = |name: &str| {
-        let text = taken.header(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        text.filter(|text| !text.is_empty())
-    };
-    let value = taken.value().unwrap_or_default();
-    let input = match (text("topic"), text("partition")) {
-        (Some(topic), Some(partition)) => format!("{topic}/{partition}"),
-        _ => format!("?/{partition}"),
-    };
-    let number = |name: &str| text(name).and_then(|text| text.parse().ok());
-    Letter {
-        number: 0,
-        input: input.into(),
-        line: number("offset").unwrap_or_default(),
-        reason: text("reason").unwrap_or_else(|| "?".to_owned()).into(),
-        column: text("column"),
-        size: number("cut").map_or(value.len(), |size| size as usize),
-        bytes: value[..value.len().min(LETTER_BYTES_MAX)].into(),
-    }
-}
-
-impl Changed {
-    /// An enriched record: a new event, or what is shown of it now.
-    fn record(&mut self, standing: &mut Standing, came: &Came, skipped: &mut usize) {
-        let Some(id) = Uuid::try_parse_ascii(&came.key).ok() else {
-            self.refuse(came);
-            return;
-        };
-        let Some(value) = &came.value else {
-            standing.events.remove(&id);
-            self.is_all = true;
-            return;
-        };
-        let (Ok(event), Some(epoch)) = (serde_json::from_slice::<Event>(value), came.epoch) else {
-            self.refuse(came);
-            return;
-        };
-        self.epoch = self.epoch.max(epoch);
-        let Event { journal_id, student_id, lesson_id, attendance_mark, marked_by } = event;
-        let numbers = [journal_id, student_id, lesson_id, attendance_mark, marked_by];
-        let is_new = !standing.events.contains_key(&id);
-        // It is visible since it was first.
-        standing.events.entry(id).or_insert_with(|| Seen { epoch, said: said(numbers.map(Some)) });
-        if *skipped > 0 {
-            *skipped -= 1;
-            return;
-        }
-        let Some(after) = raw(value) else { return };
-        let before = if is_new { None } else { before(standing, id, &after) };
-        let sequence = 0;
-        standing.push_record(TailRecord { sequence, epoch, id: Some(id), is_new, before, after });
-    }
-
-    /// A row of the latest view: another mark counts, or the same with something else known.
-    fn latest(&mut self, standing: &mut Standing, came: &Came) {
-        let Some(value) = &came.value else {
-            match Cell::of_key(&came.key) {
-                Some(cell) => {
-                    standing.marks.remove(&cell);
-                    self.is_all = true;
-                }
-                None => self.refuse(came),
-            }
-            return;
-        };
-        self.epoch = self.epoch.max(came.epoch.unwrap_or_default());
-        match standing.marks.take(value) {
-            Ok((cell, Change::Marked)) => self.cells.push(cell),
-            Ok((_, Change::Corrected)) => self.corrected += 1,
-            Err(_) => self.refuse(came),
-        }
-    }
-
-    fn refuse(&mut self, came: &Came) {
-        let Came { partition, offset, kind, .. } = came;
-        if self.refused == 0 {
-            warn!(?kind, partition, offset, "no record of its view");
-        }
-        self.refused += 1;
-    }
-}
-
-/// What was known of an event until now, where that is held: in the tail, or as the mark that
-/// counts.
-fn before(standing: &Standing, id: Uuid, after: &Arc<RawValue>) -> Option<Arc<RawValue>> {
-    let is_same = |record: &&TailRecord| record.id == Some(id);
-    if let Some(last) = standing.tail.iter().rev().find(is_same) {
-        return Some(Arc::clone(&last.after));
-    }
-    let cell = Cell::of_key(after.get().as_bytes())?;
-    standing.marks.mark(&cell).filter(|mark| mark.id == id)?;
-    let row: Arc<RawValue> = standing.marks.row_of(&cell)?.into();
-    let value = |row: &RawValue| serde_json::from_str::<serde_json::Value>(row.get()).ok();
-    // The latest view may be ahead of the records.
-    (value(&row) != value(after)).then_some(row)
-}
-
-fn raw(bytes: &[u8]) -> Option<Arc<RawValue>> {
-    let text = String::from_utf8(bytes.to_vec()).ok()?;
-    Some(RawValue::from_string(text).ok()?.into())
 }

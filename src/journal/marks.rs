@@ -278,12 +278,16 @@ impl Marks {
     ) -> Vec<Box<serde_json::value::RawValue>> {
         let mut cells: Vec<(&Cell, &Mark)> =
             self.cells.iter().filter(|(cell, _)| passes(cell)).collect();
-        cells
-            .sort_unstable_by_key(|(cell, _)| (cell.journal, cell.student, cell.lesson, cell.date));
+        let key = |(cell, _): &(&Cell, &Mark)| (cell.journal, cell.student, cell.lesson, cell.date);
+        if most < cells.len() {
+            cells.select_nth_unstable_by_key(most, key);
+            cells.truncate(most);
+        }
+        cells.sort_unstable_by_key(key);
         let row = |(cell, mark): &(&Cell, &Mark)| {
             serde_json::value::to_raw_value(&self.row(cell, mark)).expect("a row is plain data")
         };
-        cells.iter().take(most).map(row).collect()
+        cells.iter().map(row).collect()
     }
 
     fn row(&self, cell: &Cell, mark: &Mark) -> Row {

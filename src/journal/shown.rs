@@ -52,6 +52,8 @@ const NEWS_MAX: usize = 1_024;
 pub enum News {
     /// An epoch became visible.
     Epoch(Arc<EpochNews>),
+    /// Clicks were confirmed in these cells, and are not visible yet.
+    Confirmed(Arc<Vec<Cell>>),
     /// A person's document was changed.
     Person(Arc<str>),
     /// The clock was set.
@@ -260,9 +262,20 @@ impl Shown {
         self.is_live.store(history == 0, Ordering::Relaxed);
     }
 
-    /// All is read anew; so much there is.
-    pub(super) fn read_anew(&self, history: u64) {
-        self.is_live.store(false, Ordering::Relaxed);
+    /// Nothing is judged by what stands until it is live again.
+    pub(super) fn stop(&self) {
+        // Whoever looks at it just now has done so first.
+        self.change(|_| self.is_live.store(false, Ordering::Relaxed));
+    }
+
+    /// All is read anew, so much there is; what stands is forgotten.
+    pub(super) fn read_anew(&self, history: u64, letters_ever: u64) {
+        self.change(|standing| {
+            // Whoever looks at what stands finds it whole, or that it is not live.
+            self.is_live.store(false, Ordering::Relaxed);
+            let records = standing.records;
+            *standing = Standing { records, letters_ever, ..Standing::default() };
+        });
         self.history.store(history, Ordering::Relaxed);
         self.read.store(0, Ordering::Relaxed);
     }
@@ -270,16 +283,22 @@ impl Shown {
     /// Nothing is to be judged before the events of a topic are visible up to these offsets.
     pub(super) fn expect_events(&self, ends: Vec<u64>) {
         let mut expected = self.expected.lock().expect("nobody panics while holding it");
-        *expected = ends;
-        self.is_live.store(false, Ordering::Relaxed);
+        self.stop();
+        let partitions = ends.len().max(expected.len());
+        expected.resize(partitions, 0);
+        expected.iter_mut().zip(ends).for_each(|(expected, end)| *expected = end.max(*expected));
     }
 
     /// Goes live, if the events that were waited for are still these.
     pub(super) fn go_live_with(&self, ends: &[u64]) {
         let expected = self.expected.lock().expect("nobody panics while holding it");
-        if *expected == ends {
-            self.is_live.store(true, Ordering::Relaxed);
+        if *expected != ends {
+            return;
         }
+        self.is_live.store(true, Ordering::Relaxed);
+        // What changed meanwhile was told to nobody.
+        let (epoch, cells) = (self.standing().epoch, Vec::new());
+        self.tell(News::Epoch(Arc::new(EpochNews { epoch, cells, more: true, corrected: 0 })));
     }
 
     /// Up to where the events of a topic are waited for.

@@ -43,7 +43,13 @@ pub struct Progressing {
     /// By key what stands.
     records: BTreeMap<String, Progress>,
     shards: u16,
+    /// Where it ended at first, and whether everything up to there was read.
+    end: u64,
+    is_whole: bool,
 }
+
+/// How often the client tells up to where it has fetched, in ms.
+const BETWEEN_WORDS_MS: &str = "50";
 
 impl Progressing {
     /// Follows a dataflow of so many shards.
@@ -52,10 +58,14 @@ impl Progressing {
     /// When brokers do not let it.
     pub fn new(kafka: &Kafka, dataflow: &str, shards: u16) -> Result<Self, FrontierError> {
         let topic = Store::progress_topic(dataflow);
-        let begin = kafka.asker()?.extent(&topic, 0)?.0;
-        let (readers, mut partitions) = kafka.read(&[(topic.clone(), 0, begin)], || {})?;
+        let (begin, end) = kafka.asker()?.extent(&topic, 0)?;
+        let from = [(topic.clone(), 0, begin)];
+        let (readers, mut partitions) =
+            kafka.read_and_tell(&from, Some(BETWEEN_WORDS_MS), || {})?;
         let partition = partitions.pop().expect("one was asked for");
-        Ok(Progressing { topic, readers, partition, records: BTreeMap::new(), shards })
+        let records = BTreeMap::new();
+        let is_whole = begin >= end;
+        Ok(Progressing { topic, readers, partition, records, shards, end, is_whole })
     }
 
     /// Takes what has come, and raises the epoch to what is committed of all shards.
@@ -64,6 +74,8 @@ impl Progressing {
     /// When the progress cannot be read.
     pub fn take(&mut self, epoch: &AtomicU64) -> Result<(), FrontierError> {
         self.readers.serve()?;
+        // What was fetched stands in the queue, and is taken now.
+        let is_fetched = self.is_whole || self.readers.has_fetched(&self.topic, 0, self.end);
         let mut is_new = false;
         loop {
             match self.partition.look()? {
@@ -82,6 +94,7 @@ impl Progressing {
                 }
             }
         }
+        self.is_whole |= is_fetched;
         if is_new {
             epoch.fetch_max(least(self.records.values(), self.shards), Ordering::Relaxed);
         }
@@ -90,6 +103,11 @@ impl Progressing {
 }
 
 impl Progressing {
+    /// Whether everything that stood there at first was taken; before, less may be known.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     /// Of each partition of the events up to where all shards hold it; empty where some hold
     /// nothing.
     pub fn held(&self) -> Vec<u64> {

@@ -28,7 +28,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
                 status => status,
             };
-            Problem::new(status, error.body_text())
+            Problem::new(status, format!("Запрос не понят: {}", error.body_text()))
         })?;
         Ok(Body(body.0))
     }
@@ -42,7 +42,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Query<T>, Problem> {
         let query = axum_extra::extract::Query::from_request_parts(parts, state).await;
-        let query = query.map_err(|error: QueryRejection| Problem::bad_request(error.to_string()));
+        let query = query.map_err(|error: QueryRejection| {
+            Problem::bad_request(format!("Запрос не понят: {error}"))
+        });
         Ok(Query(query?.0))
     }
 }

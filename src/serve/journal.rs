@@ -35,12 +35,19 @@ pub(super) struct Groups {
     groups: Vec<String>,
 }
 
-/// The groups that have lessons or students.
+/// The groups that have lessons or students; of a student those in whose journals he is.
 #[utoipa::path(get, path = "/v1/groups", responses((status = 200, body = Groups)))]
-pub(super) async fn groups(State(serving): Served) -> Json<Groups> {
-    let people = serving.people();
-    let mut groups: Vec<String> =
-        people.groups().chain(serving.journals().groups()).map(str::to_owned).collect();
+pub(super) async fn groups(
+    State(serving): Served,
+    Extension(visitor): Extension<Visitor>,
+) -> Json<Groups> {
+    let (people, journals) = (serving.people(), serving.journals());
+    let is_theirs = |group: &&str| {
+        visitor.student().is_none()
+            || journals.of_group(group).any(|(_, journal)| may_look(visitor, journal, &people))
+    };
+    let groups = people.groups().chain(journals.groups()).filter(is_theirs);
+    let mut groups: Vec<String> = groups.map(str::to_owned).collect();
     groups.sort_unstable();
     groups.dedup();
     Json(Groups { groups })
@@ -79,11 +86,12 @@ pub(super) struct OfGroup {
     group: String,
 }
 
-/// The journals in which a group has lessons.
+/// The journals in which a group has lessons, of a student those in which he is.
 #[utoipa::path(get, path = "/v1/journals", params(OfGroup),
     responses((status = 200, body = Summaries), NoAnswer))]
 pub(super) async fn journals(
     State(serving): Served,
+    Extension(visitor): Extension<Visitor>,
     Query(OfGroup { group }): Query<OfGroup>,
 ) -> Json<Summaries> {
     let (people, today) = (serving.people(), serving.clock.now().day());
@@ -99,7 +107,9 @@ pub(super) async fn journals(
             today: lessons.filter(|lesson| lesson.date == today).count(),
         }
     };
-    Json(Summaries { journals: serving.journals().of_group(&group).map(summary).collect() })
+    let journals = serving.journals();
+    let theirs = journals.of_group(&group).filter(|(_, j)| may_look(visitor, j, &people));
+    Json(Summaries { journals: theirs.map(summary).collect() })
 }
 
 fn named<'n>(people: &People, kind: Kind, numbers: impl Iterator<Item = &'n u32>) -> Vec<Named> {
@@ -325,7 +335,8 @@ pub(super) struct ClickBody {
     #[schema(value_type = Option<i64>)]
     attendance_mark: Option<JsonValue>,
     /// The lesson's day, YYYY-MM-DD, to be checked.
-    lesson_date: Option<String>,
+    #[schema(value_type = Option<String>)]
+    lesson_date: Option<JsonValue>,
     /// Of mark 2, 1 to 255.
     #[schema(value_type = Option<i64>)]
     number_cert: Option<JsonValue>,
@@ -341,7 +352,7 @@ impl ClickBody {
             student: number(&self.student_id),
             lesson: number(&self.lesson_id),
             mark: number(&self.attendance_mark),
-            date: self.lesson_date.as_ref().map(|date| Day::parse(date.as_bytes())),
+            date: self.lesson_date.as_ref().map(|date| Day::parse(date.as_str()?.as_bytes())),
             certificate: number(&self.number_cert),
         }
     }
@@ -383,7 +394,7 @@ pub(super) async fn click(
 
 fn unconfirmed(error: &Unconfirmed) -> Problem {
     let status = match error {
-        Unconfirmed::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Unconfirmed::Refused(_) | Unconfirmed::NoEvent => StatusCode::UNPROCESSABLE_ENTITY,
         Unconfirmed::OtherClick => StatusCode::CONFLICT,
         Unconfirmed::Full | Unconfirmed::Unwritten | Unconfirmed::Loading => {
             StatusCode::SERVICE_UNAVAILABLE

@@ -46,57 +46,96 @@ const LOGIN_STANDS: Duration = Duration::from_secs(600);
 /// Between two signs of life where nothing happens.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
-/// What happens from now on: `hello` at first, then `epoch` with the cells that changed, `person`
-/// and `clock`. Who is too slow is told to look anew (`"more": true`).
-#[utoipa::path(get, path = "/v1/changes",
+/// What happens from now on: `hello` at first, which names the start of the process, then
+/// `confirmed` with cells whose clicks are durable, `epoch` with those that changed in the views,
+/// `people` and `clock`; where nothing happens, `alive` every 10 s. Who is too slow is told to look
+/// anew (`"more": true`). A login's stream ends after ten minutes; then ask anew.
+#[utoipa::path(get, path = "/v1/changes", params(Wanted),
     responses((status = 200, description = "text/event-stream", body = String,
                content_type = "text/event-stream")))]
 pub(super) async fn changes(
     State(serving): Served,
     Extension(visitor): Extension<Visitor>,
+    Query(wanted): Query<Wanted>,
 ) -> impl IntoResponse {
     // Heard from before what stands is looked at: nothing is missed in between.
     let news = BroadcastStream::new(serving.shown.watch());
     let epoch = serving.shown.standing().epoch;
-    let hello = json!({ "epoch": epoch, "now": now(&serving) });
+    let hello = json!({ "epoch": epoch, "now": now(&serving), "start": serving.started_ms });
     let hello = tokio_stream::once(event("hello", &hello));
-    let told = news.map(move |news| tell(&serving, visitor, news));
+    let told = news.filter_map(move |news| tell(&serving, (visitor, &wanted), news));
     let ends = Instant::now() + LOGIN_STANDS;
     let stands = move |_: &Event| !matches!(visitor, Visitor::Person(_)) || Instant::now() < ends;
     let stream = hello.chain(told).take_while(stands).map(Ok::<_, Infallible>);
-    let stream = Sse::new(stream).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE));
+    let alive = KeepAlive::new().interval(SIGN_OF_LIFE).event(event("alive", &json!({})));
+    let stream = Sse::new(stream).keep_alive(alive);
     // A proxy between is to hand on each of them at once.
     ([("x-accel-buffering", "no")], stream)
 }
 
 fn tell(
     serving: &Arc<Serving>,
-    visitor: Visitor,
+    (visitor, wanted): (Visitor, &Wanted),
     news: Result<News, BroadcastStreamRecvError>,
-) -> Event {
-    match news {
+) -> Option<Event> {
+    let views = |cells: &[Cell]| {
+        let (people, journals) = (serving.people(), serving.journals());
+        let is_told = |cell: &&Cell| {
+            let is_wanted = wanted.cells && wanted.journal.is_none_or(|j| j == cell.journal);
+            let journal = is_wanted.then(|| journals.journal(cell.journal)).flatten();
+            is_wanted
+                && journal.map_or(visitor.student().is_none(), |j| may_look(visitor, j, &people))
+        };
+        let cells: Vec<Cell> = cells.iter().filter(is_told).copied().collect();
+        views_of(serving, &people, &cells)
+    };
+    // Of one journal nothing is told while nothing happens there.
+    let is_quiet = |cells: &[_]| cells.is_empty() && (wanted.journal.is_some() || !wanted.cells);
+    let told = match news {
         Ok(News::Epoch(news)) => {
-            let people = serving.people();
-            let journals = serving.journals();
-            let may_look = |cell: &&Cell| {
-                let journal = journals.journal(cell.journal);
-                journal.map_or(visitor.student().is_none(), |j| may_look(visitor, j, &people))
-            };
-            let cells: Vec<Cell> = news.cells.iter().filter(may_look).copied().collect();
-            let cells = views_of(serving, &people, &cells);
+            let cells = views(&news.cells);
+            if wanted.cells && is_quiet(&cells) && !news.more && news.corrected == 0 {
+                return None;
+            }
             let (epoch, more, corrected) = (news.epoch, news.more, news.corrected);
             let told = json!({
                 "epoch": epoch, "cells": cells, "more": more, "corrected": corrected,
             });
             event("epoch", &told)
         }
-        Ok(News::Person(id)) => event("people", &json!({ "id": *id })),
+        Ok(News::Confirmed(cells)) => {
+            let cells = views(&cells);
+            if is_quiet(&cells) {
+                return None;
+            }
+            event("confirmed", &json!({ "cells": cells }))
+        }
+        Ok(News::Person(id)) => {
+            // Who that is is not for students.
+            let id = visitor.student().is_none().then_some(&*id);
+            event("people", &json!({ "id": id }))
+        }
         Ok(News::Clock) => event("clock", &json!({ "now": now(serving) })),
         Err(BroadcastStreamRecvError::Lagged(_)) => {
             let epoch = serving.shown.standing().epoch;
             event("epoch", &json!({ "epoch": epoch, "cells": [], "more": true, "corrected": 0 }))
         }
-    }
+    };
+    Some(told)
+}
+
+/// Of what a page wants to hear.
+#[derive(Deserialize, IntoParams)]
+pub(super) struct Wanted {
+    /// Only of cells of this journal, and nothing while nothing happens there.
+    journal: Option<u16>,
+    /// Whether cells are told at all.
+    #[serde(default = "all")]
+    cells: bool,
+}
+
+fn all() -> bool {
+    true
 }
 
 fn event(name: &str, data: &serde_json::Value) -> Event {
@@ -109,11 +148,11 @@ pub(super) fn now(serving: &Serving) -> String {
 
 #[derive(Deserialize, IntoParams)]
 pub(super) struct After {
-    /// Only what came after this one.
+    /// Only what came after this one, oldest first; the newest where it is 0.
     #[serde(default)]
     #[param(minimum = 0)]
     after: i64,
-    /// At most so many, up to 500, the newest.
+    /// At most so many, up to 500.
     #[serde(default = "limit")]
     #[param(minimum = 1, maximum = 500)]
     limit: usize,
@@ -165,9 +204,9 @@ pub(super) async fn tail(
         return Err(Problem::bad_request(format!("limit is 1 to {RECORDS_MAX}")));
     }
     let standing = serving.shown.standing();
-    let newer = standing.tail.iter().rev().take_while(|record| record.sequence > after);
-    let mut records: Vec<RecordView> = newer.take(limit).map(record).collect();
-    records.reverse();
+    let newer = standing.tail.partition_point(|record| record.sequence <= after);
+    let newest = if after == 0 { standing.tail.len().saturating_sub(limit) } else { newer };
+    let records = standing.tail.iter().skip(newest).take(limit).map(record).collect();
     Ok(Json(Records { records }))
 }
 

@@ -10,7 +10,7 @@
 use std::{
     fs,
     path::PathBuf,
-    sync::{Arc, Mutex, RwLock},
+    sync::{Arc, Mutex, MutexGuard, RwLock},
     time::{Duration, Instant},
 };
 
@@ -86,7 +86,7 @@ impl Login {
             None => !keys.keys.is_empty(),
         };
         if !knows(&keys) {
-            self.look_for_more();
+            self.look(BETWEEN_LOOKS);
             keys = self.keys();
         }
         let key = match &header.kid {
@@ -140,33 +140,30 @@ impl Login {
         Arc::clone(&self.keys.read().expect("nobody panics while holding it"))
     }
 
-    /// Looks at the keys once an hour: what the signer has withdrawn signs nothing more. Nobody
-    /// waits while another one looks.
-    pub fn refresh(&self) {
-        if let Ok(mut looked) = self.looked.try_lock()
-            && looked.elapsed() >= KEYS_AGE_MAX
-        {
-            self.look(&mut looked);
+    /// Looks at the keys once an hour, beside whoever asks: what the signer has withdrawn signs
+    /// nothing more.
+    pub fn refresh(self: &Arc<Login>) {
+        let is_due = |looked: MutexGuard<'_, Instant>| looked.elapsed() >= KEYS_AGE_MAX;
+        if self.looked.try_lock().is_ok_and(is_due) {
+            let login = Arc::clone(self);
+            std::thread::spawn(move || login.look(KEYS_AGE_MAX));
         }
     }
 
-    /// Looks at the keys for one that is not known, if the last look is long enough ago.
-    fn look_for_more(&self) {
-        let mut looked = self.looked.lock().expect("nobody panics while holding it");
-        if looked.elapsed() >= BETWEEN_LOOKS {
-            self.look(&mut looked);
+    /// Looks at the keys anew, if that is so long ago and nobody else does just now; where they
+    /// cannot be had, those that are known stand.
+    fn look(&self, age: Duration) {
+        let Ok(mut looked) = self.looked.try_lock() else { return };
+        if looked.elapsed() < age {
+            return;
         }
-    }
-
-    /// Looks at the keys anew; where they cannot be had, those that are known stand.
-    fn look(&self, looked: &mut Instant) {
-        *looked = Instant::now();
         match read(&self.config) {
             Ok(keys) => {
                 *self.keys.write().expect("nobody panics while holding it") = Arc::new(keys);
             }
             Err(error) => tracing::warn!("those that are known stand: {error}"),
         }
+        *looked = Instant::now();
     }
 }
 

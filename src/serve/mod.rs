@@ -27,7 +27,7 @@ mod who;
 
 use std::{
     sync::{Arc, Mutex, RwLock, RwLockReadGuard, atomic::AtomicU64},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -53,6 +53,10 @@ use crate::{
 pub use door::{Door, Visitor};
 pub use login::{Login, NoKeys};
 
+/// How long it may take until an answer begins, what is sent included. A click whose transaction is
+/// in doubt is confirmed later: asked again under its ID, it gets that answer.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Most bytes of what is sent: a click has some 200, a changed document less than 4 KiB.
 const BODY_BYTES_MAX: usize = 16 << 10;
 
@@ -76,8 +80,10 @@ pub struct Serving {
     pub door: Door,
     /// How much may be asked.
     pub limits: Limits,
-    /// Since when.
+    /// Since when: for how long, and by the system's clock, in ms since 1970.
     pub begun: Instant,
+    /// See there.
+    pub started_ms: i64,
 }
 
 /// Whose journal it is.
@@ -101,6 +107,8 @@ pub enum Place {
 /// How a cluster was when it was looked at.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct ClusterState {
+    /// When that was, in ms since 1970.
+    pub looked_ms: i64,
     /// Writers, inputs, rates.
     #[serde(flatten)]
     pub engine: engine::Status,
@@ -150,7 +158,8 @@ impl Limits {
         if self.of_person.len() > 100_000 {
             self.of_person.retain_recent();
         }
-        self.clicks.check().is_ok() && self.of_person.check_key(&person).is_ok()
+        // Who is too fast takes nothing from the others.
+        self.of_person.check_key(&person).is_ok() && self.clicks.check().is_ok()
     }
 }
 
@@ -198,9 +207,21 @@ pub fn routes(serving: Arc<Serving>, others: Router<Arc<Serving>>) -> Router {
         .method_not_allowed_fallback(body::no_such_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&serving), once_read))
         .layer(middleware::from_fn_with_state(Arc::clone(&serving), door::let_in))
+        .layer(middleware::from_fn(in_time))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&serving), guard::guard))
         .with_state(serving)
+}
+
+/// What is not sent whole in time, or not answered, holds nobody's place any longer.
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(ANSWER_PATIENCE, next.run(request)).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let detail = "Ответа нет слишком долго, повторите попытку";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response()
+        }
+    }
 }
 
 /// Nothing is answered from a past that is read in part, but how far that is.

@@ -38,7 +38,7 @@ impl Served {
         let (shown, clock) = (Arc::new(Shown::default()), Arc::new(Clock::default()));
         shown.expect_history(0);
         let (of_desk, shown_there) = (Arc::clone(&timetable), Arc::clone(&shown));
-        let desk = Desk::new(of_desk, Arc::clone(&people), shown_there, Arc::clone(&clock));
+        let desk = Desk::new(&spec, of_desk, Arc::clone(&people), shown_there, Arc::clone(&clock));
         let desk = Arc::new(desk);
         let clicks = LineLog::open(&path("events")).unwrap();
         let lines = clicks.counter();
@@ -55,6 +55,7 @@ impl Served {
             door,
             limits: Limits::default(),
             begun: Instant::now(),
+            started_ms: 0,
         };
         let routes = routes(Arc::new(serving), Router::new());
         Served { _folder: folder, shown, desk, routes }
@@ -170,6 +171,38 @@ fn bodies_and_senders_that_are_none_are_refused() {
             assert_eq!(status, expected, "{headers:?} {body}");
         }
         assert_eq!(served.desk.tally().accepted, 0);
+        served.desk.close();
+    });
+}
+
+#[test]
+fn everyone_sees_what_is_confirmed_though_no_engine_shows_it() {
+    run(async {
+        let served = Served::new(Door::open());
+        let request = Request::builder().uri("/v1/changes").header("host", "localhost");
+        let request = request.body(Body::empty()).unwrap();
+        let answer = served.routes.clone().oneshot(request).await.unwrap();
+        let mut stream = answer.into_body().into_data_stream();
+        let mut heard = String::new();
+        let mut until = async |what: &str| {
+            while !heard.contains(what) {
+                let frame = tokio_stream::StreamExt::next(&mut stream).await.unwrap().unwrap();
+                heard += str::from_utf8(&frame).unwrap();
+            }
+        };
+        until("event: hello").await;
+        let (status, ..) = served.ask(Method::POST, "/v1/clicks", &[TEACHER], &click(1, 1)).await;
+        assert_eq!(status, 201);
+        until("event: confirmed").await;
+        until(r#""mark":1"#).await;
+        let (_, _, grid) = served.ask(Method::GET, "/v1/journals/7", &[], "").await;
+        assert_eq!(
+            (&grid["cells"][0]["mark"], &grid["cells"][0]["student"]),
+            (&json!(1), &json!(201))
+        );
+        // The boards and views are the engine's alone.
+        let (_, _, board) = served.ask(Method::GET, "/v1/boards/groups", &[], "").await;
+        assert_eq!(board["total"]["marks"], 0);
         served.desk.close();
     });
 }

@@ -34,13 +34,13 @@ impl Place {
         let timetable = Arc::new(Timetable::new(journals));
         let spec = include_str!("../../../dataflows/attendance.toml");
         let spec = Arc::new(Spec::parse(Path::new("attendance.toml"), spec).unwrap());
-        let mut people = People::new(spec);
+        let mut people = People::new(Arc::clone(&spec));
         assert!(people.take(STUDENT.as_bytes()));
         let shown = Arc::new(Shown::default());
         shown.expect_history(0);
         let clock = Clock::at(Moment::parse(b"2025-03-21 09:30:00").unwrap());
         let people = Arc::new(RwLock::new(people));
-        let desk = Desk::new(timetable, people, Arc::clone(&shown), Arc::new(clock));
+        let desk = Desk::new(&spec, timetable, people, Arc::clone(&shown), Arc::new(clock));
         Place { folder, desk: Arc::new(desk), shown }
     }
 

@@ -155,9 +155,14 @@ fn keys_are_looked_at_anew_for_one_that_is_not_known() {
     assert!(login.visitor(&token).is_ok());
     // The elder key signs nothing any more.
     assert!(login.visitor(&signer.token(&json!({}))).is_err());
+    // While somebody looks, nobody waits.
+    let looking = login.looked.lock().unwrap();
+    assert!(login.visitor(&token).is_ok());
+    assert!(login.visitor(&signer.token(&json!({}))).is_err());
+    drop(looking);
     // Keys that cannot be had leave those that are known.
     fs::remove_file(signer.folder.path().join("keys")).unwrap();
     *login.looked.lock().unwrap() = Instant::now().checked_sub(KEYS_AGE_MAX).unwrap();
-    login.refresh();
+    login.look(KEYS_AGE_MAX);
     assert!(login.visitor(&token).is_ok());
 }
