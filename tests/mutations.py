@@ -106,7 +106,7 @@ MUTATIONS = [
     ("a leader marks who is elsewhere", "src/journal/rules.rs", "if !facts.belongs(student, journal) {", "if role == Role::Student && !facts.belongs(student, journal) {"),
     ("a teacher of elsewhere has access", "src/journal/rules.rs", "journal.teachers.contains(&number) || journal.deaneries", "!journal.teachers.is_empty() || journal.deaneries"),
     ("a locked lesson takes marks", "src/journal/lessons.rs", "self.locked.unwrap_or(self.date < today)", "self.locked.unwrap_or(self.date > today)"),
-    ("any day is the lesson's", "src/journal/rules.rs", "date != Some(lesson.date)", "date == Some(None)"),
+    ("any day is the lesson's", "src/journal/rules.rs", "date.is_some_and(|date| date != Some(lesson.date))", "date == Some(None)"),
     ("teachers mark while the lesson runs alone", "src/journal/rules.rs", "if !role.is_employee() && !lesson.runs(now)", "if !lesson.runs(now)"),
     ("a lesson ends a minute early", "src/journal/lessons.rs", "((9, 0), (10, 30))", "((9, 0), (10, 29))"),
     ("a leader changes what a teacher set", "src/journal/rules.rs", "_ if of.is_some_and(Role::is_employee) => return Err(Refusal::OfTeacher),", "_ if of.is_some_and(Role::is_employee) && role == Role::Student => return Err(Refusal::OfTeacher),"),

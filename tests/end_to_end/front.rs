@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::{
     game::{Game, Plan, number, seed, text, wait_for},
-    journal::{Place, Site, crowd, places, python},
+    journal::{Connection, Place, Site, crowd, places, python},
     proxy::{Proxy, Trick},
     small::{Engine, PATIENCE, Small},
     stack::{Stack, project},
@@ -262,22 +262,14 @@ impl University {
     fn begin(name: &str, students: u64, events: u64) -> University {
         let small = Small::of(name, &spec_called(name));
         let input = tempfile::tempdir().expect("a folder");
-        let done = Command::new(env!("CARGO_BIN_EXE_tributary"))
-            .args(["generate", text(input.path()), "--changes", "0", "--faults", "0"])
-            .args(["--students", &students.to_string(), "--events", &events.to_string()])
-            .output()
-            .expect("it can be started");
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        generate(&input, students, events.max(1));
         let [people, changes] = ["people.ndjson", "changes.ndjson"].map(|f| input.path().join(f));
         fs::write(&changes, "").expect("a file");
         let files = ["--documents", text(&people), "--changes", text(&changes)];
         let feed = small.begin("feed", &files, &[]);
-        let events = fs::read(input.path().join("events.ndjson")).expect("the clicks");
-        let (producer, topic) = (small.producer(), small.events());
-        for event in events.split(|byte| *byte == b'\n').filter(|event| !event.is_empty()) {
-            send(&producer, &topic, event);
+        if events > 0 {
+            produce(&small, &input);
         }
-        producer.flush(PATIENCE).expect("the broker takes them");
         let engine = small.start(&[]);
         University { small, input, _engine: engine, _feed: feed }
     }
@@ -290,6 +282,25 @@ impl University {
         let options = [&lessons[..], options].concat();
         Front::start(&folder.join("spec.toml"), at, &options, &folder.join(log))
     }
+}
+
+fn generate(input: &tempfile::TempDir, students: u64, events: u64) {
+    let done = Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .args(["generate", text(input.path()), "--changes", "0", "--faults", "0"])
+        .args(["--students", &students.to_string(), "--events", &events.to_string()])
+        .output()
+        .expect("it can be started");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Writes the clicks of a university into the topic of events.
+fn produce(small: &Small, input: &tempfile::TempDir) {
+    let events = fs::read(input.path().join("events.ndjson")).expect("the clicks");
+    let (producer, topic) = (small.producer(), small.events());
+    for event in events.split(|byte| *byte == b'\n').filter(|event| !event.is_empty()) {
+        send(&producer, &topic, event);
+    }
+    producer.flush(PATIENCE).expect("the broker takes them");
 }
 
 fn send(producer: &BaseProducer, topic: &str, event: &[u8]) {
@@ -354,11 +365,11 @@ fn journal_that_starts_later_takes_over_and_knows_what_its_elder_wrote() {
     let (status, answer) = ask(&younger, &click(&place, 0, 4, 1));
     assert_eq!((status, &answer["cell"]["mark"]), (201, &json!(4)), "{answer}");
     assert_eq!(ask(&younger, &click(&place, 0, 5, 1)).0, 409);
-    // The elder finds out with the next click, confirms nothing, and ends.
-    let mut connection =
-        crate::journal::Connection::to(&elder.site.address).expect("it listens still");
+    // The elder finds out with the next click, or by itself, confirms nothing, and ends.
     let person = [("Tributary-Person", &*teacher)];
-    let answer = connection.ask("POST", "/v1/clicks", &person, Some(&click(&place, 1, 4, 3)));
+    let third = click(&place, 1, 4, 3);
+    let answer = Connection::to(&elder.site.address)
+        .and_then(|mut connection| connection.ask("POST", "/v1/clicks", &person, Some(&third)));
     assert!(!matches!(answer, Ok((201, _))), "{answer:?}");
     wait_for("the elder to end", PATIENCE, || elder.code().is_some());
     assert_eq!(elder.code(), Some(4), "{}", elder.said());
@@ -370,6 +381,112 @@ fn journal_that_starts_later_takes_over_and_knows_what_its_elder_wrote() {
     let keys: Vec<_> = events.iter().filter(of_journal).map(|event| event.key.clone()).collect();
     assert_eq!(keys.len(), 2, "{keys:?}");
     younger.end();
+}
+
+#[test]
+fn journal_that_reads_all_anew_answers_nothing_before_it_has() {
+    let university = University::begin("anew", 300, 0);
+    let mut front = university.front(&["--act-as-anyone"], "log");
+    front.await_ready();
+    // Everything comes after it has taken over an empty topic.
+    let input = tempfile::tempdir().expect("a folder");
+    generate(&input, 300, 30_000);
+    produce(&university.small, &input);
+    let lessons = university.input.path().join("lessons.ndjson");
+    fs::copy(input.path().join("lessons.ndjson"), &lessons).expect("a file");
+    let rows = |site: &Site| {
+        let (status, answer) = site.get("/v1/boards/groups");
+        (status == 200).then(|| answer["total"]["marks"].as_u64().expect("a number"))
+    };
+    let (mut whole, mut since) = (0, std::time::Instant::now());
+    wait_for("all marks", PATIENCE, || {
+        let now = rows(&front.site).unwrap_or(0);
+        if now != whole {
+            (whole, since) = (now, std::time::Instant::now());
+        }
+        whole > 10_000 && since.elapsed() > Duration::from_secs(2)
+    });
+    wait_for("the lessons", PATIENCE, || !places(&front.site, input.path()).is_empty());
+    let place = places(&front.site, input.path()).remove(0);
+    let teacher = format!("teacher:{}", place.teachers[0]);
+    let ask = |person: &str, click: &Value| {
+        front.site.ask("POST", "/v1/clicks", &[("Tributary-Person", person)], Some(click)).0
+    };
+    assert_eq!(ask(&teacher, &click(&place, 0, 4, 1)), 201);
+    for turn in 0..2 {
+        // Another partition: what was read says nothing of the topic as it is now.
+        university.small.grow("dead_letters");
+        let said = || front.said().matches("reads all topics anew").count();
+        wait_for("it to read anew", PATIENCE, || said() > turn);
+        let mut answers = 0;
+        wait_for("it to be ready again", PATIENCE, || {
+            answers += 1;
+            if let Some(rows) = rows(&front.site) {
+                assert_eq!(rows, whole.max(rows), "it answers from a part after {answers} times");
+            }
+            // The teacher's own mark stands: repeating it is refused, whenever it is judged.
+            let status = ask(&teacher, &click(&place, 0, 4, 2));
+            assert!(status == 422 || status == 503, "{status}");
+            status == 422
+        });
+    }
+    front.end();
+}
+
+#[test]
+fn second_journal_that_cannot_listen_leaves_the_first_alone() {
+    let university = University::begin("second", 300, 500);
+    let mut first = university.front(&["--act-as-anyone"], "first");
+    first.await_ready();
+    let place = places(&first.site, university.input.path()).remove(0);
+    let lessons = university.input.path().join("lessons.ndjson");
+    let (code, said) = university.small.tributary(&[
+        "serve",
+        "--lessons",
+        text(&lessons),
+        "--address",
+        &first.site.address,
+    ]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("cannot listen for HTTP"), "{said}");
+    let teacher = format!("teacher:{}", place.teachers[0]);
+    let person = [("Tributary-Person", &*teacher)];
+    let (status, answer) =
+        first.site.ask("POST", "/v1/clicks", &person, Some(&click(&place, 0, 4, 1)));
+    assert_eq!(status, 201, "{answer}");
+    // Others write into another partition all the while that the next one begins.
+    first.end();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (over, small) = (&over, &university.small);
+        scope.spawn(move || {
+            let (producer, topic) = (small.producer(), small.events());
+            for number in 0u32.. {
+                if over.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                for partition in 0..2 {
+                    let (key, event) = (number.to_string(), b"{}");
+                    let record = BaseRecord::to(&topic).partition(partition);
+                    let record = record.key(&key).payload(&event[..]);
+                    assert!(producer.send(record).is_ok(), "the queue is empty");
+                }
+                producer.flush(PATIENCE).expect("the broker takes them");
+                thread::sleep(Duration::from_millis(300));
+            }
+        });
+        let second = university.front(&[], "again");
+        let begun = std::time::Instant::now();
+        let mut is_ready = false;
+        while !is_ready && begun.elapsed() < PATIENCE {
+            is_ready = second.site.get("/readyz").0 == 200;
+            thread::sleep(Duration::from_millis(50));
+        }
+        // Else the others would write on for ever.
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(is_ready, "{}", second.said());
+        second.end();
+    });
 }
 
 #[test]

@@ -14,7 +14,9 @@ use nix::{
 };
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     producer::{BaseProducer, BaseRecord, Producer},
 };
@@ -25,7 +27,7 @@ use tempfile::NamedTempFile;
 use crate::{
     game::wait_for,
     stack::{Stack, project},
-    topics::{Seen, alter, read},
+    topics::{Seen, alter, ends, read},
 };
 
 /// A small dataflow with topics of its own.
@@ -228,6 +230,15 @@ impl Small {
             assert!(producer.send(record).is_ok(), "the queue is empty");
         }
         producer.flush(PATIENCE).expect("the broker takes them");
+    }
+
+    /// Gives a topic a partition more.
+    pub fn grow(&self, topic: &str) {
+        let topic = self.topic(topic);
+        let partitions = ends(&Stack::get().brokers, &topic, "read_committed").len() + 1;
+        let more = NewPartitions::new(&topic, partitions);
+        let grown = now(self.admin.create_partitions([&more], &AdminOptions::new()));
+        assert!(grown.expect("the broker answers")[0].is_ok(), "{topic} grows");
     }
 
     /// Writes a record to a topic of one partition, or to the first of it.

@@ -223,6 +223,10 @@ class Game:
         """What stands, once it is that mark: what is confirmed is visible a moment later."""
         return wait(f"{mark} to stand", lambda: (cell := self.standing(student)) and cell["mark"] == mark and cell)
 
+    def await_visible(self, cell):
+        """Until the views show it, and not the journal alone."""
+        wait("it is visible", lambda: self.api.get(f"/v1/events/{cell['id']}")["state"] == "visible")
+
     def at(self, browser, role, number):
         browser.open("/", group=self.group, journal=self.journal)
         browser.act(role, number)
@@ -349,13 +353,13 @@ class Game:
             wait("both show what stands", lambda: one.state(cell)[0] == two.state(cell)[0] == str(self.standing(student)["mark"]))
         one.key(cell, "4")
         two.await_cell(cell, 4)
+        self.await_visible(self.stands(student, 4))
         board_before = self.api.get("/v1/boards/groups")["today"]
         two.open("/boards/groups")
         wait("the board", lambda: two.text("#marks-today").strip())
         one.key(cell, "1")
         one.await_cell(cell, 1)
-        event = self.stands(student, 1)["id"]
-        wait("it is visible", lambda: self.api.get(f"/v1/events/{event}")["state"] == "visible")
+        self.await_visible(self.stands(student, 1))
         digits = lambda text: int("".join(c for c in text if c.isdigit()) or -1)
         present = board_before["present"] + 1
         assert self.api.get("/v1/boards/groups")["today"]["present"] == present
@@ -370,6 +374,8 @@ class Game:
         one.key(cell, "4")
         one.await_cell(cell, 4)
         confirmed = self.stands(student, 4)
+        self.two.open("/tail")
+        wait("the tail", lambda: self.two.all(f'#records > li[data-student="{student}"]'))
         self.server.kill()
         one.key(cell, "5")
         wait("the cell says that it is not confirmed", lambda: (one.state(cell) or ["", ""])[1] == "failed")
@@ -383,6 +389,8 @@ class Game:
         one.one("#retry-all").click()
         one.await_cell(cell, 5)
         first = self.stands(student, 5)
+        # Its records are numbered anew, and the page that was open notices.
+        wait("the tail goes on", lambda: len(self.two.all("#records > li")) == len(self.api.get("/v1/tail", limit=200)["records"]) > 0)
         # An answer that was lost on its way: the same click again is no second one.
         status, answer = self.api.ask("POST", "/v1/clicks", self.body(student, 5, ID=first["id"]), f"teacher:{self.teacher[0]}")
         assert (status, self.standing(student)) == (201, first), answer
@@ -525,8 +533,7 @@ def times(game, clicks):
         wait("it is confirmed", lambda: one.state(cell)[1] == "confirmed")
         seen = wait("the board shows it", lambda: [at for at in two.driver.execute_script("return window.seen") if at >= begun])
         took.append(seen[0] - begun)
-        event = game.stands(student, int(one.state(cell)[0]))["id"]
-        wait("it is visible", lambda: game.api.get(f"/v1/events/{event}")["state"] == "visible")
+        game.await_visible(game.stands(student, int(one.state(cell)[0])))
     took.sort()
     quantile = lambda share: took[min(len(took) - 1, int(len(took) * share))]
     held = game.api.get("/v1/status")["records"]
