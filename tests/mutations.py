@@ -116,7 +116,7 @@ MUTATIONS = [
     # the journal: clicks
     ("a click is judged by what is visible alone", "src/journal/desk.rs", "visible.into_iter().chain(pending).max_by_key", "visible.into_iter().chain(pending.filter(|_| false)).max_by_key"),
     ("of one instant are two clicks on a cell", "src/journal/desk.rs", "Moment::of_us(before.since_1970_us() + 1)", "Moment::of_us(before.since_1970_us())"),
-    ("an ID may be another click's", "src/journal/desk.rs", "match said(of_set.map(Some)) == says(click, person) {", "match !said(of_set.map(Some)).to_be_bytes().is_empty() || says(click, person) == 0 {"),
+    ("an ID may be another click's", "src/journal/desk.rs", "let is_same = said(of_set.map(Some)) == says(click, person)", "let is_same = said(of_set.map(Some)) != 0"),
     ("what was judged after a click that fell stands", "src/journal/desk.rs", "batch.append(&mut state.queue);", "batch.truncate(batch.len());"),
     ("a mark that became visible still waits", "src/journal/desk.rs", "pending.retain(|set| set.made > mark.made);", "pending.retain(|set| set.made >= mark.made);"),
     ("a part of a line is written on", "src/journal/log.rs", "        let (spoiled, failed) = match self.is_torn {\n            true =>", "        let (spoiled, failed) = match self.is_torn && lines.is_empty() {\n            true =>"),

@@ -223,7 +223,10 @@ fn what_others_write_counts_by_when_it_was_made() {
     make_visible(4, "23:00:00", 1, 101);
     assert!(place.desk.state().pending.is_empty());
     let (second, _) = place.desk.take(Uuid::from_u128(5), &click(1), teacher).unwrap();
-    assert!(
-        second.made > mine.made && second.made.to_string().starts_with("2025-03-21 23:00:00.0")
-    );
+    assert!(second.made > mine.made);
+    assert_eq!(second.made, Moment::parse(b"2025-03-21 23:00:00.000001").unwrap());
+    // It waits until it is visible itself, and no longer.
+    assert_eq!(place.desk.state().pending.len(), 1);
+    make_visible(5, "23:00:00.000001", 1, 100);
+    assert!(place.desk.state().pending.is_empty());
 }
