@@ -63,9 +63,8 @@ pub struct EventTopic {
     kafka: Kafka,
     id: String,
     topic: String,
-    /// The topic in which it is said who leads, and how this journal is called there.
-    lead: String,
-    name: Uuid,
+    /// That this journal leads.
+    claim: Claimed,
     /// `None` once it is not known what became of the last batch.
     writer: Option<Writer>,
     asker: Asker,
@@ -100,6 +99,9 @@ pub enum EventTopicError {
     /// They refused what they would refuse again, or it is not waited for any more.
     #[error("clicks are not written")]
     Write(#[source] WriteError),
+    /// It was to end, and nothing more is written.
+    #[error("clicks are not written: the process ends")]
+    Ending,
     /// Others wrote events while it was not known what became of these.
     #[error("clicks are not written: others wrote meanwhile, and they are to be judged anew")]
     Overtaken,
@@ -136,38 +138,32 @@ impl EventTopic {
         };
         let (id, lead) = (format!("{dataflow}-journal"), Store::lead_topic(dataflow));
         let name = Uuid::from_u64_pair(random(), random());
-        let writer = loop {
+        let (writer, at) = loop {
             let mut writer = kafka.writer(&id)?;
+            // No elder says anything any more: whatever is said behind this, a younger one says.
+            let at = asker.extent(&lead, 0)?.1;
             match claim(&mut writer, &lead, name) {
-                Ok(()) => break Some(writer),
+                Ok(()) => break (Some(writer), at),
                 Err(WriteError::Hopeless(error)) => return Err(error.into()),
+                Err(error) if end.load(Ordering::Relaxed) => {
+                    return Err(EventTopicError::Write(error));
+                }
                 // Another one may be taking over just now: the last to say so leads.
                 Err(error) => warn!("{error}: takes over again"),
             }
+            thread::sleep(BETWEEN_TRIES);
         };
+        let claim = Claimed { kafka: kafka.clone(), lead, name, at };
         let (asked, written) = (Instant::now(), HashSet::new());
         let ends = ends(&asker, topic, partitions)?;
         shown.expect_events(ends.clone());
         let (kafka, topic) = (kafka.clone(), topic.to_owned());
-        Ok(EventTopic {
-            kafka,
-            id,
-            topic,
-            lead,
-            name,
-            writer,
-            asker,
-            ends,
-            asked,
-            written,
-            shown,
-            end,
-        })
+        Ok(EventTopic { kafka, id, topic, claim, writer, asker, ends, asked, written, shown, end })
     }
 
     /// How it is known whether this journal still leads.
     pub fn claim(&self) -> Claimed {
-        Claimed { kafka: self.kafka.clone(), lead: self.lead.clone(), name: self.name }
+        self.claim.clone()
     }
 
     /// Which partition a click goes to: one key is always in one.
@@ -191,10 +187,7 @@ impl EventTopic {
     /// Writes a batch in one transaction.
     fn write(&mut self, clicks: &[Set]) -> Result<(), WriteError> {
         self.look_at_ends();
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => self.kafka.writer(&self.id)?,
-        };
+        let mut writer = self.writer.take().expect("there is one while nothing is in doubt");
         writer.write(|take| {
             for click in clicks {
                 let key = click.id.hyphenated().to_string();
@@ -219,8 +212,7 @@ impl EventTopic {
         // From then on nothing of it is on its way.
         let make = || self.kafka.writer(&self.id);
         self.writer = Some(patiently(WHO, is_to_stop, KafkaError::may_pass, make)?);
-        let claim = self.claim();
-        let look = || claim.leads(self.kafka.read_to_end(&self.lead, 0)?);
+        let look = || Ok(self.claim.leads(&self.kafka.read_to_end(&self.claim.lead, 0)?));
         let leads = patiently(WHO, is_to_stop, KafkaError::may_pass, look)?;
         let batch: HashSet<Uuid> = clicks.iter().map(|click| click.id).collect();
         let (mut is_there, mut is_alone) = (false, true);
@@ -257,25 +249,36 @@ impl EventTopic {
 }
 
 /// Under which name a journal has said that it leads.
+#[derive(Clone)]
 pub struct Claimed {
     kafka: Kafka,
     lead: String,
     name: Uuid,
+    /// Below this offset elders have said so.
+    at: u64,
 }
 
 impl Claimed {
     /// Whether another journal is known to lead by now.
     pub fn is_superseded(&self) -> bool {
-        let so_far = self.kafka.read_so_far(&self.lead, 0);
-        so_far.and_then(|records| self.leads(records)).is_ok_and(|leads| !leads)
+        self.kafka.read_so_far(&self.lead, 0).is_ok_and(|records| !self.leads(&records))
     }
 
-    /// Whether the last to say so is this one.
-    fn leads(&self, records: SmallTopic) -> Result<bool, KafkaError> {
-        let last = records.0.into_iter().rfind(|record| record.key == JOURNAL_KEY);
-        let last = last.and_then(|record| serde_json::from_slice::<Claim>(&record.value?).ok());
-        Ok(last.is_some_and(|claim| claim.journal == self.name))
+    /// Whether nobody has said so after this one. What is not seen, since an open transaction hides
+    /// it, says nothing.
+    fn leads(&self, records: &SmallTopic) -> bool {
+        let last = claims(records).last();
+        last.is_none_or(|(offset, claim)| claim.journal == self.name || offset < self.at)
     }
+}
+
+/// The claims of journals that a topic has, with their offsets.
+fn claims(records: &SmallTopic) -> impl Iterator<Item = (u64, Claim)> {
+    let of_journals = records.0.iter().filter(|record| record.key == JOURNAL_KEY);
+    of_journals.filter_map(|record| {
+        let claim = serde_json::from_slice(record.value.as_ref()?).ok()?;
+        Some((record.offset, claim))
+    })
 }
 
 /// A number that nobody else has drawn.
@@ -301,6 +304,10 @@ impl ClickLog for EventTopic {
     fn append(&mut self, clicks: &[Set]) -> Appended {
         let written = || Appended { durable: clicks.len(), failed: None };
         let failed = |failed| Appended { durable: 0, failed: Some(failed) };
+        if self.writer.is_none() {
+            // It was to end before it was known who leads.
+            return failed(Failed::Once(Box::new(EventTopicError::Ending)));
+        }
         loop {
             let Err(error) = self.write(clicks) else { return written() };
             warn!(

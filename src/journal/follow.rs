@@ -31,8 +31,8 @@ use super::{
     shown::{CELLS_MAX, EpochNews, Heard, LETTERS_MAX, News, RECORDS_MAX, Shown, is_latest},
 };
 use crate::{
-    kafka::{Asker, Kafka, KafkaError, Next, PartitionReader, Readers, SmallRecord},
-    progress::{FrontierError, Passing, Progressing, Read},
+    kafka::{Asker, Kafka, KafkaError, Next, PartitionReader, Readers},
+    progress::{FrontierError, PASSING_TIME_MAX, Passing, Progressing, Read},
     spec::{Spec, ViewId, ViewKind},
 };
 
@@ -232,8 +232,11 @@ impl Follow {
             // Nothing is known of the epochs before their topic was read.
             let may_begin = passing.is_none() && progress.is_whole() && is_wanted;
             if may_begin && Instant::now() >= next_passing {
-                next_passing = Instant::now() + BETWEEN_PASSINGS;
+                let asked = Instant::now();
                 let begun = Passing::begin(epoch, &asker, readers_of(&parts));
+                // Brokers that do not say it keep nobody from reading.
+                let pause = if begun.is_none() { 10 * asked.elapsed() } else { Duration::ZERO };
+                next_passing = Instant::now() + pause.clamp(BETWEEN_PASSINGS, PASSING_TIME_MAX);
                 passing = begun.map(|passing| (passing, progress.held()));
             }
             if !self.shown.is_live()
@@ -316,16 +319,18 @@ impl Follow {
             return Ok(());
         }
         // Offsets count the ends of transactions too: what is held may be all that there is.
-        let place = |place: &usize| -> Result<(String, u32, u64), KafkaError> {
-            let begin = asker.extent(&self.events, *place as u32)?.0;
-            Ok((self.events.clone(), *place as u32, at(*place).max(begin)))
-        };
-        let from: Vec<_> = places.iter().map(place).collect::<Result<_, _>>()?;
-        let first = self.kafka.first_at(&from)?;
-        let is_missing = |(first, place): (&Option<SmallRecord>, &usize)| {
-            first.as_ref().is_some_and(|record| record.offset < expected[*place])
-        };
-        let missing = first.iter().zip(&places).filter(|one| is_missing(*one)).count();
+        let mut missing = 0;
+        for place in places {
+            let partition = place as u32;
+            let begin = asker.extent(&self.events, partition)?.0;
+            let from = at(place).max(begin);
+            let (first, stable) = self.kafka.first_and_stable(&self.events, partition, from)?;
+            // What an open transaction hides is not visible either.
+            let is_hidden = stable < expected[place];
+            let is_ahead = first.is_some_and(|record| record.offset < expected[place]);
+            missing += usize::from(is_hidden || is_ahead);
+            self.be_seen();
+        }
         waiting.clear();
         if missing > 0 {
             info!(partitions = missing, "waits for the engine to show events: does it run?");

@@ -57,7 +57,8 @@ pub enum UniversityError {
     /// There are files of somebody else.
     #[error(
         "folder \"{folder}\" has a file \"{file}\" and no events.ndjson: it is no university that \
-         a demonstration has made; give another folder by --state"
+         a demonstration has made, or one that an earlier version did not finish; give another \
+         folder by --state, or remove this one"
     )]
     Foreign {
         /// The folder.
@@ -119,8 +120,10 @@ impl University {
             let path = path.to_owned();
             UniversityError::Unsynced { path, source }
         };
-        if making.exists() {
-            fs::remove_dir_all(making).map_err(|source| unsynced(making, source))?;
+        // The folder itself stays: it says that what is half made here is ours.
+        let left = fs::read_dir(making).into_iter().flatten().flatten();
+        for entry in left {
+            fs::remove_file(entry.path()).map_err(|source| unsynced(making, source))?;
         }
         generate::generate(options, making, progress)?;
         let journals = Journals::load(&making.join(LESSONS))?;

@@ -288,6 +288,25 @@ impl Kafka {
         Ok(found.into_iter().map(|found| found.expect("each was found or has none")).collect())
     }
 
+    /// The first committed record of a partition from an offset on, and up to where no transaction
+    /// hides anything: behind that there may be more.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read.
+    pub fn first_and_stable(
+        &self,
+        topic: &str,
+        partition: u32,
+        from: u64,
+    ) -> Result<(Option<SmallRecord>, u64), KafkaError> {
+        let mut first = None;
+        let stable = self.scan_until(topic, partition, from, Until::Stable, &mut |taken| {
+            first = Some(SmallRecord::of(&taken));
+            false
+        })?;
+        Ok((first, stable))
+    }
+
     /// Reads a partition from an offset on to its end, or to so many records.
     fn read_some(
         &self,
@@ -428,7 +447,14 @@ impl Readers {
     /// # Errors
     /// When the client cannot go on by itself.
     pub fn serve(&self) -> Result<(), KafkaError> {
-        while let Some(said) = self.consumer.poll(Duration::ZERO) {
+        loop {
+            let Some(said) = self.consumer.poll(Duration::ZERO) else {
+                // It says one thing a poll, and of some things nothing.
+                match self.consumer.context().has_more() {
+                    true => continue,
+                    false => break,
+                }
+            };
             match said {
                 Err(error) if is_refusal(&error) && self.may_be_let_in() => {}
                 Err(error) if !passes(&error) => {

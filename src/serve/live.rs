@@ -49,7 +49,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// What happens from now on: `hello` at first, which names the start of the process, then
 /// `confirmed` with cells whose clicks are durable, `epoch` with those that changed in the views,
 /// `people` and `clock`; where nothing happens, `alive` every 10 s. Who is too slow is told to look
-/// anew (`"more": true`). A login's stream ends after ten minutes; then ask anew.
+/// anew (`"more": true`). A login's stream ends with what happens after ten minutes; then ask anew.
 #[utoipa::path(get, path = "/v1/changes", params(Wanted),
     responses((status = 200, description = "text/event-stream", body = String,
                content_type = "text/event-stream")))]

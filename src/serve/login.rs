@@ -10,7 +10,10 @@
 use std::{
     fs,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,6 +30,9 @@ use crate::{
 
 /// For so long keys are believed without another look.
 const KEYS_AGE_MAX: Duration = Duration::from_secs(3_600);
+
+/// Between looks that fail.
+const BETWEEN_FAILURES: Duration = Duration::from_secs(300);
 
 /// Between looks because of keys that are not known: who invents their names would have them
 /// fetched at each request.
@@ -46,6 +52,8 @@ pub struct Login {
     keys: RwLock<Arc<JwkSet>>,
     /// When they were looked at last; held while they are.
     looked: Mutex<Instant>,
+    /// Whether they could not be had then.
+    has_failed: AtomicBool,
 }
 
 /// The signer's keys cannot be had.
@@ -64,7 +72,13 @@ impl Login {
     pub fn new(config: LoginConfig) -> Result<Login, NoKeys> {
         let keys = RwLock::new(Arc::new(read(&config)?));
         let header = HeaderName::try_from(&config.header).expect("it was checked");
-        Ok(Login { config, header, keys, looked: Mutex::new(Instant::now()) })
+        Ok(Login {
+            config,
+            header,
+            keys,
+            looked: Mutex::new(Instant::now()),
+            has_failed: AtomicBool::new(false),
+        })
     }
 
     /// The header in which tokens come.
@@ -143,10 +157,12 @@ impl Login {
     /// Looks at the keys once an hour, beside whoever asks: what the signer has withdrawn signs
     /// nothing more.
     pub fn refresh(self: &Arc<Login>) {
-        let is_due = |looked: MutexGuard<'_, Instant>| looked.elapsed() >= KEYS_AGE_MAX;
+        let has_failed = self.has_failed.load(Ordering::Relaxed);
+        let age = if has_failed { BETWEEN_FAILURES } else { KEYS_AGE_MAX };
+        let is_due = |looked: MutexGuard<'_, Instant>| looked.elapsed() >= age;
         if self.looked.try_lock().is_ok_and(is_due) {
             let login = Arc::clone(self);
-            std::thread::spawn(move || login.look(KEYS_AGE_MAX));
+            std::thread::spawn(move || login.look(age));
         }
     }
 
@@ -157,7 +173,9 @@ impl Login {
         if looked.elapsed() < age {
             return;
         }
-        match read(&self.config) {
+        let keys = read(&self.config);
+        self.has_failed.store(keys.is_err(), Ordering::Relaxed);
+        match keys {
             Ok(keys) => {
                 *self.keys.write().expect("nobody panics while holding it") = Arc::new(keys);
             }

@@ -22,7 +22,10 @@ use nix::{
     unistd::Pid,
 };
 use openssl::rsa::Rsa;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{
+    ClientConfig,
+    producer::{BaseProducer, BaseRecord, Producer},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -431,6 +434,56 @@ fn journal_that_reads_all_anew_answers_nothing_before_it_has() {
         });
     }
     front.end();
+}
+
+/// A transaction of somebody else hides what stands behind it: neither clicks that are confirmed nor
+/// the journal's own word that it leads are gone because of that.
+#[test]
+fn what_an_open_transaction_hides_is_waited_for() {
+    let university = University::begin("hidden", 300, 500);
+    let mut first = university.front(&["--act-as-anyone"], "first");
+    first.await_ready();
+    let place = places(&first.site, university.input.path()).remove(0);
+    let teacher = format!("teacher:{}", place.teachers[0]);
+    let person = [("Tributary-Person", &*teacher)];
+    let ask = |front: &Front, id| {
+        front.site.ask("POST", "/v1/clicks", &person, Some(&click(&place, 0, 4, id)))
+    };
+    let hangs = |id: &str, topic: &str, partitions: i32| {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &Stack::get().brokers).set("transactional.id", id);
+        client.set("transaction.timeout.ms", "60000");
+        let hanging: BaseProducer = client.create().expect("a producer");
+        hanging.init_transactions(PATIENCE).expect("nobody else has it");
+        hanging.begin_transaction().expect("none is open");
+        for partition in 0..partitions {
+            let record = BaseRecord::to(topic).partition(partition).key("x").payload("{}");
+            assert!(hanging.send(record).is_ok(), "the queue is empty");
+        }
+        hanging.flush(PATIENCE).expect("the broker takes it");
+        hanging
+    };
+    let events = hangs("hidden-events", &university.small.events(), 2);
+    let (status, answer) = ask(&first, 1);
+    assert_eq!(status, 201, "{answer}");
+    first.kill();
+    let lead = hangs("hidden-lead", &university.small.topic("lead"), 1);
+    let mut second = university.front(&["--act-as-anyone"], "second");
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(8) {
+        let (status, _) = second.site.get("/readyz");
+        assert_eq!((status, second.code()), (503, None), "{}", second.said());
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(second.said().contains("waits for the engine"), "{}", second.said());
+    events.abort_transaction(PATIENCE).expect("it is open");
+    lead.abort_transaction(PATIENCE).expect("it is open");
+    second.await_ready();
+    // It is there, and the same.
+    let (status, again) = ask(&second, 1);
+    assert_eq!((status, &again["cell"]["when"]), (201, &answer["cell"]["when"]));
+    assert_eq!(ask(&second, 2).1["rule"], 6);
+    second.end();
 }
 
 #[test]

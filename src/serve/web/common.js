@@ -242,7 +242,7 @@ export function follow(handlers, path = () => '/v1/changes') {
   }
   // Without the stream a page still shows what stands.
   setTimeout(() => byId('link').dataset.state !== 'up' && handlers.load(), 1500);
-  return { reopen: open };
+  return { reopen: () => document.hidden || open() };
 }
 
 function showLink(isUp) {
