@@ -319,7 +319,7 @@ fn send(producer: &BaseProducer, topic: &str, event: &[u8]) {
 #[test]
 fn pages_work_before_a_cluster() {
     let students = number("STUDENTS", 300);
-    let university = University::begin("pages", students, number("EVENTS", 20_000));
+    let university = University::begin("front_pages", students, number("EVENTS", 20_000));
     let changes = university.input.path().join("changes.ndjson");
     let folder = university.small.folder.path();
     let lessons = university.input.path().join("lessons.ndjson");
@@ -348,7 +348,7 @@ fn click(place: &Place, turn: usize, mark: u8, id: u128) -> Value {
 
 #[test]
 fn journal_that_starts_later_takes_over_and_knows_what_its_elder_wrote() {
-    let university = University::begin("elder", 300, 2_000);
+    let university = University::begin("front_elder", 300, 2_000);
     let mut elder = university.front(&["--act-as-anyone"], "elder");
     elder.await_ready();
     let place = places(&elder.site, university.input.path()).remove(0);
@@ -388,7 +388,7 @@ fn journal_that_starts_later_takes_over_and_knows_what_its_elder_wrote() {
 
 #[test]
 fn journal_that_reads_all_anew_answers_nothing_before_it_has() {
-    let university = University::begin("anew", 300, 0);
+    let university = University::begin("front_anew", 300, 0);
     let mut front = university.front(&["--act-as-anyone"], "log");
     front.await_ready();
     // Everything comes after it has taken over an empty topic.
@@ -440,7 +440,7 @@ fn journal_that_reads_all_anew_answers_nothing_before_it_has() {
 /// the journal's own word that it leads are gone because of that.
 #[test]
 fn what_an_open_transaction_hides_is_waited_for() {
-    let university = University::begin("hidden", 300, 500);
+    let university = University::begin("front_hidden", 300, 500);
     let mut first = university.front(&["--act-as-anyone"], "first");
     first.await_ready();
     let place = places(&first.site, university.input.path()).remove(0);
@@ -488,7 +488,7 @@ fn what_an_open_transaction_hides_is_waited_for() {
 
 #[test]
 fn second_journal_that_cannot_listen_leaves_the_first_alone() {
-    let university = University::begin("second", 300, 500);
+    let university = University::begin("front_second", 300, 500);
     let mut first = university.front(&["--act-as-anyone"], "first");
     first.await_ready();
     let place = places(&first.site, university.input.path()).remove(0);
@@ -544,7 +544,7 @@ fn second_journal_that_cannot_listen_leaves_the_first_alone() {
 
 #[test]
 fn lessons_are_read_again_and_what_is_no_record_is_left_out() {
-    let university = University::begin("lessons", 300, 500);
+    let university = University::begin("front_lessons", 300, 500);
     let mut front = university.front(&[], "log");
     front.await_ready();
     // Without a login one can look, and only that.
@@ -602,7 +602,7 @@ fn token(key: &EncodingKey, role: &str, number: Option<u64>) -> String {
 
 #[test]
 fn who_bears_a_signed_token_is_let_in_as_who_it_says() {
-    let university = University::begin("login", 300, 2_000);
+    let university = University::begin("front_login", 300, 2_000);
     let folder = university.small.folder.path();
     let (key, other) = (signer(folder), tempfile::tempdir().expect("a folder"));
     let forger = signer(other.path());
@@ -708,11 +708,11 @@ fn who_bears_a_signed_token_is_let_in_as_who_it_says() {
 
 #[test]
 fn journal_says_what_it_needs() {
-    let small = Small::new("needs");
+    let small = Small::new("front_needs");
     let (code, said) = small.tributary(&["serve", "--lessons", "nothing"]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("its events have no column JOURNAL_ID"), "{said}");
-    let small = Small::of("needs_more", &spec_called("needs_more"));
+    let small = Small::of("front_needs_more", &spec_called("front_needs_more"));
     for (options, what) in [
         (&["serve"][..], "name the lessons"),
         (&["serve", "--lessons", "nothing"], "cannot read lessons file \"nothing\""),
