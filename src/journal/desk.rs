@@ -43,6 +43,9 @@ const WAITING_MAX: usize = 10_000;
 /// How many clicks may be remembered where none is visible yet, as while the engine is away.
 const UNSEEN_MAX: usize = 1_000_000;
 
+/// How many that are not visible yet are passed over at a click: while the engine is away all are.
+const LOOKS_MAX: usize = 8;
+
 /// How many of the last times from click to durable are kept, for their quantiles.
 const TIMES_MAX: usize = 1_000;
 
@@ -266,7 +269,7 @@ impl Desk {
         state.remembered.insert(set.id, (set, hears.clone()));
         state.order.push_back(set.id);
         let mut looked = 0;
-        while state.remembered.len() > REMEMBERED_MAX && looked < state.order.len() {
+        while state.remembered.len() > REMEMBERED_MAX && looked < LOOKS_MAX {
             let Some(oldest) = state.order.pop_front() else { break };
             match state.remembered.get(&oldest) {
                 // What is not visible yet is known by nobody else.
