@@ -259,6 +259,8 @@ function showTip(button) {
   tip.anchor = button;
   tip.hidden = false;
   byId('main').append(tip);
+  // On a phone it is at an edge of the screen: at the other one than the cell.
+  tip.classList.toggle('above', button.getBoundingClientRect().top > innerHeight / 2);
   // Aside, for below are the cells that are marked next.
   placeAside(tip, button);
 }
