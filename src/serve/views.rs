@@ -29,6 +29,8 @@ pub(super) struct Rows {
     /// Columns by name; absent ones are left out.
     #[schema(value_type = Vec<Object>)]
     rows: Vec<Box<RawValue>>,
+    /// Whether there are more of them than are answered: ask for fewer.
+    more: bool,
 }
 
 /// What rows must say; any column of the key.
@@ -55,14 +57,16 @@ pub(super) async fn view(
     })?;
     let standing = serving.shown.standing();
     let epoch = standing.epoch;
-    let rows = match &serving.spec.views[place].kind {
+    // One more than is answered shows that there are more.
+    let most = ROWS_MAX + 1;
+    let mut rows = match &serving.spec.views[place].kind {
         ViewKind::Enriched => {
             let detail = "single records are not held; see /v1/tail, or the view \"latest\"";
             return Err(Problem::not_found(detail));
         }
         ViewKind::Latest { .. } => {
             let wanted = KeyWanted::read(&wanted)?;
-            standing.marks.rows(|cell| wanted.admits(cell), ROWS_MAX)
+            standing.marks.rows(|cell| wanted.admits(cell), most)
         }
         ViewKind::Counts { .. } if matches!(serving.place, Place::Cluster { .. }) => {
             let detail = "counts are held by the engine alone; see /v1/boards/groups";
@@ -71,13 +75,15 @@ pub(super) async fn view(
         ViewKind::Counts { .. } => {
             let rows = standing.counts.get(&ViewId(place as u16));
             let rows = rows.into_iter().flatten().map(|(json, _)| json);
-            let rows = rows.filter(|json| says(json, &wanted)).take(ROWS_MAX);
+            let rows = rows.filter(|json| says(json, &wanted)).take(most);
             rows.map(|json| RawValue::from_string(json.to_string()))
                 .map(|row| row.expect("what is rendered is JSON"))
-                .collect()
+                .collect::<Vec<_>>()
         }
     };
-    Ok(Json(Rows { epoch, rows }))
+    let more = rows.len() > ROWS_MAX;
+    rows.truncate(ROWS_MAX);
+    Ok(Json(Rows { epoch, rows, more }))
 }
 
 /// Columns of the key of `latest`.
