@@ -122,8 +122,14 @@ impl Serve {
             EventTopic::take_over(&kafka, &spec.name, &names.events, shown_here, Arc::clone(&end));
         let log = log.map_err(Failure::failed)?;
         let lost = |error: Box<dyn Error + Send + Sync>| {
-            super::tell_with_causes(&*error, 4);
-            signal_hook::low_level::exit(4);
+            // Whoever was taken over from is not to be started again.
+            let is_superseded = matches!(
+                error.downcast_ref::<EventTopicError>(),
+                Some(EventTopicError::Superseded)
+            );
+            let code = if is_superseded { 4 } else { 1 };
+            super::tell_with_causes(&*error, code);
+            signal_hook::low_level::exit(code.into());
         };
         let claim = log.claim();
         let clicks = desk.write_to(log, lost).map_err(no_thread)?;
@@ -135,7 +141,7 @@ impl Serve {
             reference: names.reference.clone(),
             shown: Arc::clone(&shown),
             people: Arc::clone(&people),
-            heard: Box::new(move |marks| heard.hear(marks)),
+            heard: Box::new(move |marks, refused| heard.hear(marks, refused)),
             seen: AtomicU64::new(0),
             begun,
         });
@@ -167,8 +173,8 @@ impl Serve {
         let at_end = Arc::clone(&end);
         let looks = move || {
             while !at_end.load(Ordering::Relaxed) {
-                if claim.is_superseded() {
-                    lost(Box::new(EventTopicError::Superseded));
+                if let Some(error) = claim.lost() {
+                    lost(Box::new(error));
                 }
                 look_at_cluster(&kafka, &spec, &names, &state);
                 pause(BETWEEN_QUESTIONS, &at_end);

@@ -93,6 +93,15 @@ pub enum EventTopicError {
         /// The topic.
         topic: String,
     },
+    /// The topic was made anew: what was confirmed there is gone.
+    #[error(
+        "topic \"{topic}\" was made anew: clicks that were confirmed before are not in it; start \
+         the journal again, and it takes the topic as it is"
+    )]
+    OtherTopic {
+        /// The topic.
+        topic: String,
+    },
     /// The brokers failed.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
@@ -133,7 +142,7 @@ impl EventTopic {
     ) -> Result<EventTopic, EventTopicError> {
         let asker = kafka.asker()?;
         let found = asker.identities(&[topic.to_owned()])?;
-        let Some((_, _, partitions)) = found.into_iter().next() else {
+        let Some((_, identity, partitions)) = found.into_iter().next() else {
             return Err(EventTopicError::NoTopic { topic: topic.to_owned() });
         };
         let (id, lead) = (format!("{dataflow}-journal"), Store::lead_topic(dataflow));
@@ -153,7 +162,8 @@ impl EventTopic {
             }
             thread::sleep(BETWEEN_TRIES);
         };
-        let claim = Claimed { kafka: kafka.clone(), lead, name, at };
+        let of_events = (topic.to_owned(), identity);
+        let claim = Claimed { kafka: kafka.clone(), lead, name, at, events: of_events };
         let (asked, written) = (Instant::now(), HashSet::new());
         let ends = ends(&asker, topic, partitions)?;
         shown.expect_events(ends.clone());
@@ -256,12 +266,22 @@ pub struct Claimed {
     name: Uuid,
     /// Below this offset elders have said so.
     at: u64,
+    /// The topic of events as it was then: its name and identity.
+    events: (String, String),
 }
 
 impl Claimed {
-    /// Whether another journal is known to lead by now.
-    pub fn is_superseded(&self) -> bool {
-        self.kafka.read_so_far(&self.lead, 0).is_ok_and(|records| !self.leads(&records))
+    /// Why this journal is to end, where that is known: another one leads by now, or the topic is
+    /// not the one that was taken over.
+    pub fn lost(&self) -> Option<EventTopicError> {
+        if self.kafka.read_so_far(&self.lead, 0).is_ok_and(|records| !self.leads(&records)) {
+            return Some(EventTopicError::Superseded);
+        }
+        let (topic, known) = &self.events;
+        let asked = self.kafka.asker().and_then(|a| a.identities(std::slice::from_ref(topic)));
+        let found = asked.ok()?.into_iter().next();
+        let is_same = found.is_some_and(|(_, identity, _)| identity == *known);
+        (!is_same).then(|| EventTopicError::OtherTopic { topic: topic.clone() })
     }
 
     /// Whether nobody has said so after this one. What is not seen, since an open transaction hides
