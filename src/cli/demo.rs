@@ -252,7 +252,7 @@ impl Demo {
         let of_sink = Arc::clone(spec);
         let make: engine::MakeSink = Arc::new(move |_worker| {
             let desk = Arc::clone(&desk);
-            let heard = Box::new(move |marks: &[_]| desk.hear(marks));
+            let heard = Box::new(move |marks: &[_], refused: &[&[u8]]| desk.hear(marks, refused));
             Box::new(ShownSink::new(&of_sink, Arc::clone(&shown), heard))
         });
         Job {

@@ -19,7 +19,9 @@ use std::{
 };
 
 use hashbrown::HashMap;
+use serde::Deserialize;
 use tokio::sync::watch;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::{
@@ -285,16 +287,25 @@ impl Desk {
         hears
     }
 
-    /// Marks became visible.
-    pub fn hear(&self, marks: &[(Cell, Mark)]) {
+    /// Marks became visible, and events were refused, of which these are the bytes.
+    pub fn hear(&self, marks: &[(Cell, Mark)], refused: &[&[u8]]) {
         let mut state = self.state();
         for (cell, mark) in marks {
-            let Some(pending) = state.pending.get_mut(cell) else { continue };
             // What was made earlier never counts again.
-            pending.retain(|set| set.made > mark.made);
-            if pending.is_empty() {
-                state.pending.remove(cell);
-            }
+            state.keep_pending(cell, |set| set.made > mark.made);
+        }
+        let known = refused.iter().filter_map(|bytes| state.set_of(bytes));
+        let fallen: Vec<Set> = known.collect();
+        for set in &fallen {
+            warn!(id = %set.id, "a confirmed click was refused by the dataflow: see dead letters");
+            state.remembered.remove(&set.id);
+            state.keep_pending(&set.cell, |other| other.id != set.id);
+        }
+        state.order_what_is_remembered(!fallen.is_empty());
+        drop(state);
+        if !fallen.is_empty() {
+            let cells = fallen.iter().map(|set| set.cell).collect();
+            self.shown.tell(News::Confirmed(Arc::new(cells)));
         }
     }
 
@@ -379,7 +390,8 @@ impl Desk {
     /// what was judged after them falls too.
     fn settle(&self, mut batch: Vec<Queued>, durable: usize) {
         let mut state = self.state();
-        if durable < batch.len() {
+        let is_short = durable < batch.len();
+        if is_short {
             batch.append(&mut state.queue);
         }
         for (place, Queued { set, since, outcome }) in batch.into_iter().enumerate() {
@@ -394,15 +406,11 @@ impl Desk {
             } else {
                 state.tally.failed += 1;
                 state.remembered.remove(&set.id);
-                if let Some(pending) = state.pending.get_mut(&set.cell) {
-                    pending.retain(|other| other.id != set.id);
-                    if pending.is_empty() {
-                        state.pending.remove(&set.cell);
-                    }
-                }
+                state.keep_pending(&set.cell, |other| other.id != set.id);
                 let _ = outcome.send(Outcome::Failed);
             }
         }
+        state.order_what_is_remembered(is_short);
     }
 }
 
@@ -411,6 +419,35 @@ impl State {
     fn is_pending(&self, set: &Set) -> bool {
         let pending = self.pending.get(&set.cell);
         pending.is_some_and(|pending| pending.iter().any(|other| other.id == set.id))
+    }
+
+    /// Of a cell's clicks that are not visible yet keeps those of which it is said.
+    fn keep_pending(&mut self, cell: &Cell, is_kept: impl Fn(&Set) -> bool) {
+        let Some(pending) = self.pending.get_mut(cell) else { return };
+        pending.retain(is_kept);
+        if pending.is_empty() {
+            self.pending.remove(cell);
+        }
+    }
+
+    /// The click of which these are the bytes.
+    fn set_of(&self, bytes: &[u8]) -> Option<Set> {
+        #[derive(Deserialize)]
+        struct Id {
+            #[serde(rename = "ID")]
+            id: Uuid,
+        }
+        let Id { id } = serde_json::from_slice(bytes).ok()?;
+        let (set, _) = self.remembered.get(&id)?;
+        (event(set) == bytes).then_some(*set)
+    }
+
+    /// Has the order say no more than what is remembered, where some of it was forgotten.
+    fn order_what_is_remembered(&mut self, is_forgotten: bool) {
+        if is_forgotten {
+            let State { order, remembered, .. } = self;
+            order.retain(|id| remembered.contains_key(id));
+        }
     }
 }
 

@@ -28,7 +28,9 @@ use tracing::{debug, info, warn};
 use super::{
     marks::{Cell, Mark},
     people::People,
-    shown::{CELLS_MAX, EpochNews, Heard, LETTERS_MAX, News, RECORDS_MAX, Shown, is_latest},
+    shown::{
+        CELLS_MAX, EpochNews, Heard, LETTERS_MAX, Letter, News, RECORDS_MAX, Shown, is_latest,
+    },
 };
 use crate::{
     kafka::{Asker, Kafka, KafkaError, Next, PartitionReader, Readers},
@@ -79,7 +81,7 @@ pub struct Follow {
     pub shown: Arc<Shown>,
     /// People.
     pub people: Arc<RwLock<People>>,
-    /// Hears of each mark that became visible.
+    /// Hears of each mark that became visible, and of dead letters.
     pub heard: Heard,
     /// When it was seen last, in ms since it began, for who watches whether it is stuck.
     pub seen: AtomicU64,
@@ -374,6 +376,8 @@ impl Follow {
         let (documents, outputs): (Vec<Came>, Vec<Came>) =
             came.into_iter().partition(|came| came.kind == Kind::Documents);
         let mut changed = Changed::default();
+        let letters = outputs.iter().filter_map(|came| came.letter.clone());
+        let letters: Vec<Letter> = letters.collect();
         let marks: Vec<(Cell, Mark)> = self.shown.change(|standing| {
             let records = outputs.iter().filter(|came| came.kind == Kind::Records).count();
             // Of many only the last stay in the tail.
@@ -391,7 +395,8 @@ impl Follow {
                 .filter_map(|cell| Some((*cell, *standing.marks.mark(cell)?)))
                 .collect()
         });
-        (self.heard)(&marks);
+        let fallen: Vec<&[u8]> = letters.iter().map(|letter| &*letter.bytes).collect();
+        (self.heard)(&marks, &fallen);
         let people = self.take_documents(&documents);
         let Changed { epoch, mut cells, is_all, corrected, refused: more } = changed;
         if more > 0 {

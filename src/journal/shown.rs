@@ -331,8 +331,8 @@ impl Shown {
     }
 }
 
-/// Hears of marks that became visible.
-pub type Heard = Box<dyn Fn(&[(Cell, Mark)]) + Send + Sync>;
+/// Hears of marks that became visible, and of the bytes of dead letters.
+pub type Heard = Box<dyn Fn(&[(Cell, Mark)], &[&[u8]]) + Send + Sync>;
 
 /// Takes sealed epochs and shows them.
 pub struct ShownSink {
@@ -348,7 +348,7 @@ pub struct ShownSink {
 
 impl ShownSink {
     /// The sink of the one worker, on whose thread this is called; `heard` hears of each mark that
-    /// became visible.
+    /// became visible and of dead letters.
     pub fn new(spec: &Arc<Spec>, shown: Arc<Shown>, heard: Heard) -> ShownSink {
         let worker = std::thread::current();
         *shown.worker.lock().expect("nobody panics while holding it") = Some(worker);
@@ -501,7 +501,8 @@ impl Sink for ShownSink {
         let marks = cells.iter().filter_map(|cell| Some((*cell, *standing.marks.mark(cell)?)));
         let marks: Vec<(Cell, Mark)> = marks.collect();
         drop(standing);
-        (self.heard)(&marks);
+        let refused: Vec<&[u8]> = dead_letters.iter().map(|letter| &*letter.bytes).collect();
+        (self.heard)(&marks, &refused);
         let more = cells.len() > CELLS_MAX;
         cells.truncate(CELLS_MAX);
         shown.tell(News::Epoch(Arc::new(EpochNews { epoch, cells, more, corrected })));

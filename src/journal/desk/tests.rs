@@ -212,7 +212,7 @@ fn what_others_write_counts_by_when_it_was_made() {
         let (cell, _) = marks.take(row(id, made, mark, marked_by).as_bytes()).unwrap();
         let mark = *marks.mark(&cell).unwrap();
         place.shown.change(|standing| standing.marks = marks);
-        place.desk.hear(&[(cell, mark)]);
+        place.desk.hear(&[(cell, mark)], &[]);
     };
     let (mine, _) = place.desk.take(Uuid::from_u128(1), &click(1), teacher).unwrap();
     // Another producer's earlier mark shows first: mine stands, though it is not visible yet.
@@ -229,4 +229,37 @@ fn what_others_write_counts_by_when_it_was_made() {
     assert_eq!(place.desk.state().pending.len(), 1);
     make_visible(5, "23:00:00.000001", 1, 100);
     assert!(place.desk.state().pending.is_empty());
+}
+
+#[test]
+fn what_the_dataflow_refuses_stands_no_more() {
+    let place = Place::new();
+    let teacher = Person::Teacher(Some(100));
+    let (mine, _) = place.desk.take(Uuid::from_u128(1), &click(1), teacher).unwrap();
+    // Somebody else's event under its ID says nothing of it.
+    let mut other = event(&mine);
+    other.push(b' ');
+    place.desk.hear(&[], &[&other, b"{}", b"\xff"]);
+    assert_eq!(place.desk.state().pending.len(), 1);
+    let mut news = place.shown.watch();
+    place.desk.hear(&[], &[&event(&mine)]);
+    let told = matches!(news.try_recv(), Ok(News::Confirmed(cells)) if *cells == [mine.cell]);
+    assert!(told, "pages hear that the cell is as it was");
+    assert!(place.desk.state().pending.is_empty());
+    // It may be asked again, for nothing is known of it.
+    let again = place.desk.take(Uuid::from_u128(1), &click(1), teacher);
+    assert_eq!(again.unwrap().0.id, mine.id);
+}
+
+#[test]
+fn what_failed_is_forgotten_wherever_it_was_remembered() {
+    let place = Place::new();
+    for id in 0..100 {
+        let mark = (id % 2) as i64;
+        place.desk.take(Uuid::from_u128(id), &click(mark), Person::Teacher(Some(100))).unwrap();
+        let batch = std::mem::take(&mut place.desk.state().queue);
+        place.desk.settle(batch, 0);
+    }
+    let state = place.desk.state();
+    assert_eq!((state.remembered.len(), state.order.len(), state.pending.len()), (0, 0, 0));
 }
