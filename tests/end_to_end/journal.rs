@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -448,6 +448,7 @@ pub fn crowd(places: &[Place], address: &str, users: usize, happens: impl FnOnce
             let place = &places[user % places.len()];
             let teacher = place.teachers[user / places.len() % place.teachers.len()];
             let (over, told) = (&over, &told);
+            scope.spawn(move || listen(place.journal, address, over));
             scope.spawn(move || {
                 let mine = click_once_a_second((user, teacher), place, address, over);
                 let mut all = told.lock().expect("nobody panics");
@@ -462,6 +463,32 @@ pub fn crowd(places: &[Place], address: &str, users: usize, happens: impl FnOnce
         over.store(true, Ordering::Relaxed);
     });
     told.into_inner().expect("nobody panicked")
+}
+
+/// Keeps the page of a journal open until it is over: hears what happens there, as each user does.
+fn listen(journal: u64, address: &str, over: &AtomicBool) {
+    let open = || -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+        let asked =
+            format!("GET /v1/changes?journal={journal} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        stream.write_all(asked.as_bytes())?;
+        let mut bytes = [0; 16 << 10];
+        while !over.load(Ordering::Relaxed) {
+            match stream.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    while !over.load(Ordering::Relaxed) {
+        // While the journal is killed there is nobody to hear.
+        let _ = open();
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// One of the crowd: clicks once a second until it is over; what was not answered is asked again
@@ -576,8 +603,12 @@ fn equals_the_specification(site: &Site, state: &Path, scratch: &Path) {
     assert_eq!(differs, None);
     let view = "attendance_by_student";
     let (served, wanted) = (sorted(rows(&format!("/v1/views/{view}"))), sorted(wanted(view)));
-    // So many rows are answered at most; these are among those that are wanted then.
+    // So many rows are answered at most, and whether there are more; these are among those then.
     assert_eq!(served.len(), wanted.len().min(10_000));
+    for (view, whole) in [(view, wanted.len()), ("latest", latest.len())] {
+        let (_, answer) = site.get(&format!("/v1/views/{view}"));
+        assert_eq!(answer["more"], whole > 10_000, "{view}");
+    }
     let wanted: HashSet<&String> = wanted.iter().collect();
     assert_eq!(served.iter().find(|row| !wanted.contains(row)), None);
     // The board adds up the same.
