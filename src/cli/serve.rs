@@ -176,6 +176,14 @@ impl Serve {
                 if let Some(error) = claim.lost() {
                     lost(Box::new(error));
                 }
+                pause(BETWEEN_QUESTIONS, &at_end);
+            }
+        };
+        thread::Builder::new().spawn(looks).map_err(no_thread)?;
+        let at_end = Arc::clone(&end);
+        // Where a topic is gone, how the cluster is takes minutes to say.
+        let looks = move || {
+            while !at_end.load(Ordering::Relaxed) {
                 look_at_cluster(&kafka, &spec, &names, &state);
                 pause(BETWEEN_QUESTIONS, &at_end);
             }
