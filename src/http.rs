@@ -29,7 +29,7 @@ use hyper_util::{
 };
 use tokio::sync::Semaphore;
 
-use crate::engine::Metrics;
+use crate::engine::{Metrics, Replay};
 
 /// A worker that has not gone on for so long is stuck.
 pub const STUCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -170,8 +170,18 @@ async fn ready(State(served): State<Served>) -> Response {
     if served.metrics.is_ready() {
         return "ready\n".into_response();
     }
-    let lines = served.metrics.lines();
-    let what = format!("starts, and reads again what an earlier run held: {lines} events so far");
+    let what = match served.metrics.replay() {
+        Some(replay) => {
+            let Replay { share, a_second, left } = replay;
+            format!(
+                "starts, and reads again what an earlier run held: {:.0} % so far, {a_second:.0} \
+                 offsets a second, {left} left, which take {:.0} s",
+                share * 100.0,
+                replay.time_left().as_secs_f64()
+            )
+        }
+        None => "starts: nothing is read yet".to_owned(),
+    };
     problem(StatusCode::SERVICE_UNAVAILABLE, "not ready", &what)
 }
 

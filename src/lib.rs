@@ -23,6 +23,7 @@
 //! - [`reference`](mod@reference): documents, and what they claim;
 //! - [`kafka`], [`config`]: brokers, and where they are;
 //! - [`progress`]: what of it all is durable, and what a start makes of that;
+//! - [`archive`]: the inputs, kept beyond what their topics hold;
 //! - [`dataflow`]: from events and claims to views; pure;
 //! - [`sink`]: from views to the outside world;
 //! - [`feed`]: what keeps the reference log equal to what systems of record say;
@@ -45,6 +46,7 @@ macro_rules! failpoint {
     };
 }
 
+pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod dataflow;

@@ -118,7 +118,7 @@ MUTATIONS = [
     ("of one instant are two clicks on a cell", "src/journal/desk.rs", "Moment::of_us(before.since_1970_us() + 1)", "Moment::of_us(before.since_1970_us())"),
     ("an ID may be another click's", "src/journal/desk.rs", "let is_same = said(of_set.map(Some)) == says(click, person)", "let is_same = said(of_set.map(Some)) != 0"),
     ("what was judged after a click that fell stands", "src/journal/desk.rs", "batch.append(&mut state.queue);", "batch.truncate(batch.len());"),
-    ("a mark that became visible still waits", "src/journal/desk.rs", "pending.retain(|set| set.made > mark.made);", "pending.retain(|set| set.made >= mark.made);"),
+    ("a mark that became visible still waits", "src/journal/desk.rs", "|set| set.made > mark.made);", "|set| set.made >= mark.made);"),
     ("a part of a line is written on", "src/journal/log.rs", "        let (spoiled, failed) = match self.is_torn {\n            true =>", "        let (spoiled, failed) = match self.is_torn && lines.is_empty() {\n            true =>"),
     ("a mark that goes is counted on", "src/journal/marks.rs", "self.count(day, before, |number| *number -= 1);", "self.count(day, before, |number| *number -= 0);"),
     # the journal: who is let in
@@ -130,6 +130,14 @@ MUTATIONS = [
     ("a name of elsewhere reads", "src/serve/guard.rs", "hosts.iter().any(|host| name.eq_ignore_ascii_case(host))", "hosts.iter().any(|host| name.ends_with(host.as_str()))"),
     ("another site's page changes something", "src/serve/guard.rs", "!matches!(site, \"same-origin\" | \"none\")", "!matches!(site, \"same-origin\" | \"same-site\" | \"none\")"),
     ("a part of the past is answered from", "src/serve/mod.rs", "if waits && !serving.shown.is_live() {", "if waits && serving.shown.share() == 0.0 {"),
+    # the archive
+    ("a damaged segment is read", "src/archive/reader.rs", "match check(&bytes) == segment.check {", "match !bytes.is_empty() {"),
+    ("records before what is asked for are read", "src/archive/reader.rs", "Some(offset) if offset < self.from =>", "Some(offset) if offset + 1 < self.from =>"),
+    ("a damaged manifest counts", "src/archive/manifest.rs", "if check(text.as_bytes()) != written.check {", "if written.check.is_empty() {"),
+    ("the eldest manifest counts", "src/archive/manifest.rs", "numbers.last() else", "numbers.first() else"),
+    ("a manifest of a later version is read", "src/archive/manifest.rs", "Ok(Form { form }) if form > FORM =>", "Ok(Form { form }) if form > FORM + 1 =>"),
+    ("a manifest is replaced", "src/archive/store.rs", "PutMode::Create.into()", "PutMode::Overwrite.into()"),
+    ("what is large is merged again", "src/archive/keeper/merge.rs", "(segment.bytes as usize) < SEGMENT_BYTES / 4", "(segment.bytes as usize) < SEGMENT_BYTES * 4"),
 ]
 
 # Builds of the copy stay between runs, so that the dependencies are built once.

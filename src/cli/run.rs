@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 use super::{
@@ -22,9 +22,11 @@ use super::{
     watch::{Watch, tell_connecting},
 };
 use crate::{
+    archive,
+    config::ArchiveConfig,
     engine::{
-        self, Accept, Cluster, Connecting, Following, Job, KafkaRun, Outcome, PROCESSES_MAX, Place,
-        Progress, Spread, WORKERS_MAX, Work, cluster::read_hosts,
+        self, Accept, ArchiveRun, Cluster, Connecting, Following, Job, KafkaRun, Outcome,
+        PROCESSES_MAX, Place, Progress, Spread, WORKERS_MAX, Work, cluster::read_hosts,
     },
     http,
     sink::{UpdateLog, update_log::UPDATES},
@@ -103,6 +105,17 @@ pub(super) struct Run {
     /// with one key meet in their shard too. A supervisor gives it to its first start alone.
     #[arg(long, conflicts_with = "events")]
     accept_partitions: bool,
+
+    /// Over Kafka: keep the events there beyond what their topic holds, and start from it: a
+    /// folder, or s3://bucket/prefix; the short form of [archive] in the configuration; see
+    /// docs/archive.md.
+    #[arg(long, conflicts_with = "events", value_name = "PLACE")]
+    archive: Option<String>,
+
+    /// Over Kafka: what to do where a file of the archive is damaged or gone: refuse the start and
+    /// name the file, or pass over it and read what it held from the topic, if that still has it.
+    #[arg(long, conflicts_with = "events", value_enum, default_value_t = OnFault::Refuse)]
+    archive_faults: OnFault,
 
     /// Over Kafka: leave the feeds of the configuration ([sources.NAME], see docs/feeds.md) to
     /// `tributary feed`; else the first process runs them inside.
@@ -199,6 +212,15 @@ pub(super) struct Run {
     quiet: bool,
 }
 
+/// What to do where a file of the archive is not what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OnFault {
+    /// Refuse to start.
+    Refuse,
+    /// Read what it held from the topic.
+    Pass,
+}
+
 /// How many corrections are made at once, where nothing else is asked for.
 const ATOMIC_MAX: u64 = 20_000;
 const ATOMIC_MAX_OF_KAFKA: u64 = 2_000;
@@ -283,13 +305,26 @@ impl Run {
             true => load::beside(spec, &kafka, self.place.config()?.clickhouse)?,
             false => None,
         };
-        let run = KafkaRun { kafka, names, accept, commit_interval };
+        let archive = self.archive(spec)?;
+        let run = KafkaRun { kafka, names, accept, commit_interval, archive };
         self.keep_up(spec, cluster, Place::Kafka(Arc::new(run)), "Kafka", |watch| {
             sources::feed_beside(spec, &feeds, &topic, sources, &watch.end(), &watch.metrics());
             if let Some(load) = load {
                 load::run_beside(load, &watch.end(), &watch.metrics());
             }
         })
+    }
+
+    /// The archive, where there is one.
+    fn archive(&self, spec: &Spec) -> Result<Option<ArchiveRun>, Failure> {
+        let config = match &self.archive {
+            Some(place) => Some(ArchiveConfig::in_folder(place)),
+            None => self.place.config()?.archive,
+        };
+        let Some(config) = config else { return Ok(None) };
+        let store = archive::Store::open(&config, &spec.name).map_err(Failure::failed)?;
+        let passes_faults = self.archive_faults == OnFault::Pass;
+        Ok(Some(ArchiveRun { store: Arc::new(store), every: config.every, passes_faults }))
     }
 
     /// Runs until it is asked to end; `beside` begins what runs beside it.

@@ -14,15 +14,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing::info;
 
 use super::{Failure, tell};
-use crate::engine::{Connecting, Metrics, Progress};
+use crate::engine::{Connecting, Metrics, Progress, Replay};
 
 /// How often the status line is told and the metrics file is looked after.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 const BETWEEN_METRICS: Duration = Duration::from_secs(1);
+
+/// Between words in the log how far a start is.
+const BETWEEN_WORDS: Duration = Duration::from_secs(5);
 
 /// How long an end may take, after which it is made.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -152,14 +156,23 @@ struct Watched {
 impl Watched {
     fn watch(self, over: &mpsc::Receiver<()>) {
         let (mut asked, mut wrote) = (Asked::default(), Instant::now());
-        let mut told = false;
+        let (mut told, mut replay_told) = (false, Instant::now());
         while over.recv_timeout(BETWEEN_LOOKS) == Err(RecvTimeoutError::Timeout) {
-            self.bar.set_message(format!(
-                "{} event lines, {} updates, {} records wait for corrections",
-                HumanCount(self.metrics.lines()),
-                HumanCount(self.metrics.updates()),
-                HumanCount(self.metrics.waiting(self.workers)),
-            ));
+            self.bar.set_message(match self.metrics.replay() {
+                Some(replay) => replay_message(replay),
+                None => format!(
+                    "{} event lines, {} updates, {} records wait for corrections",
+                    HumanCount(self.metrics.lines()),
+                    HumanCount(self.metrics.updates()),
+                    HumanCount(self.metrics.waiting(self.workers)),
+                ),
+            });
+            if replay_told.elapsed() >= BETWEEN_WORDS
+                && let Some(replay) = self.metrics.replay()
+            {
+                replay_told = Instant::now();
+                info!("{}", replay_message(replay));
+            }
             if wrote.elapsed() >= BETWEEN_METRICS {
                 wrote = Instant::now();
                 told |= self.write_metrics(told);
@@ -196,6 +209,16 @@ fn write_metrics(path: &Path, metrics: &Metrics) -> Result<(), WatchError> {
         Ok(())
     };
     written().map_err(|source| WatchError::Metrics { path: path.to_owned(), source })
+}
+
+/// How far a start is, for people.
+fn replay_message(replay: Replay) -> String {
+    format!(
+        "reads again what an earlier run held: {:.0} %, {} offsets a second, {} left",
+        replay.share * 100.0,
+        HumanCount(replay.a_second as u64),
+        HumanDuration(replay.time_left()),
+    )
 }
 
 fn status_line(quiet: bool) -> ProgressBar {

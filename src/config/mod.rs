@@ -6,6 +6,7 @@
 //! Invariants: a secret comes from a file or an environment variable that the configuration names,
 //! never from the configuration itself, and nothing here ever prints one.
 
+mod archive;
 mod clickhouse;
 mod serve;
 mod sources;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 
 use sources::is_url;
 
+pub use archive::ArchiveConfig;
 pub use clickhouse::ClickHouseConfig;
 pub use serve::{LoginConfig, ServeConfig};
 pub use sources::{
@@ -39,6 +41,9 @@ pub struct Config {
     /// The server of ClickHouse that shows the views to analysts.
     #[serde(default)]
     pub clickhouse: Option<ClickHouseConfig>,
+    /// Where the inputs are kept beyond what their topics hold.
+    #[serde(default)]
+    pub archive: Option<ArchiveConfig>,
     /// The journal before the cluster.
     #[serde(default)]
     pub serve: Option<ServeConfig>,
@@ -194,8 +199,29 @@ const RESERVED: [&str; 23] = [
     "transactional.id",
 ];
 
-/// Words in the name of a property that holds a secret.
-const SECRET: [&str; 5] = ["password", "passphrase", "secret", "key.pem", "jaas"];
+/// Words in the name of an option that holds a secret.
+const SECRET: [&str; 6] = ["password", "passphrase", "secret", "_token", "key.pem", "jaas"];
+
+impl Property {
+    /// The value of an option.
+    ///
+    /// # Errors
+    /// When it is a secret that stands in the configuration itself, or is not to be found.
+    fn resolve(&self, option: &str) -> Result<String, ConfigError> {
+        let is_secret = SECRET.iter().any(|word| option.contains(word));
+        match self {
+            Property::Secret(secret) => secret.read(option),
+            _ if is_secret => {
+                let cause = "a secret does not stand in a configuration; write \
+                             { file = \"...\" } or { env = \"...\" }";
+                Err(ConfigError::Unsound { option: option.to_owned(), cause: cause.to_owned() })
+            }
+            Property::Text(text) => Ok(text.clone()),
+            Property::Number(number) => Ok(number.to_string()),
+            Property::Boolean(boolean) => Ok(boolean.to_string()),
+        }
+    }
+}
 
 impl Config {
     /// Reads a configuration.
@@ -244,19 +270,7 @@ impl KafkaConfig {
                 let cause = "this one is the engine's own; what it promises rests on it";
                 return unsound(&option, cause.to_owned());
             }
-            let is_secret = SECRET.iter().any(|word| name.contains(word));
-            let value = match property {
-                Property::Text(_) | Property::Number(_) | Property::Boolean(_) if is_secret => {
-                    let cause = "a secret does not stand in a configuration; write \
-                                 { file = \"...\" } or { env = \"...\" }";
-                    return unsound(&option, cause.to_owned());
-                }
-                Property::Text(text) => text.clone(),
-                Property::Number(number) => number.to_string(),
-                Property::Boolean(boolean) => boolean.to_string(),
-                Property::Secret(secret) => secret.read(&option)?,
-            };
-            found.push((name.clone(), value));
+            found.push((name.clone(), property.resolve(&option)?));
         }
         Ok(Properties(found))
     }

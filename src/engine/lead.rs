@@ -25,11 +25,13 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
 use super::{
-    TopicPlan, UnfitTopics,
+    KafkaRun, TopicPlan, UnfitTopics,
+    archived::{Offer, Taking},
     loss::{Begins, Lost, documents_end, is_outdated},
     topics::dead_letter_bytes,
 };
 use crate::{
+    archive::ArchiveError,
     kafka::{Kafka, KafkaError, Outgoing, TopicState, WriteError, Writer},
     process::now_ms,
     progress::{
@@ -81,6 +83,8 @@ pub struct Start {
     pub(super) dedupe: DedupeBy,
     /// Where the inputs are read from.
     pub(super) begins: Begins,
+    /// What of the inputs is read from the archive.
+    pub(super) archive: Option<Taking>,
     /// What was accepted to be lost, by this start and those before it.
     accepted: Accepted,
     /// Where the reference log ends, as this process sees it.
@@ -204,12 +208,21 @@ pub enum StartError {
         /// The topic.
         topic: String,
     },
+    /// The archive of the inputs cannot be used.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The reference log does not do.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
     /// Another start is in force.
     #[error(transparent)]
     Superseded(#[from] Superseded),
+    /// The process that leads reads from an archive that this one was not given.
+    #[error(
+        "the first process of the cluster reads from an archive; give this one the same \
+         configuration, and a place that both reach"
+    )]
+    NoArchive,
     /// The process that leads says what this one does not understand.
     #[error(
         "the first process of the cluster says what this one does not understand; run one version \
@@ -284,12 +297,8 @@ impl Start {
 ///
 /// # Errors
 /// When brokers do not answer.
-pub(super) fn follow(
-    kafka: &Kafka,
-    spec: &Spec,
-    names: &Names,
-    word: &[u8],
-) -> Result<Start, StartError> {
+pub(super) fn follow(run: &KafkaRun, spec: &Spec, word: &[u8]) -> Result<Start, StartError> {
+    let KafkaRun { kafka, names, .. } = run;
     let Ok(Word { id, dedupe, accepted, begins }) = serde_json::from_slice(word) else {
         return Err(StartError::Word);
     };
@@ -297,23 +306,30 @@ pub(super) fn follow(
     let recovery = Store::new(kafka.clone(), &spec.name).recovery(spec.shards, &accepted)?;
     let log_ends = Arc::new(LogEnds::new(begins.log_end));
     let recovery = Arc::new(recovery);
-    Ok(Start { id, topics, recovery, dedupe, begins, accepted, log_ends })
+    let archive = taking(run, &begins)?;
+    Ok(Start { id, topics, recovery, dedupe, begins, archive, accepted, log_ends })
+}
+
+/// What a start reads from the archive.
+fn taking(run: &KafkaRun, begins: &Begins) -> Result<Option<Taking>, StartError> {
+    match (&run.archive, &begins.archive) {
+        (Some(archive), Some(taken)) => Taking::open(archive, taken.clone()).map(Some),
+        (None, Some(_)) => Err(StartError::NoArchive),
+        (_, None) => Ok(None),
+    }
 }
 
 /// Leads a start of so many workers.
 ///
 /// # Errors
 /// When it cannot go on; nothing is written to the outputs then.
-pub fn lead(
-    kafka: &Kafka,
-    spec: &Arc<Spec>,
-    names: &Names,
-    workers: u32,
-    accept: Accept,
-) -> Result<Start, StartError> {
+pub(super) fn lead(run: &KafkaRun, spec: &Arc<Spec>, workers: u32) -> Result<Start, StartError> {
+    let KafkaRun { kafka, names, accept, .. } = run;
     let store = Store::new(kafka.clone(), &spec.name);
     let (topics, warnings) = look_closely(kafka, spec, names)?;
     warnings.iter().for_each(|warning| warn!("{warning}"));
+    let offer = run.archive.as_ref().map(|archive| Offer::look(archive, kafka, &topics));
+    let offer = offer.transpose()?.flatten();
     let lead_id = Store::lead_id(&spec.name);
     let name = format!("{:016x}", drawn());
     let mut rivals = Rivals::default();
@@ -323,11 +339,12 @@ pub fn lead(
         if before.is_none() && !store.progress()?.is_empty() {
             return Err(StartError::NoLead { topic: Store::lead_topic(&spec.name) });
         }
-        let ours = next(before.as_ref(), spec, &topics, workers, accept)?;
+        let ours = next(before.as_ref(), spec, &topics, workers, *accept)?;
         let ours = Lead { name: name.clone(), ..ours };
         // What is gone by now is told before anybody is fenced: the start in force may go on.
         let so_far = store.recovery_so_far(spec.shards, &ours.accepted)?;
-        let (_, lost) = Begins::ask(kafka, &topics, before.as_ref(), &so_far, accept.loss)?;
+        let rests_on = (before.as_ref(), offer.as_ref());
+        let (_, lost) = Begins::ask(kafka, &topics, rests_on, &so_far, accept.loss)?;
         accept_lost(kafka, &topics, (spec, &ours), lost, (&so_far, now_ms()))?;
         // Nor is it fenced by a start that could not take its writers' ids: one beyond theirs shows
         // whether this user may.
@@ -349,7 +366,8 @@ pub fn lead(
     debug!("fenced every writer that there ever was");
     let (mut recovery, passed) = store.recovery_and_passed(spec.shards, &ours.accepted)?;
     // Asked after the progress is known: what was read is there, unless it is lost.
-    let (begins, lost) = Begins::ask(kafka, &topics, before.as_ref(), &recovery, accept.loss)?;
+    let rests_on = (before.as_ref(), offer.as_ref());
+    let (begins, lost) = Begins::ask(kafka, &topics, rests_on, &recovery, accept.loss)?;
     // Whichever clock is ahead: that of who looks later, in the sink, may be either.
     let now_ms = store.lead_time_ms()?.max(now_ms());
     let accepted = accept_lost(kafka, &topics, (spec, &ours), lost, (&recovery, now_ms))?;
@@ -399,7 +417,8 @@ pub fn lead(
     let log_ends = Arc::new(LogEnds::new(begins.log_end));
     let id = ours.id();
     let Lead { dedupe, accepted, .. } = ours;
-    Ok(Start { id, topics, recovery, dedupe, begins, accepted, log_ends })
+    let archive = taking(run, &begins)?;
+    Ok(Start { id, topics, recovery, dedupe, begins, archive, accepted, log_ends })
 }
 
 /// What is accepted to be lost from now on; of the reference log also what may be gone by its age.

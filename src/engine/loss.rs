@@ -21,6 +21,7 @@ use tracing::warn;
 
 use super::{
     Metrics,
+    archived::{Offer, Taken},
     lead::{Start, StartError},
 };
 use crate::{
@@ -54,6 +55,8 @@ pub(super) struct Begins {
     pub(super) reference: u64,
     /// Where that ended then.
     pub(super) log_end: Option<LogEnd>,
+    /// What of them comes from the archive.
+    pub(super) archive: Option<Taken>,
 }
 
 /// What is lost of the inputs, and was accepted by a start.
@@ -94,7 +97,7 @@ impl Begins {
     pub(super) fn ask(
         kafka: &Kafka,
         topics: &Topics,
-        before: Option<&Lead>,
+        (before, offer): (Option<&Lead>, Option<&Offer>),
         recovery: &Recovery,
         is_loss_accepted: bool,
     ) -> Result<(Begins, Lost), StartError> {
@@ -103,6 +106,7 @@ impl Begins {
         let newest = recovery.chain.last().map(|(_, vector)| vector);
         let is_other = others(kafka, topics, newest, &extents)?;
         let (mut begins, mut of_inputs) = (Begins::default(), Lost::default());
+        begins.archive = offer.map(|offer| offer.taken(topics.events.partitions));
         let mut losses = Vec::new();
         let start = before.map_or(0, |lead| lead.generation) + 1;
         for (read, extent) in read(topics).zip(extents) {
@@ -111,6 +115,7 @@ impl Begins {
                 // A start that ended before it went on has said nothing of it.
                 _ => Some(lead.reference_from).filter(|_| !lead.events_from.is_empty()),
             });
+            let extent = begins.with_archive(&read, offer, extent, from.unwrap_or(0));
             let was_read = newest.and_then(|vector| vector.get(&read.input));
             let was_read = was_read.map_or(0, |bound| bound.offset);
             let is_other = is_other.contains(&read.input);
@@ -142,6 +147,31 @@ impl Begins {
         }
         losses.iter().for_each(|loss| warn!("accepted: {loss}"));
         Ok((begins, of_inputs))
+    }
+}
+
+impl Begins {
+    /// What there is of a partition with what the archive has of it, which is taken then.
+    fn with_archive(
+        &mut self,
+        read: &Read<'_>,
+        offer: Option<&Offer>,
+        (begin, end): (u64, u64),
+        needed: u64,
+    ) -> (u64, u64) {
+        let (Some(offer), Some(taken)) = (offer, &mut self.archive) else { return (begin, end) };
+        match read.input {
+            Input::Events(PartitionId(partition)) => match offer.events(partition) {
+                // Nothing is missing between the two, and the topic has nothing that is older.
+                Some((from, to)) if begin <= to && from <= begin.max(needed) => {
+                    let from = from.max(needed);
+                    taken.take_events(partition, from, to);
+                    (from, end)
+                }
+                _ => (begin, end),
+            },
+            _ => (begin, end),
+        }
     }
 }
 

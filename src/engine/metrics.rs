@@ -6,6 +6,8 @@
 //! Invariants: no label and no value comes from the data (P11); saying something costs a store.
 //! Each metric stands in docs/metrics.md.
 
+mod beside;
+
 use std::{
     sync::{
         OnceLock,
@@ -14,7 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{dataflow::Met, process::resident_bytes, source::Input, time::Epoch};
+use self::beside::{Archive, Feeds, Loads};
+use crate::{
+    archive::keeper::Watched,
+    dataflow::Met,
+    process::{now_ms, resident_bytes},
+    source::{Input, PartitionId},
+    time::Epoch,
+};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{
@@ -25,6 +34,24 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+
+/// How far a start is with what an earlier run held.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Replay {
+    /// Which share of it is read.
+    pub share: f64,
+    /// Offsets a second since the process began.
+    pub a_second: f64,
+    /// Offsets that are left.
+    pub left: u64,
+}
+
+impl Replay {
+    /// How long the rest takes at that rate.
+    pub fn time_left(&self) -> Duration {
+        Duration::try_from_secs_f64(self.left as f64 / self.a_second).unwrap_or_default()
+    }
+}
 
 /// The numbers of one process.
 #[derive(Debug)]
@@ -51,6 +78,9 @@ pub struct Metrics {
     resident: Gauge<u64, AtomicU64>,
     feeds: Feeds,
     loads: Loads,
+    archive: Archive,
+    replayed: Counter,
+    to_replay: Gauge<u64, AtomicU64>,
     /// When this process began to count, and how long after that each worker was seen last, in ms.
     begun: Instant,
     seen: Vec<AtomicU64>,
@@ -100,89 +130,20 @@ struct ByView {
     view: String,
 }
 
-/// The numbers of the loader that runs inside.
-#[derive(Debug, Default)]
-struct Loads {
-    rows: Family<ByView, Gauge<u64, AtomicU64>>,
-    frontier: Family<ByView, Gauge<f64, AtomicU64>>,
-    refused: Family<ByView, Gauge<u64, AtomicU64>>,
-    fails: Family<ByView, Gauge>,
-}
-
-impl Loads {
-    fn register(registry: &mut Registry) -> Loads {
-        let loads = Loads::default();
-        registry.register(
-            "load_rows",
-            "Rows that were inserted into ClickHouse since the loader began",
-            loads.rows.clone(),
-        );
-        registry.register(
-            "load_frontier_seconds",
-            "The epoch up to which ClickHouse shows everything, in seconds since 1970",
-            loads.frontier.clone(),
-        );
-        registry.register(
-            "load_refused",
-            "Records in the topic that are none of the view, since the loader began",
-            loads.refused.clone(),
-        );
-        registry.register("load_fails", "Whether the loader fails", loads.fails.clone());
-        loads
+impl Watched for Metrics {
+    fn kept(&self, segments: u64, bytes: u64) {
+        self.archive.segments.set(segments);
+        self.archive.bytes.set(bytes);
+        self.archive.kept.set(now_ms() as f64 / 1e3);
     }
-}
 
-/// The numbers of the feeds that run inside.
-#[derive(Debug, Default)]
-struct Feeds {
-    answered: Family<ByFeed, Gauge<u64, AtomicU64>>,
-    compared: Family<ByFeed, Gauge<u64, AtomicU64>>,
-    documents: Family<ByFeed, Gauge<u64, AtomicU64>>,
-    pending: Family<ByFeed, Gauge<u64, AtomicU64>>,
-    refused: Family<ByFeed, Gauge<u64, AtomicU64>>,
-    fails: Family<ByFeed, Gauge>,
-    waits: Family<ByFeed, Gauge>,
-}
+    fn holds(&self, partition: u32, offset: u64) {
+        let input = ByInput::from(Input::Events(PartitionId(partition)));
+        self.archive.held.get_or_create(&input).set(offset);
+    }
 
-impl Feeds {
-    fn register(registry: &mut Registry) -> Feeds {
-        let feeds = Feeds::default();
-        registry.register(
-            "feed_answered_seconds",
-            "When the system last answered as it should, in seconds since 1970",
-            feeds.answered.clone(),
-        );
-        registry.register(
-            "feed_compared_seconds",
-            "When all was last compared, in seconds since 1970",
-            feeds.compared.clone(),
-        );
-        registry.register(
-            "feed_documents",
-            "Documents that the log holds of the source",
-            feeds.documents.clone(),
-        );
-        registry.register(
-            "feed_pending",
-            "Documents that are gone and not deleted yet, or wait for the operator's word",
-            feeds.pending.clone(),
-        );
-        registry.register(
-            "feed_refused",
-            "Documents that were refused since the feed began",
-            feeds.refused.clone(),
-        );
-        registry.register(
-            "feed_fails",
-            "Whether the system does not answer as it should, 0 or 1",
-            feeds.fails.clone(),
-        );
-        registry.register(
-            "feed_waits",
-            "Whether the feed waits for the operator's word, 0 or 1",
-            feeds.waits.clone(),
-        );
-        feeds
+    fn failed(&self) {
+        self.archive.failures.inc();
     }
 }
 
@@ -221,6 +182,8 @@ pub(super) struct WorkerMetrics {
     pub uncommitted: Gauge<u64, AtomicU64>,
     pub commits: Histogram,
     pub doubts: Counter,
+    pub replayed: Counter,
+    pub to_replay: Gauge<u64, AtomicU64>,
     dead_letters: Family<ByReason, Counter>,
     copies: Family<ByKind, Counter>,
     held: Family<ByInput, Gauge<u64, AtomicU64>>,
@@ -314,6 +277,19 @@ impl Default for Metrics {
         registry.register("resident_bytes", "Memory that this process holds", resident.clone());
         let feeds = Feeds::register(&mut registry);
         let loads = Loads::register(&mut registry);
+        let archive = Archive::register(&mut registry);
+        let (replayed, to_replay) = (Counter::default(), Gauge::default());
+        registry.register(
+            "read_offsets",
+            "Offsets of the events that were read since the process began, those of ends of \
+             transactions among them",
+            replayed.clone(),
+        );
+        registry.register(
+            "replay_offsets",
+            "How many of them an earlier run held: a start reads these first",
+            to_replay.clone(),
+        );
         Metrics {
             registry,
             lines,
@@ -337,6 +313,9 @@ impl Default for Metrics {
             resident,
             feeds,
             loads,
+            archive,
+            replayed,
+            to_replay,
             begun: Instant::now(),
             seen: (0..super::WORKERS_MAX).map(|_| AtomicU64::new(0)).collect(),
             workers: OnceLock::new(),
@@ -421,6 +400,16 @@ impl Metrics {
         self.workers.get().is_some_and(|workers| (0..*workers).all(is_ready))
     }
 
+    /// How far a start is with what an earlier run held, while it reads that.
+    pub fn replay(&self) -> Option<Replay> {
+        let (total, read) = (self.to_replay.get(), self.replayed.get());
+        (total > 0 && !self.is_ready()).then(|| Replay {
+            share: (read as f64 / total as f64).min(1.0),
+            a_second: read as f64 / self.begun.elapsed().as_secs_f64().max(1e-3),
+            left: total.saturating_sub(read),
+        })
+    }
+
     /// A worker that has not been seen for so long, and for how long.
     pub fn stuck(&self, patience: Duration) -> Option<(usize, Duration)> {
         let now = self.begun.elapsed();
@@ -458,6 +447,8 @@ impl Metrics {
             dead_letters: self.dead_letters.clone(),
             copies: self.copies.clone(),
             held: self.held.clone(),
+            replayed: self.replayed.clone(),
+            to_replay: self.to_replay.clone(),
         }
     }
 }
@@ -500,6 +491,9 @@ mod tests {
         metrics.ends(Input::Reference, 2);
         metrics.feed("people", FeedNumbers::default());
         metrics.load("latest", 1, 2, 3, false);
+        metrics.kept(1, 2);
+        Watched::holds(&metrics, 0, 3);
+        metrics.failed();
         let text = metrics.text();
         let name = |line: &str| {
             let rest = line.strip_prefix("# HELP tributary_")?;

@@ -12,6 +12,7 @@
 //! (which there are), `lead` (what a start does first), `loss` (what is gone, and the guard), then
 //! `letters` and `status` (commands beside it); `cluster` (several processes), `metrics`.
 
+mod archived;
 mod capture;
 pub mod cluster;
 mod flow;
@@ -33,10 +34,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use crate::{
+    archive::{self, keeper},
     kafka::Kafka,
     progress::{Store, StoreError},
     reference::{ReferenceError, file::Counts},
@@ -53,7 +56,7 @@ pub use crate::dataflow::Spread;
 pub use cluster::{Cluster, Connecting};
 pub use lead::{Accept, Names, Start, StartError};
 pub use letters::{Filter, Letter, Letters, LettersError, Repaired, Replayed, replayed_topic};
-pub use metrics::{FeedNumbers, Metrics};
+pub use metrics::{FeedNumbers, Metrics, Replay};
 pub use status::{InputStatus, Rates, Status, Writer as WriterStatus, status};
 pub use topics::{TopicPlan, UnfitTopics, make_topics};
 
@@ -135,6 +138,20 @@ pub struct KafkaRun {
     /// The shortest time from one commit of a worker to its next. Less makes a record visible
     /// sooner, more makes fewer transactions.
     pub commit_interval: Duration,
+    /// Where the inputs are kept beyond what their topics hold.
+    pub archive: Option<ArchiveRun>,
+}
+
+/// The archive of a run.
+#[derive(Clone, Debug)]
+pub struct ArchiveRun {
+    /// Where it lies.
+    pub store: Arc<archive::Store>,
+    /// How often what came is kept.
+    pub every: Option<Duration>,
+    /// Whether files that are damaged or gone are passed over at the start, and what they held is
+    /// read from the topics.
+    pub passes_faults: bool,
 }
 
 /// How inputs are followed.
@@ -226,6 +243,14 @@ impl EngineError {
 
     /// Whether it waits for the operator's word or hand: a new start would end the same.
     pub fn is_for_operator(&self) -> bool {
+        let of_archive = match self {
+            EngineError::Source(error) => error.of_earlier(),
+            EngineError::Start(StartError::Archive(error)) => Some(error),
+            _ => None,
+        };
+        if let Some(error) = of_archive {
+            return error.is_for_operator();
+        }
         matches!(
             self,
             EngineError::Reference(ReferenceError::Lacking { .. })
@@ -314,6 +339,14 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
     if let Work::Follow(follow) = &job.work {
         follow.metrics.begin(workers);
     }
+    let keeping = match (&job.work, &start) {
+        (Work::Follow(follow @ Following { place: Place::Kafka(run), .. }), Some(start))
+            if job.cluster.as_ref().is_none_or(|cluster| cluster.process == 0) =>
+        {
+            Keeping::begin(run, start, &spec, &follow.metrics)
+        }
+        _ => None,
+    };
     let shared = Arc::new(Shared { job, progress: Arc::clone(&progress), start, stop });
     let (builders, connections) = match connected {
         Some((builders, connections)) => (builders, Some(connections)),
@@ -349,6 +382,9 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
     if let Some(connections) = connections {
         connections.finish()?;
     }
+    if let Some(keeping) = keeping {
+        keeping.finish();
+    }
     match (folder, &shared.job.work) {
         (Some(folder), _) => {
             progress.writing(shares.iter().map(|share| share.contents.rows()).sum());
@@ -359,6 +395,50 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         (None, Work::Once { .. }) => unreachable!("its folder was claimed"),
     }
     Ok(outcome)
+}
+
+/// Keeps the archive, beside the dataflow.
+struct Keeping {
+    end: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Keeping {
+    fn begin(
+        run: &KafkaRun,
+        start: &Start,
+        spec: &Arc<Spec>,
+        metrics: &Arc<Metrics>,
+    ) -> Option<Keeping> {
+        let ArchiveRun { store, every, .. } = run.archive.clone()?;
+        let events = &start.topics.events;
+        let job = keeper::Job {
+            kafka: run.kafka.clone(),
+            spec: Arc::clone(spec),
+            start: start.id.clone(),
+            events: keeper::Kept {
+                topic: events.name.clone(),
+                id: events.id.clone(),
+                from: start.begins.events.clone(),
+            },
+            every,
+        };
+        let end = Arc::new(AtomicBool::new(false));
+        let (ends, metrics) = (Arc::clone(&end), Arc::clone(metrics));
+        let keep = move || {
+            let watched: Arc<dyn keeper::Watched> = metrics;
+            keeper::keep(&store, &job, &watched, &ends);
+        };
+        let thread = thread::Builder::new().name("archive".to_owned()).spawn(keep);
+        Some(Keeping { end, thread: thread.expect("there is room for a thread") })
+    }
+
+    /// Lets it keep what came, and end.
+    fn finish(self) {
+        self.end.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        self.thread.join().expect("a panic ends all");
+    }
 }
 
 /// A hash of a list, for people to compare.
@@ -377,9 +457,8 @@ fn start(
     job: &Job,
     gathered: Option<&mut cluster::Gathered<'_>>,
 ) -> Result<Start, EngineError> {
-    let KafkaRun { kafka, names, accept, .. } = run;
     let processes = job.cluster.as_ref().map_or(1, |cluster| cluster.hosts.len());
-    let lead = || lead::lead(kafka, &job.spec, names, (processes * job.workers) as u32, *accept);
+    let lead = || lead::lead(run, &job.spec, (processes * job.workers) as u32);
     let Some(gathered) = gathered else { return Ok(lead()?) };
     if gathered.is_first() {
         let start = lead()?;
@@ -387,7 +466,7 @@ fn start(
         return Ok(start);
     }
     let word = gathered.hear()?;
-    Ok(lead::follow(kafka, &job.spec, names, &word)?)
+    Ok(lead::follow(run, &job.spec, &word)?)
 }
 
 /// Brings this process together with the others of its cluster.

@@ -21,8 +21,8 @@ use crate::{
     reference::file::Counts,
     sink::FileShare,
     source::{
-        AtEnd, Bound, DeadLetter, Decoder, Limit, PartitionId, Place, Reached, Reason, Record,
-        Source, SourceError, file::FileSource, kafka::KafkaSource,
+        AtEnd, Bound, DeadLetter, Decoder, Earlier, Limit, PartitionId, Place, Reached, Reason,
+        Record, Source, SourceError, file::FileSource, kafka::KafkaSource,
     },
     spec::{ShardId, Spec},
     time::Moment,
@@ -95,6 +95,8 @@ pub(super) struct Partition {
     letter_bytes: usize,
     /// Whether it was at its end when that was asked last, and nothing came since.
     was_at_end: bool,
+    /// Up to where it was read.
+    read_to: u64,
 }
 
 impl Partition {
@@ -116,19 +118,21 @@ impl Partition {
         Ok(partitions)
     }
 
-    /// A partition of a topic, read from an offset on.
+    /// A partition of a topic, read from an offset on; what is kept elsewhere of it comes first.
     pub(super) fn over(
         id: PartitionId,
-        reader: PartitionReader,
+        (earlier, reader): (Option<Box<dyn Earlier>>, PartitionReader),
         from: u64,
         spec: &Spec,
         letter_bytes: usize,
     ) -> Partition {
-        Partition::of(Box::new(KafkaSource::new(id, reader, from)), spec, letter_bytes)
+        let source = Box::new(KafkaSource::new(id, earlier, reader, from));
+        Partition { read_to: from, ..Partition::of(source, spec, letter_bytes) }
     }
 
     fn of(source: Box<dyn Source>, spec: &Spec, letter_bytes: usize) -> Partition {
-        Partition { source, dedupe: Dedupe::new(spec), letter_bytes, was_at_end: false }
+        let (dedupe, was_at_end) = (Dedupe::new(spec), false);
+        Partition { source, dedupe, letter_bytes, was_at_end, read_to: 0 }
     }
 
     /// Whether it has come to its end since this was asked last.
@@ -136,6 +140,11 @@ impl Partition {
         let is_at_end = self.source.is_at_end();
         let was_at_end = std::mem::replace(&mut self.was_at_end, is_at_end);
         is_at_end && !was_at_end
+    }
+
+    /// Up to where it was read.
+    pub(super) fn read_to(&self) -> u64 {
+        self.read_to
     }
 
     /// Lets go of what it knows of events that were made before a moment.
@@ -165,7 +174,7 @@ impl Partition {
         flow: &mut impl Flow,
         refuse: &mut dyn FnMut(DeadLetter),
     ) -> Result<Reached, SourceError> {
-        let Partition { source, dedupe, letter_bytes, was_at_end } = self;
+        let Partition { source, dedupe, letter_bytes, was_at_end, read_to } = self;
         let partition = source.partition();
         let reached = source.read(limit, &mut |record| {
             let Record { offset, key, time_ms, bytes } = record;
@@ -184,6 +193,7 @@ impl Partition {
             refuse(DeadLetter { place, refusal, bytes, size, key, time_ms });
         })?;
         *was_at_end &= reached.records == 0;
+        *read_to = reached.bound.offset;
         Ok(reached)
     }
 }

@@ -24,7 +24,7 @@ pub use lead::{
     Accepted, AcceptedLoss, Difference, FORM, Lead, Output, Retaken, SHARD_HASH, StartId,
     Superseded,
 };
-pub use record::{Ownership, Progress, RecordError, Says, TopicBounds};
+pub use record::{BoundForm, Ownership, Progress, RecordError, Says, TopicBounds};
 pub use recovery::{Recovery, RecoveryError};
 pub use settled::{LogEnd, LogEnds, SettledSince, may_be_swept};
 pub use store::{LEAD_KEY, Store, StoreError};

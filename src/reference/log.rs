@@ -254,7 +254,7 @@ impl ReferenceLog {
         is_shown: bool,
     ) -> ReferenceLog {
         ReferenceLog {
-            records: Bounded::new(reader, from, true),
+            records: Bounded::new(None, reader, from, true),
             projector: Projector::new(Arc::clone(spec)),
             counts: Counts::default(),
             sources: Sources::new(spec),

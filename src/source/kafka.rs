@@ -1,6 +1,7 @@
 //! Partitions of a topic of events.
 //!
-//! Shape: a partition's records in, from an offset on, up to a bound where there is one.
+//! Shape: a partition's records in, from an offset on, up to a bound where there is one: first what
+//! is kept of it elsewhere (`Earlier`), then the topic's own.
 //!
 //! Invariants: a bound is reached when the record before it was handed out, one at or past it
 //! came, or the end has stood there for a while; no record past it is handed out before the bound
@@ -22,6 +23,8 @@ pub struct KafkaSource {
 
 /// A partition's records, up to a bound where there is one.
 pub(crate) struct Bounded {
+    /// What is kept elsewhere of it, until that is read.
+    earlier: Option<Box<dyn Earlier>>,
     reader: PartitionReader,
     /// A record that was fetched and lies past the bound.
     ahead: Option<Owned>,
@@ -43,17 +46,42 @@ struct Owned {
 }
 
 /// A record of a topic, as it is handed out.
-pub(crate) struct Handed<'r> {
-    pub(crate) offset: u64,
-    pub(crate) time_ms: i64,
-    pub(crate) key: Option<&'r [u8]>,
-    pub(crate) value: Option<&'r [u8]>,
+#[derive(Clone, Copy)]
+pub struct Handed<'r> {
+    /// Where it stands.
+    pub offset: u64,
+    /// When it was written, in ms since 1970.
+    pub time_ms: i64,
+    /// Its key.
+    pub key: Option<&'r [u8]>,
+    /// Its value.
+    pub value: Option<&'r [u8]>,
+}
+
+/// Records of a partition that are kept elsewhere: those before the offset from which the topic
+/// itself is read.
+pub trait Earlier {
+    /// The next one; `None` behind the last.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn next(&mut self) -> Result<Option<Handed<'_>>, SourceError>;
+
+    /// From which offset on the topic itself is read.
+    fn to(&self) -> u64;
 }
 
 impl Bounded {
-    pub(crate) fn new(reader: PartitionReader, from: u64, is_compacted: bool) -> Bounded {
+    /// A partition from an offset on, of which what is kept elsewhere comes first.
+    pub(crate) fn new(
+        earlier: Option<Box<dyn Earlier>>,
+        reader: PartitionReader,
+        from: u64,
+        is_compacted: bool,
+    ) -> Bounded {
         let bound = Bound::from(from);
         Bounded {
+            earlier,
             reader,
             ahead: None,
             bound,
@@ -96,10 +124,24 @@ impl Bounded {
             if self.is_reached {
                 return Ok((records, bytes, false));
             }
-            let Bounded { reader, ahead, bound, stop, is_at_end, .. } = self;
-            let found = match ahead.take() {
-                Some(ahead) => Found::Ahead(ahead),
-                None => match reader.look()? {
+            let Bounded { earlier, reader, ahead, bound, stop, is_at_end, .. } = self;
+            let from_there = earlier.as_ref().map(|earlier| earlier.to());
+            let kept = match (&ahead, earlier) {
+                (None, Some(earlier)) => earlier.next()?,
+                _ => None,
+            };
+            if let (None, None, Some(to)) = (&ahead, &kept, from_there) {
+                self.earlier = None;
+                self.bound.offset = self.bound.offset.max(to);
+                if self.stop.is_some_and(|stop| stop.offset <= to) {
+                    self.reach()?;
+                }
+                continue;
+            }
+            let found = match (ahead.take(), kept) {
+                (Some(ahead), _) => Found::Ahead(ahead),
+                (None, Some(kept)) => Found::Kept(kept),
+                (None, None) => match reader.look()? {
                     Next::Record(taken) => Found::New(taken),
                     // Each end that the client came to stands in the queue, and more behind it.
                     Next::End if stop.is_none() => {
@@ -174,6 +216,7 @@ impl Bounded {
 }
 
 enum Found<'m> {
+    Kept(Handed<'m>),
     New(Taken<'m>),
     Ahead(Owned),
 }
@@ -181,6 +224,7 @@ enum Found<'m> {
 impl Found<'_> {
     fn handed(&self) -> Handed<'_> {
         match self {
+            Found::Kept(kept) => *kept,
             Found::New(taken) => Handed {
                 offset: taken.offset(),
                 time_ms: taken.time_ms(),
@@ -199,6 +243,9 @@ impl Found<'_> {
     fn into_owned(self) -> Owned {
         match self {
             Found::Ahead(owned) => owned,
+            Found::Kept(Handed { offset, time_ms, key, value }) => {
+                Owned { offset, time_ms, key: key.map(Box::from), value: value.map(Box::from) }
+            }
             Found::New(taken) => Owned {
                 offset: taken.offset(),
                 time_ms: taken.time_ms(),
@@ -211,7 +258,7 @@ impl Found<'_> {
 
 impl Last {
     /// What is remembered of a record that was read last.
-    pub(crate) fn of(record: &Handed<'_>) -> Last {
+    pub fn of(record: &Handed<'_>) -> Last {
         let mut hasher = Xxh3::new();
         hasher.update(record.key.unwrap_or_default());
         hasher.update(record.value.unwrap_or_default());
@@ -220,9 +267,14 @@ impl Last {
 }
 
 impl KafkaSource {
-    /// A partition that is read from an offset on.
-    pub fn new(partition: PartitionId, reader: PartitionReader, from: u64) -> KafkaSource {
-        KafkaSource { partition, records: Bounded::new(reader, from, false) }
+    /// A partition that is read from an offset on; what is kept elsewhere of it comes first.
+    pub fn new(
+        partition: PartitionId,
+        earlier: Option<Box<dyn Earlier>>,
+        reader: PartitionReader,
+        from: u64,
+    ) -> KafkaSource {
+        KafkaSource { partition, records: Bounded::new(earlier, reader, from, false) }
     }
 }
 

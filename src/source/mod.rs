@@ -23,6 +23,7 @@ use crate::kafka::KafkaError;
 
 pub use dead_letter::{DeadLetter, Reason, Refusal};
 pub use decode::Decoder;
+pub use kafka::{Earlier, Handed};
 pub use lines::{AtEnd, FileError, LINE_BYTES_MAX, Lines};
 
 /// An input partition: its number among all partitions of a run.
@@ -61,6 +62,16 @@ pub struct Last {
     pub time_ms: i64,
     /// A hash of its key and value.
     pub hash: u64,
+}
+
+impl SourceError {
+    /// The fault of what is kept elsewhere of a topic, where it is one of that kind.
+    pub fn of_earlier<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        match self {
+            SourceError::Earlier(error) => error.downcast_ref(),
+            _ => None,
+        }
+    }
 }
 
 impl From<u64> for Bound {
@@ -157,6 +168,9 @@ pub enum SourceError {
     /// The brokers failed.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    /// What is kept elsewhere of a topic failed.
+    #[error(transparent)]
+    Earlier(Box<dyn std::error::Error + Send + Sync>),
     /// A topic holds other records than it did.
     #[error(
         "partition {partition} of topic \"{topic}\" does not hold the record at offset {offset} \

@@ -256,7 +256,7 @@ struct University {
     _feed: Engine,
 }
 
-fn spec_called(name: &str) -> String {
+pub fn spec_called(name: &str) -> String {
     let plain = fs::read_to_string(project("dataflows/attendance.toml")).expect("a spec");
     plain.replace("name = \"attendance\"", &format!("name = \"{name}\""))
 }
@@ -287,7 +287,7 @@ impl University {
     }
 }
 
-fn generate(input: &tempfile::TempDir, students: u64, events: u64) {
+pub fn generate(input: &tempfile::TempDir, students: u64, events: u64) {
     let done = Command::new(env!("CARGO_BIN_EXE_tributary"))
         .args(["generate", text(input.path()), "--changes", "0", "--faults", "0"])
         .args(["--students", &students.to_string(), "--events", &events.to_string()])
@@ -297,7 +297,7 @@ fn generate(input: &tempfile::TempDir, students: u64, events: u64) {
 }
 
 /// Writes the clicks of a university into the topic of events.
-fn produce(small: &Small, input: &tempfile::TempDir) {
+pub fn produce(small: &Small, input: &tempfile::TempDir) {
     let events = fs::read(input.path().join("events.ndjson")).expect("the clicks");
     let (producer, topic) = (small.producer(), small.events());
     for event in events.split(|byte| *byte == b'\n').filter(|event| !event.is_empty()) {
@@ -733,8 +733,8 @@ fn journal_says_what_it_needs() {
     let lessons = small.folder.path().join("lessons");
     fs::write(&lessons, "").expect("a file");
     small.delete(&small.events());
-    // A broker may still know of it for a moment.
-    wait_for("the topic to be missed", PATIENCE, || {
+    // A broker may still know of it for a moment; then it is missed as one that was made anew.
+    wait_for("the topic to be missed", 2 * PATIENCE, || {
         let (code, said) = small.tributary(&["serve", "--lessons", text(&lessons)]);
         assert_eq!(code, Some(1), "{said}");
         said.contains("is not there: `tributary init` makes it")

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
@@ -24,7 +24,9 @@ use nix::{
     unistd::Pid,
 };
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use serde_json::{Value, value::RawValue};
@@ -34,7 +36,7 @@ use tributary::{reference::Projector, spec::Spec};
 use crate::{
     elasticsearch::Index,
     stack::{Node, Stack, project},
-    topics::{EVENT_PARTITIONS, Seen, ends, place_topics, read},
+    topics::{EVENT_PARTITIONS, Seen, ends, place_topics, read, read_each},
 };
 
 /// Of the dataflow that is played.
@@ -53,6 +55,8 @@ pub struct Game {
     feed: Option<Child>,
     producer: Option<JoinHandle<()>>,
     pace: Arc<Pace>,
+    /// What was deleted from the topic of events.
+    cut: Mutex<Vec<Seen>>,
 }
 
 /// How the clicks flow.
@@ -202,7 +206,8 @@ impl Game {
         let flow =
             Flow { lasts: plan.lasts, repeats: plan.repeats, changes_due, pace: Arc::clone(&pace) };
         let producer = Some(produce(stack, &name, &input, changes, flow));
-        Game { stack, folder, spec, plan, name, engine_at, feed, producer, pace }
+        let cut = Mutex::default();
+        Game { stack, folder, spec, plan, name, engine_at, feed, producer, pace, cut }
     }
 
     /// What its dataflow is called.
@@ -295,6 +300,35 @@ impl Game {
         records
     }
 
+    /// Hands out the clicks as they were written, those that were deleted since too.
+    pub fn each_event(&self, take: &mut dyn FnMut(&Seen)) {
+        self.cut.lock().expect("nobody panics").iter().for_each(&mut *take);
+        let topic = format!("{}_events", self.name);
+        read_each(&self.stack.brokers, &topic, &mut |record| take(&record));
+    }
+
+    /// Deletes what each partition of the clicks holds below an offset; returns how many records
+    /// are gone by that.
+    pub fn cut_events(&self, below: &[u64]) -> usize {
+        let mut cut = self.cut.lock().expect("nobody panics");
+        let topic = format!("{}_events", self.name);
+        let mut gone = read(&self.stack.brokers, &topic);
+        gone.retain(|record| record.offset < below[record.partition as usize]);
+        let mut before = TopicPartitionList::new();
+        for (partition, offset) in below.iter().enumerate() {
+            let offset = Offset::Offset(*offset as i64);
+            before.add_partition_offset(&topic, partition as i32, offset).expect("a place");
+        }
+        let mut client = ClientConfig::new();
+        let admin: AdminClient<DefaultClientContext> =
+            client.set("bootstrap.servers", &self.stack.brokers).create().expect("a client");
+        let deleted = pollster::block_on(admin.delete_records(&before, &AdminOptions::new()));
+        deleted.expect("the broker deletes them");
+        let count = gone.len();
+        cut.extend(gone);
+        count
+    }
+
     /// Waits until a run has committed something.
     pub fn await_commit(&self, run: &mut Run) {
         let committed = self.read("progress").len();
@@ -318,10 +352,7 @@ impl Game {
         }
         // Behind the last event the end of a transaction may stand, which no reader comes to hold.
         let mut wanted = vec![0; EVENT_PARTITIONS as usize];
-        for event in self.read("events") {
-            let end = &mut wanted[event.partition as usize];
-            *end = event.offset + 1;
-        }
+        self.each_event(&mut |event| wanted[event.partition as usize] = event.offset + 1);
         let reference = format!("{}_reference", self.name);
         wanted.extend(ends(&self.stack.brokers, &reference, "read_committed"));
         let patience = Duration::from_secs(120) + self.plan.lasts;

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::{
     game::{Game, SHARDS, text},
     stack::project,
-    topics::{Seen, read_each},
+    topics::Seen,
 };
 
 impl Game {
@@ -71,9 +71,8 @@ impl Game {
         // Of copies in one partition the first counts, and where they are made on purpose there are
         // more of them than the judge could hold.
         let mut copies = HashSet::new();
-        let topic = format!("{}_events", self.name());
-        read_each(&self.stack.brokers, &topic, &mut |Seen { partition, offset, value, .. }| {
-            if self.plan.repeats > 0 && !copies.insert((partition, xxh3_128(&value))) {
+        self.each_event(&mut |Seen { partition, offset, value, .. }| {
+            if self.plan.repeats > 0 && !copies.insert((*partition, xxh3_128(value))) {
                 return;
             }
             let value = BASE64_STANDARD.encode(value);

@@ -73,7 +73,7 @@ fn records_that_go_before_they_are_read_stop_the_engine() {
     }
     small.truncate(0, 200);
     engine.signal(Signal::SIGCONT);
-    let said = ended(&mut engine, 1);
+    let said = engine.ended(1);
     assert!(said.contains("overrun_events") && said.contains("start again"), "{said}");
     let held = small.read("all").len();
     assert!((50..200).contains(&held), "{held} records");
@@ -348,7 +348,7 @@ fn new_partitions_of_the_events_wait_for_the_operators_word() {
     assert!(made.expect("the broker answers")[0].is_ok());
     small.produce(2, 50..60);
     // Who runs meanwhile does not read what it knows nothing of, and ends; a start says what it is.
-    let said = ended(&mut engine, 1);
+    let said = engine.ended(1);
     assert!(said.contains("given other partitions while it was in use"), "{said}");
     let (code, said) = small.tributary(&["run"]);
     assert_eq!(code, FOR_OPERATOR, "{said}");
@@ -374,7 +374,7 @@ fn topic_that_goes_while_it_is_read_stops_the_engine() {
     let mut engine = small.start(&[]);
     wait_for("the engine to go on", PATIENCE, || engine.said().contains("replayed"));
     small.delete(&small.events());
-    let said = ended(&mut engine, 1);
+    let said = engine.ended(1);
     assert!(said.contains("gone_events"), "{said}");
 }
 
@@ -391,19 +391,12 @@ fn supervisor_accepts_a_loss_once() {
     small.truncate(0, 20);
     nix::sys::signal::kill(children(&supervisor)[0], Signal::SIGKILL).expect("it runs");
     // The next one has no such word, and waits for another.
-    let said = ended(&mut supervisor, 5);
+    let said = supervisor.ended(5);
     assert_eq!(children(&supervisor).len(), 2, "{said}");
     assert!(said.contains("has lost 10 offset(s): 10 to 20, of which 0"), "{said}");
 }
 
 /// Waits for an end with this exit code; returns what was said.
-fn ended(engine: &mut Engine, code: i32) -> String {
-    wait_for("the engine to end", PATIENCE, || engine.code().is_some());
-    let said = engine.said();
-    assert_eq!(engine.code(), Some(code), "{said}");
-    said
-}
-
 #[test]
 fn what_is_fetched_before_it_is_asked_for_is_read() {
     let small = Small::new("early");

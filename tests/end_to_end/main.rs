@@ -6,6 +6,7 @@
 //! A run prints its seed; `SEED=n` draws the same faults again; `FAULTS=Kill,commit` plays those
 //! alone whose names hold one of these.
 
+mod archive;
 mod away;
 mod bases;
 mod boards;

@@ -332,6 +332,14 @@ impl Engine {
         ended.map(|status| status.code().unwrap_or(-1))
     }
 
+    /// Waits until it has ended with this exit code; returns what it has said.
+    pub fn ended(&mut self, code: i32) -> String {
+        wait_for("the engine to end", PATIENCE, || self.code().is_some());
+        let said = self.said();
+        assert_eq!(self.code(), Some(code), "{said}");
+        said
+    }
+
     /// Its process.
     pub fn id(&self) -> u32 {
         self.process.id()

@@ -161,6 +161,25 @@ impl StandIn {
     }
 }
 
+/// A stand-in for an object store that speaks S3, with a bucket of that name.
+pub struct Bucket {
+    /// Where it is.
+    pub url: String,
+    _control: Control,
+}
+
+impl Bucket {
+    /// One with nothing in it.
+    pub fn make(name: &str) -> Bucket {
+        let (mut said, control) = Control::of("s3.py", &[], 1);
+        let (what, url) = said.remove(0);
+        assert_eq!(what, "URL", "it starts; what it said stands above");
+        let made = ureq::put(format!("{url}/{name}")).send_empty().expect("it answers");
+        assert!(made.status().is_success(), "the bucket is made");
+        Bucket { url, _control: control }
+    }
+}
+
 /// An engine of ClickHouse.
 pub struct ClickHouse {
     /// Where it is.

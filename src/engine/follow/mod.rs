@@ -52,7 +52,7 @@ use crate::{
         KafkaSink,
         kafka::{Committed, Hand},
     },
-    source::{AtEnd, Bound, DeadLetter, Decoder, Input, Limit, PartitionId},
+    source::{AtEnd, Bound, DeadLetter, Decoder, Earlier, Input, Limit, PartitionId},
     spec::{DedupeBy, ShardId},
     time::{Epoch, Frontier},
 };
@@ -357,7 +357,9 @@ impl<'a> Follower<'a> {
                 metrics.dead_letter(letter.refusal.reason.name());
                 dead_letters.entry(*epoch).or_default().push(letter);
             };
+            let before = partition.read_to();
             let reached = partition.read(limit, decoder, flow, &mut refuse)?;
+            metrics.replayed.inc_by(partition.read_to().saturating_sub(before));
             more |= reached.more;
             if has_horizon && partition.has_come_to_end() {
                 flow.at_end(partition.id());
@@ -532,9 +534,16 @@ impl Ends {
         let sink = sink.map_err(crate::sink::SinkError::from)?;
         let events = &start.topics.events;
         let mut from = Vec::new();
+        let archive = start.archive.as_ref();
+        let after = |earlier: &Option<Box<dyn Earlier>>, begin| {
+            earlier.as_ref().map_or(begin, |earlier| earlier.to().max(begin))
+        };
+        let mut earlier = Vec::new();
         for (partition, begin) in start.begins.events.iter().enumerate() {
             if reads(worker, spec, PartitionId(partition as u32)) {
-                from.push((events.name.clone(), partition as u32, *begin));
+                let kept = archive.and_then(|archive| archive.events(partition as u32));
+                from.push((events.name.clone(), partition as u32, after(&kept, *begin)));
+                earlier.push(kept);
                 // Of one of which nothing comes a vector says too from where on it is read.
                 flow.bound(Input::Events(PartitionId(partition as u32)), Bound::from(*begin));
             }
@@ -553,14 +562,14 @@ impl Ends {
             let owed_from = start.recovery.settled.iter().min().copied();
             Reference::log(log, owed_from.filter(|_| !start.recovery.is_empty()))
         });
-        let partition = |queue: crate::kafka::PartitionReader| {
+        let partition = |(queue, kept): (crate::kafka::PartitionReader, _)| {
             let number = queue.partition();
             let from = start.begins.events[number as usize];
             let letter_bytes = start.topics.dead_letter_bytes;
-            Partition::over(PartitionId(number), queue, from, spec, letter_bytes)
+            Partition::over(PartitionId(number), (kept, queue), from, spec, letter_bytes)
         };
         Ok(Ends {
-            partitions: queues.into_iter().map(partition).collect(),
+            partitions: queues.into_iter().zip(earlier).map(partition).collect(),
             reference,
             readers: Some(readers),
             output: Output::kafka(sink, run.commit_interval),

@@ -14,9 +14,13 @@ use tracing::{debug, info};
 
 use super::{Follower, inputs};
 use crate::{
-    engine::{EngineError, flow::Flow, worker::PARK},
+    engine::{
+        EngineError,
+        flow::Flow,
+        worker::{PARK, Partition},
+    },
     progress::Recovery,
-    source::Vector,
+    source::{Input, Vector},
     time::Epoch,
 };
 
@@ -32,6 +36,12 @@ impl Follower<'_> {
             // Some shards hold nothing: all of the chain is to go out for them.
             chain.insert(0, (0, Vector::new()));
         }
+        let newest = recovery.chain.last().map(|(_, vector)| vector);
+        let left = |partition: &Partition| {
+            let bound = newest.and_then(|vector| vector.get(&Input::Events(partition.id())));
+            bound.map_or(0, |bound| bound.offset.saturating_sub(partition.read_to()))
+        };
+        self.metrics.to_replay.inc_by(self.partitions.iter().map(left).sum());
         for (place, (epoch, vector)) in chain.iter().enumerate() {
             if place > 0 {
                 self.cut_to(*epoch);

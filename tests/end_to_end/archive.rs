@@ -1,0 +1,373 @@
+//! The archive: the outputs are those of the specification though the topic of events is cut up to
+//! what is archived before each start, whatever dies at whatever step; and the archive holds what
+//! the topic held.
+//!
+//! The whole game: `EVENTS=200000 ROUNDS=40 cargo test --release --features failpoints --test
+//! end_to_end archive::starts -- --nocapture`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use rand_xoshiro::{
+    Xoshiro256PlusPlus,
+    rand_core::{Rng, SeedableRng},
+};
+use serde_json::Value;
+use tributary::{
+    archive::{Archived, Manifest, Store},
+    config::{ArchiveConfig, Config},
+    source::Handed,
+};
+
+use crate::{
+    game::{Game, Plan, number, seed, text, wait_for},
+    small::{PATIENCE, Small},
+    stack::{Bucket, ClickHouse, Stack},
+};
+
+/// Processes, and workers of each.
+const SHAPES: [(usize, usize); 5] = [(1, 1), (2, 1), (1, 3), (1, 2), (2, 2)];
+
+/// What happens to a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    Kill,
+    End,
+    /// It is stopped, another start takes over and keeps the archive, and it goes on: a zombie.
+    Zombie,
+    /// It dies at a step of the keeper.
+    Step(&'static str),
+}
+
+const FAULTS: [Fault; 3] = [Fault::Kill, Fault::End, Fault::Zombie];
+const STEPS: [Fault; 3] = [
+    Fault::Step("archive-segment"),
+    Fault::Step("archive-manifest-before"),
+    Fault::Step("archive-manifest-after"),
+];
+
+/// An archive of a dataflow in a folder.
+struct Place {
+    folder: PathBuf,
+    store: Arc<Store>,
+}
+
+impl Place {
+    fn of(folder: &Path, dataflow: &str) -> Place {
+        let store = Store::open(&ArchiveConfig::in_folder(text(folder)), dataflow);
+        Place { folder: folder.join(dataflow), store: Arc::new(store.expect("a folder")) }
+    }
+
+    fn manifest(&self) -> Option<Manifest> {
+        Manifest::newest(&self.store).expect("it can be read")
+    }
+
+    /// Up to where each partition is archived.
+    fn bounds(&self) -> Vec<u64> {
+        let manifest = self.manifest().expect("something is archived");
+        manifest.events.partitions.iter().map(|partition| partition.bound().offset).collect()
+    }
+
+    /// Where the segments lie, in the order of partitions and offsets.
+    fn segments(&self) -> Vec<PathBuf> {
+        let manifest = self.manifest().expect("something is archived");
+        manifest.segments().map(|segment| self.folder.join(&segment.path)).collect()
+    }
+}
+
+/// What a configuration says that has an archive.
+fn config(folder: &Path, every: &str) -> (PathBuf, PathBuf) {
+    let archive = folder.join("archive");
+    (config_of(folder, text(&archive), every, ""), archive)
+}
+
+/// The same with an archive elsewhere.
+fn config_of(folder: &Path, place: &str, every: &str, options: &str) -> PathBuf {
+    let config = folder.join("with_archive.toml");
+    let text = format!(
+        "[kafka]\nbrokers = [\"{}\"]\n[archive]\nplace = \"{place}\"\nevery = \"{every}\"\n{options}",
+        Stack::get().brokers,
+    );
+    fs::write(&config, text).expect("a configuration");
+    config
+}
+
+#[test]
+fn starts_from_the_archive_where_the_topic_is_cut_change_nothing() {
+    let seed = seed();
+    let mut faults = FAULTS.to_vec();
+    if cfg!(feature = "failpoints") {
+        faults.extend(STEPS);
+    }
+    let rounds = number("ROUNDS", faults.len() as u64);
+    let mut dice = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut below = |end: u64| dice.next_u64() % end;
+    let plan = Plan {
+        seed,
+        events: number("EVENTS", 8_000),
+        lasts: Duration::from_secs(6 * rounds),
+        storms: 2,
+        ..Plan::default()
+    };
+    let mut game = Game::begin(Stack::get(), plan);
+    let (config, archive) = config(game.folder.path(), "200ms");
+    let place = Place::of(&archive, game.name());
+    game.engine_at(["--config", text(&config)]);
+    let mut happened: BTreeMap<Fault, u64> = BTreeMap::new();
+    let (mut gone, mut from_archive) = (0, 0);
+    for round in 0..rounds {
+        let (processes, workers) = SHAPES[below(SHAPES.len() as u64) as usize];
+        let fault = match faults.get(round as usize) {
+            Some(fault) => *fault,
+            None => faults[below(faults.len() as u64) as usize],
+        };
+        game.flow_up_to((round + 1) as f64 / (rounds + 1) as f64);
+        println!("{round}: {fault:?} of {processes} processes of {workers} workers");
+        let step = match fault {
+            Fault::Step(name) => Some(format!("{name}={}*off->panic", below(4))),
+            _ => None,
+        };
+        let failpoint = step.as_deref().map(|step| (0, step));
+        let mut run = game.start_to_die(processes, workers, &["--fuel", "20"], failpoint);
+        match fault {
+            Fault::Step(name) => {
+                wait_for("it to die", PATIENCE, || run.has_ended());
+                run.wait();
+                assert!(run.said().contains(&format!("failpoint {name} panic")), "{}", run.said());
+            }
+            _ => {
+                game.await_commit(&mut run);
+                let archived = place.manifest().map_or(0, |manifest| manifest.number);
+                wait_for("something to be archived", PATIENCE, || {
+                    assert!(!run.has_ended(), "{}", run.said());
+                    place.manifest().is_some_and(|manifest| manifest.number > archived)
+                });
+            }
+        }
+        from_archive += u64::from(run.said().contains("reads what is archived"));
+        *happened.entry(fault).or_default() += 1;
+        match fault {
+            Fault::Kill => run.crash(below(processes as u64) as usize),
+            Fault::End => run.end(),
+            Fault::Step(_) => {}
+            Fault::Zombie => {
+                (0..processes).for_each(|process| run.signal(process, Signal::SIGSTOP));
+                std::thread::sleep(Duration::from_secs(11));
+                let archived = place.manifest().map_or(0, |manifest| manifest.number);
+                let mut rival = game.start(1, 1, &[]);
+                game.await_commit(&mut rival);
+                wait_for("the rival to keep the archive", PATIENCE, || {
+                    place.manifest().is_some_and(|manifest| manifest.number > archived)
+                });
+                (0..processes).for_each(|process| run.signal(process, Signal::SIGCONT));
+                let ended = run.wait();
+                let are_over = ended.iter().all(|(_, code)| *code == Some(4));
+                assert!(are_over, "{ended:?}: {}", run.said());
+                rival.crash(0);
+            }
+        }
+        if place.manifest().is_some() {
+            gone += game.cut_events(&place.bounds());
+        }
+    }
+    assert!(gone as u64 > game.plan.events / 4, "{gone} records were cut");
+    assert!(from_archive + 2 >= rounds, "{from_archive} of {rounds} starts read the archive");
+    let mut last = game.start(1, 2, &[]);
+    game.settle(&mut last);
+    last.end();
+    let records = game.judge();
+    let segments = equals_what_was_written(&game, &place);
+    println!("{happened:?}; {gone} records were cut, {segments} segments; {records} records");
+}
+
+/// The archive holds what the topic held, byte for byte; its manifests follow each other, and no
+/// start wrote one after a later start.
+fn equals_what_was_written(game: &Game, place: &Place) -> usize {
+    let mut written = BTreeMap::new();
+    game.each_event(&mut |seen| {
+        let value = (seen.key.clone(), seen.value.clone());
+        written.insert((seen.partition, seen.offset), value);
+    });
+    let manifest = place.manifest().expect("something is archived");
+    let mut found = 0;
+    for (number, partition) in (0..).zip(&manifest.events.partitions) {
+        let to = partition.bound().offset;
+        let ends = partition.segments.iter().map(|segment| segment.to);
+        let begins = partition.segments.iter().map(|segment| segment.from);
+        assert!(begins.skip(1).eq(ends.take(partition.segments.len().saturating_sub(1))));
+        let mut archived = Archived::new(Arc::clone(&place.store), partition, 0, to);
+        while let Some(Handed { offset, key, value, .. }) = archived.next_record().expect("whole") {
+            let (wanted_key, wanted) = &written[&(number, offset)];
+            assert!(key == Some(wanted_key) && value == Some(wanted), "{number}/{offset}");
+            found += 1;
+        }
+    }
+    assert_eq!(found, written.len(), "all that was written is archived");
+    let numbers = Manifest::numbers(&place.store).expect("they can be listed");
+    assert!(numbers.windows(2).all(|two| two[0] + 1 == two[1]), "{numbers:?}");
+    let read = |number: &u64| Manifest::read(&place.store, *number).expect("it is whole");
+    let starts: Vec<u64> = numbers.iter().map(|number| read(number).generation).collect();
+    assert!(starts.is_sorted(), "{starts:?}");
+    manifest.segments().count()
+}
+
+#[test]
+fn what_is_damaged_is_named_and_the_rest_is_used_if_asked_for() {
+    let mut small = Small::new("archive_faults");
+    let (config, archive) = config(small.folder.path(), "100ms");
+    let place = Place::of(&archive, &small.name);
+    small.at = ["--config".to_owned(), text(&config).to_owned()];
+    for round in 0..3 {
+        small.produce(0, round * 40..round * 40 + 40);
+        let mut engine = small.start(&[]);
+        wait_for("all to be archived", PATIENCE, || {
+            let manifest = place.manifest();
+            manifest.is_some_and(|m| {
+                m.events.partitions[0].bound().offset >= u64::from(round) * 40 + 40
+            })
+        });
+        wait_for("all to be written", PATIENCE, || {
+            small.read("all").len() as u32 >= round * 40 + 40
+        });
+        engine.signal(Signal::SIGTERM);
+        engine.ended(0);
+    }
+    let segments = place.segments();
+    assert!(segments.len() > 1, "{segments:?}");
+    let path = segments.last().expect("there are some");
+    let whole = fs::read(path).expect("it is there");
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    for damage in [Some(&damaged[..]), Some(&whole[..whole.len() / 2]), None] {
+        match damage {
+            Some(bytes) => fs::write(path, bytes).expect("it can be written"),
+            None => fs::remove_file(path).expect("it is there"),
+        }
+        let said = small.start(&[]).ended(5);
+        let name = path.file_name().expect("it has one").display().to_string();
+        assert!(said.contains(&name) && said.contains("--archive-faults pass"), "{said}");
+        // What it held is read from the topic.
+        let before = small.read("all").len();
+        let id = before as u32;
+        small.produce(0, id..id + 1);
+        let mut engine = small.start(&["--archive-faults", "pass"]);
+        wait_for("the start to go on", PATIENCE, || {
+            assert_eq!(engine.code(), None, "{}", engine.said());
+            small.read("all").len() > before
+        });
+        assert!(engine.said().contains("passed over"), "{}", engine.said());
+        drop(engine);
+        fs::write(path, &whole).expect("it can be written");
+    }
+    // Where the topic has lost that too, it is a loss, with its name.
+    fs::write(path, &damaged).expect("it can be written");
+    small.truncate(0, 100);
+    let said = small.start(&["--archive-faults", "pass"]).ended(5);
+    assert!(said.contains("has lost") && said.contains("--accept-loss"), "{said}");
+    fs::write(path, &whole).expect("it can be written");
+    let before = small.read("all").len() as u32;
+    small.produce(0, before..before + 1);
+    let _engine = small.start(&[]);
+    wait_for("what is whole again to do", PATIENCE, || small.read("all").len() as u32 > before);
+    assert_eq!(small.read("all").len() as u32, before + 1, "no record is written twice");
+}
+
+#[test]
+fn archive_lies_in_a_store_that_speaks_s3() {
+    let mut small = Small::new("archive_s3");
+    let bucket = Bucket::make("university");
+    let secret = small.folder.path().join("secret");
+    fs::write(&secret, "hush\n").expect("a file");
+    let options = format!(
+        "[archive.options]\naws_endpoint = \"{}\"\naws_allow_http = true\n\
+         aws_access_key_id = \"tributary\"\naws_secret_access_key = {{ file = \"{}\" }}\n",
+        bucket.url,
+        secret.display(),
+    );
+    let place = "s3://university/kept";
+    let config = config_of(small.folder.path(), place, "100ms", &options);
+    small.at = ["--config".to_owned(), text(&config).to_owned()];
+    let config = Config::load(&config).expect("it is sound").archive.expect("it has one");
+    let store = Store::open(&config, &small.name).expect("it can be opened");
+    let held = || {
+        let manifest = Manifest::newest(&store).expect("it can be read");
+        manifest.map_or(0, |manifest| manifest.events.partitions[0].bound().offset)
+    };
+    for round in 1..4 {
+        small.produce(0, (round - 1) * 50..round * 50);
+        let mut engine = small.start(&[]);
+        wait_for("all to be written and archived", PATIENCE, || {
+            assert_eq!(engine.code(), None, "{}", engine.said());
+            held() >= u64::from(round) * 50 && small.read("all").len() as u32 >= round * 50
+        });
+        let is_from_there = engine.said().contains("reads what is archived");
+        assert_eq!(is_from_there, round > 1, "{}", engine.said());
+        match round {
+            2 => drop(engine),
+            _ => {
+                engine.signal(Signal::SIGTERM);
+                engine.ended(0);
+            }
+        }
+        small.truncate(0, i64::from(round) * 50);
+    }
+    assert_eq!(small.read("all").len(), 150, "each once");
+    // Of several who create one manifest one does.
+    let newest = Manifest::newest(&store).expect("it can be read").expect("there is one");
+    assert!(!newest.create(&store).expect("the store says so"));
+    assert!(Manifest { number: newest.number + 1, ..newest }.create(&store).expect("it can"));
+}
+
+#[test]
+fn other_programs_read_what_is_archived() {
+    let mut small = Small::of("archive_read", &crate::front::spec_called("archive_read"));
+    let (config, archive) = config(small.folder.path(), "100ms");
+    let place = Place::of(&archive, &small.name);
+    small.at = ["--config".to_owned(), text(&config).to_owned()];
+    let input = tempfile::tempdir().expect("a folder");
+    crate::front::generate(&input, 300, 2_000);
+    crate::front::produce(&small, &input);
+    small.send(0, &[(7, b"no event".to_vec())]);
+    let people = input.path().join("people.ndjson");
+    let (code, said) = small.tributary(&["feed", "--once", "--documents", text(&people)]);
+    assert_eq!(code, Some(0), "{said}");
+    let mut engine = small.start(&[]);
+    let written = || small.read("events").len() as u64;
+    let rows = || -> u64 {
+        let manifest = place.manifest();
+        manifest.map_or(0, |manifest| manifest.segments().map(|segment| segment.rows).sum())
+    };
+    wait_for("all to be archived", PATIENCE, || rows() == written());
+    engine.signal(Signal::SIGTERM);
+    engine.ended(0);
+    let clickhouse = ClickHouse::get();
+    let files = archive.join(&small.name).join("events/*/*.parquet");
+    let ask = |what: &str| {
+        let from = format!("{what} FROM file('{}', Parquet)", files.display());
+        clickhouse.ask("default", &from)
+    };
+    let counted = ask("SELECT countIf(_refused IS NULL) AS events, uniqExact(ID) AS ids, \
+         countIf(_refused = 'not_json') AS refused, sum(ATTENDANCE_MARK = 1) AS present, \
+         sum(JSONExtractInt(_value, 'ATTENDANCE_MARK') = 1 AND _refused IS NULL) AS as_written, \
+         toString(max(DATE_CREATE)) AS last, max(_offset) AS offset, toTypeName(any(STUDENT_ID)) AS t");
+    let text = fs::read_to_string(input.path().join("events.ndjson")).expect("the clicks");
+    let clicks = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let clicks: Vec<Value> = clicks.collect();
+    let present = clicks.iter().filter(|click| click["ATTENDANCE_MARK"] == 1).count();
+    let last = clicks.iter().filter_map(|click| click["DATE_CREATE"].as_str()).max();
+    assert_eq!(counted[0]["events"], clicks.len());
+    assert_eq!(counted[0]["ids"], clicks.len());
+    assert_eq!(counted[0]["refused"], 1);
+    assert_eq!(
+        (&counted[0]["present"], &counted[0]["as_written"]),
+        (&present.into(), &present.into())
+    );
+    let shown = counted[0]["last"].as_str().expect("a moment");
+    assert!(shown.starts_with(last.expect("some")), "{shown} {last:?}");
+}
