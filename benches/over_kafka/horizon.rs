@@ -2,12 +2,12 @@
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     time::Duration,
 };
 
 use crate::{
-    place::{Engine, Place},
+    place::{Engine, Place, free_address},
     wait_for,
 };
 
@@ -25,8 +25,7 @@ pub fn run(events: u64) {
     let engine = |horizon: Option<u32>| {
         let name = horizon.map_or("kept", |_| "let_go");
         place.keep(name, horizon);
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr());
-        let address = port.expect("a free port").to_string();
+        let address = free_address();
         (Engine::start(&place, name, 1, &["--http", &address]), address)
     };
     let engines = [None, Some(HORIZON_DAYS)].map(engine);
@@ -58,7 +57,7 @@ pub fn run(events: u64) {
 }
 
 /// The value of a metric.
-fn ask(address: &str, metric: &str) -> Option<u64> {
+pub fn ask(address: &str, metric: &str) -> Option<u64> {
     let mut stream = TcpStream::connect(address).ok()?;
     let request = "GET /metrics HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).ok()?;

@@ -5,6 +5,7 @@
 //! cargo bench --bench over_kafka -- latency [--seconds 20 --held 1000000 --times 2] [--rate N | --storm]
 //!                                           [-- RUN_OPTIONS]
 //! cargo bench --bench over_kafka -- horizon [--events 1000000]
+//! cargo bench --bench over_kafka -- recovery [--events 3000000 --workers 1]
 //! ```
 //!
 //! Shape: a generated university whose events stand in a topic of six partitions. `drain`: events a
@@ -17,7 +18,8 @@
 //! 5 ms, and in turn with it so many times. Broker, engine, clicks and reader share the machine.
 //! Both take options of `tributary run`.
 //! `horizon`: what is held and how large the process is, while more than ten times a horizon flows
-//! through.
+//! through. `recovery`: from the start of a process to all that it held before being held again, of
+//! 1, 3 and 10 million events as far as there are so many, from the topic and from the archive.
 
 #[allow(dead_code)]
 #[path = "../../tests/end_to_end/stack.rs"]
@@ -27,6 +29,7 @@ mod horizon;
 mod latency;
 mod pass_through;
 mod place;
+mod recovery;
 
 use std::{
     process::ExitCode,
@@ -63,11 +66,14 @@ fn main() -> ExitCode {
             latency::run(seconds, held, which, number("--times", 2), &options);
         }
         Some("horizon") => horizon::run(number("--events", 1_000_000)),
+        Some("recovery") => {
+            recovery::run(number("--events", 3_000_000), number("--workers", 1) as u32);
+        }
         _ => {
             eprintln!(
                 "say what: drain [--events N --times N] [-- RUN_OPTIONS], \
                  latency [--seconds N --held N --times N] [--rate N | --storm] [-- RUN_OPTIONS], \
-                 horizon [--events N]"
+                 horizon [--events N], recovery [--events N --workers N]"
             );
             return ExitCode::from(2);
         }

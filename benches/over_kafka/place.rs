@@ -52,6 +52,12 @@ fn done(command: &mut Command) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// An address on which nobody listens.
+pub fn free_address() -> String {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr());
+    port.expect("a free port").to_string()
+}
+
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("temporary folders are UTF-8")
 }
@@ -359,7 +365,8 @@ impl<'p> Engine<'p> {
     /// written.
     fn progress(&self, from: i64, take: &mut dyn FnMut(i64, i64, &Value)) {
         self.place.some(&format!("{}_progress", self.name), 0, from, |message| {
-            let value = message.payload().unwrap_or_default();
+            // A start says of what nobody needs any more that it is gone.
+            let Some(value) = message.payload() else { return true };
             let record: Value = serde_json::from_slice(value).expect("progress is JSON");
             let ms = message.timestamp().to_millis().expect("the broker says it");
             take(message.offset(), ms, &record);
