@@ -10,8 +10,10 @@
 //!
 //! Not here: the writers of this start (`sink::kafka`), which look at the lead record again.
 
+mod look;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     hash::{BuildHasher, Hasher, RandomState},
     sync::{
         Arc,
@@ -24,25 +26,29 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
+pub(super) use self::look::look;
+use self::look::look_closely;
 use super::{
-    KafkaRun, TopicPlan, UnfitTopics,
+    KafkaRun, UnfitTopics,
     archived::{Offer, Taking},
     loss::{Begins, Lost, documents_end, is_outdated},
-    topics::dead_letter_bytes,
 };
 use crate::{
     archive::ArchiveError,
-    kafka::{Kafka, KafkaError, Outgoing, TopicState, WriteError, Writer},
+    kafka::{Kafka, KafkaError, Outgoing, WriteError, Writer},
     process::now_ms,
     progress::{
         Accepted, Difference, FORM, LEAD_KEY, Lead, LogEnds, Output, Ownership, Recovery, Retaken,
         SHARD_HASH, StartId, Store, StoreError, Superseded,
     },
     reference::ReferenceError,
-    sink::kafka::{Topic, Topics, output_topics},
+    sink::kafka::{Topic, Topics},
     source::{Input, PartitionId},
     spec::{DedupeBy, ShardId, Spec},
 };
+
+/// Longest spec that the lead record bears: it is to stay a small record.
+const TEXT_BYTES_MAX: usize = 256 << 10;
 
 /// How many writers are fenced at a time.
 const FENCED_AT_ONCE: usize = 16;
@@ -446,73 +452,6 @@ fn accept_lost(
     Ok(accepted)
 }
 
-/// The topics of a dataflow, as they are.
-pub(super) fn look(kafka: &Kafka, spec: &Spec, names: &Names) -> Result<Topics, StartError> {
-    Ok(look_closely(kafka, spec, names)?.0)
-}
-
-/// The same, and what is to be said of them.
-fn look_closely(
-    kafka: &Kafka,
-    spec: &Spec,
-    names: &Names,
-) -> Result<(Topics, Vec<String>), StartError> {
-    let outputs = output_topics(spec);
-    let (lead, progress) = (Store::lead_topic(&spec.name), Store::progress_topic(&spec.name));
-    let needs_reference = !spec.lookups.is_empty();
-    let reference = needs_reference.then(|| names.reference.clone());
-    let mut wanted = vec![names.events.clone(), lead.clone(), progress.clone()];
-    wanted.extend(reference.clone());
-    wanted.extend(outputs.keys().cloned());
-    let found: BTreeMap<String, TopicState> = kafka
-        .topics_by_now(&wanted)?
-        .into_iter()
-        .map(|topic| (topic.name.clone(), topic))
-        .collect();
-    let missing: Vec<String> = wanted
-        .iter()
-        .filter(|name| !found.contains_key(*name))
-        .map(|name| format!("\"{name}\""))
-        .collect();
-    if !missing.is_empty() {
-        return Err(StartError::NoTopics { topics: missing.join(", ") });
-    }
-    // Their numbers of partitions are held against the lead record, not against a plan.
-    let plan = TopicPlan::of(spec, names, 1, 1);
-    let states: Vec<TopicState> = found.values().cloned().collect();
-    let unfit = plan.unfit(&states);
-    if !unfit.is_empty() {
-        return Err(UnfitTopics(unfit).into());
-    }
-    let topic = |name: &String| {
-        let TopicState { name, id, partitions, .. } = found[name].clone();
-        Topic { name, id, partitions }
-    };
-    let mut views = vec![None; spec.views.len()];
-    let mut dead_letters = None;
-    for (name, view) in &outputs {
-        match view {
-            Some(view) => views[usize::from(view.0)] = Some(topic(name)),
-            None => dead_letters = Some(topic(name)),
-        }
-    }
-    let lag = reference
-        .as_ref()
-        .and_then(|name| found[name].settings.get("min.compaction.lag.ms")?.parse().ok());
-    let dead_letters = dead_letters.expect("every dataflow has dead letters");
-    let topics = Topics {
-        events: topic(&names.events),
-        reference: reference.as_ref().map(topic),
-        reference_lag_ms: lag.unwrap_or(0),
-        views,
-        dead_letter_bytes: dead_letter_bytes(&found[&dead_letters.name]),
-        dead_letters,
-        progress: topic(&progress),
-        lead: topic(&lead),
-    };
-    Ok((topics, plan.warnings(&states)))
-}
-
 /// The lead record of this start.
 fn next(
     before: Option<&Lead>,
@@ -534,6 +473,7 @@ fn next(
         workers,
         dataflow: spec.name.clone(),
         spec: format!("{:016x}", spec.hash),
+        text: (spec.text.len() <= TEXT_BYTES_MAX).then(|| Arc::clone(&spec.text)),
         shards: spec.shards,
         shard_hash: SHARD_HASH.to_owned(),
         dedupe: spec.events.dedupe,

@@ -7,10 +7,15 @@
 //! depends on the number of shards, the hash that cuts them, and the partitions of the outputs: a
 //! start that differs in one of them is refused.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::RecordError;
-use crate::spec::DedupeBy;
+use crate::spec::{
+    DedupeBy,
+    changes::{Change, changes},
+};
 
 /// The hash that cuts the key space into shards; another one needs another name.
 pub const SHARD_HASH: &str = "xxh3-64";
@@ -38,6 +43,10 @@ pub struct Lead {
     pub dataflow: String,
     /// A hash of its spec, as it is written.
     pub spec: String,
+    /// That spec, so that a start can say what has changed since; elder versions left it out, and
+    /// so are very long ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Arc<str>>,
     /// The number of shards.
     pub shards: u16,
     /// The hash that cuts them.
@@ -137,16 +146,26 @@ pub struct Superseded {
 
 /// In what a start differs from those before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} was {before}, and would be {now}; {remedy}")]
-pub struct Difference {
-    /// What differs.
-    pub what: String,
-    /// What it was.
-    pub before: String,
-    /// What it would be.
-    pub now: String,
-    /// What to do.
-    pub remedy: &'static str,
+pub enum Difference {
+    /// In one thing.
+    #[error("{what} was {before}, and would be {now}; {remedy}")]
+    One {
+        /// What differs.
+        what: String,
+        /// What it was.
+        before: String,
+        /// What it would be.
+        now: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// In what the spec says.
+    #[error(
+        "the spec says something else than what the outputs rest on:{}\nput back what it said, or \
+         give the dataflow another name, and with it new outputs, made from all events",
+        .0.iter().map(|change| format!("\n  {change}")).collect::<String>()
+    )]
+    Spec(Vec<Change>),
 }
 
 const NEW_OUTPUTS: &str = "what stands in the outputs rests on it: give the dataflow another name, \
@@ -194,10 +213,16 @@ impl Lead {
     /// With what it has not.
     pub fn next(&self, now: Lead) -> Result<Lead, Difference> {
         let differs = |what: String, before: String, now: String, remedy| {
-            Err(Difference { what, before, now, remedy })
+            Err(Difference::One { what, before, now, remedy })
         };
         let text = |text: &str| format!("\"{text}\"");
-        if self.spec != now.spec {
+        let texts = self.text.as_ref().zip(now.text.as_ref());
+        let changed = texts.and_then(|(before, now)| changes(before, now));
+        // A text that says the same in other words is as good.
+        if self.spec != now.spec && changed.as_ref().is_none_or(|changes| !changes.is_empty()) {
+            if let Some(changes) = changed {
+                return Err(Difference::Spec(changes));
+            }
             let remedy = "put back its text as it was, comments and spaces too; a spec that says \
                           something else needs new outputs: give the dataflow another name";
             return differs("the spec's hash".to_owned(), self.spec.clone(), now.spec, remedy);
@@ -245,6 +270,7 @@ mod tests {
             workers: 4,
             dataflow: "d".to_owned(),
             spec: "1".to_owned(),
+            text: None,
             shards: 64,
             shard_hash: SHARD_HASH.to_owned(),
             dedupe: DedupeBy::Partition,
@@ -287,6 +313,27 @@ mod tests {
         assert!(said.contains("a later version") && said.contains("run that version"), "{said}");
         let said = read(b"[]").expect_err("it is none").to_string();
         assert!(said.contains("\"d_lead\" at offset 7"), "{said}");
+    }
+
+    #[test]
+    fn spec_that_says_something_else_is_told_in_words() {
+        let text = include_str!("../../dataflows/attendance.toml");
+        let of = |spec: &str, text: &str| Lead {
+            spec: spec.to_owned(),
+            text: Some(text.into()),
+            ..lead()
+        };
+        let next = |now: &str| of("1", text).next(of("2", now));
+        let same = next(&text.replace("# Who is marked.\n", "")).expect("it means the same");
+        assert_eq!(same.spec, "2");
+        let other = next(&text.replace("edu_course", "course")).expect_err("it differs");
+        let said = other.to_string();
+        assert!(said.contains("\n  lookup \"student\", column \"COURSE\": path was"), "{said}");
+        assert!(said.contains("a backfill of COURSE") && said.contains("another name"), "{said}");
+        // What was not kept cannot be told.
+        let elder = Lead { text: None, ..of("1", text) };
+        let said = elder.next(of("2", text)).expect_err("nobody knows").to_string();
+        assert!(said.contains("the spec's hash was 1"), "{said}");
     }
 
     #[test]

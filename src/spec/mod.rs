@@ -8,8 +8,10 @@
 //! Not here: addresses and credentials (those belong to a place, not to a dataflow), and running.
 //!
 //! In reading order: `file` (as it is written), `read` (its form), `resolve` (its sense), `plan`
-//! (what comes out), `violation` (how what is wrong is said).
+//! (what comes out), `violation` (how what is wrong is said), `changes` (what is other than it
+//! was).
 
+pub mod changes;
 pub mod file;
 pub mod plan;
 mod read;
@@ -81,7 +83,7 @@ impl Spec {
         let read = read::read(text).map_err(|found| violations(path, found))?;
         match (resolve::resolve(&read.file, &read.places), read.found) {
             (Ok(spec), of_form) if of_form.is_empty() => {
-                Ok(Spec { hash: xxh3_64(text.as_bytes()), ..spec })
+                Ok(Spec { hash: xxh3_64(text.as_bytes()), text: text.into(), ..spec })
             }
             (Ok(_), of_form) => Err(violations(path, of_form)),
             (Err(of_sense), of_form) => Err(violations(path, [of_form, of_sense].concat())),

@@ -8,7 +8,7 @@
 //!
 //! Not here: TOML, line numbers, names of anything that is not shown to people.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,9 @@ pub struct OutputId(pub u16);
 pub struct Spec {
     /// The dataflow's name.
     pub name: String,
-    /// Of the text that it was read from: equal text, equal hash.
+    /// The text that it was read from.
+    pub text: Arc<str>,
+    /// Of that text: equal text, equal hash.
     pub hash: u64,
     /// Number of shards.
     pub shards: u16,

@@ -97,10 +97,20 @@ fn changed_spec_needs_new_outputs() {
     let path = small.folder.path().join("spec.toml");
     let spec = fs::read_to_string(&path).expect("a spec");
     fs::write(&path, spec.replace("shards = 4", "shards = 8")).expect("a file");
-    refused(&small, &[], &["the spec's hash was", "give the dataflow another name"]);
-    fs::write(&path, spec).expect("a file");
+    refused(&small, &[], &["shards was 4, and is 8", "give the dataflow another name"]);
+    let other = spec.replace("0..1000000", "0..2000000");
+    fs::write(&path, &other).expect("a file");
+    let told = "events, column \"ID\": range was \"0..1000000\", and is \"0..2000000\"";
+    refused(&small, &[], &[told, "needs a whole backfill"]);
+    // One that says the same in other words goes on.
+    fs::write(&path, format!("# The same.\n{}", spec.replace("shards = 4", "shards =   4")))
+        .expect("a file");
     small.produce(0, 5..6);
     small.run_until(6, &[]);
+    // And so does the first again.
+    fs::write(&path, spec).expect("a file");
+    small.produce(0, 6..7);
+    small.run_until(7, &[]);
 }
 
 #[test]

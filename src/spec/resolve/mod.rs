@@ -54,6 +54,7 @@ pub(super) fn resolve(file: &SpecFile, places: &Places) -> Result<Spec, Vec<Viol
     let found = findings.finish();
     match (events, found.is_empty()) {
         (Some(events), true) => Ok(Spec {
+            text: "".into(),
             hash: 0,
             name: file.name.clone(),
             shards: file.shards,
