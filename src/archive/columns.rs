@@ -40,6 +40,9 @@ pub(super) const KEY: usize = 2;
 pub(super) const VALUE: usize = 3;
 const OF_RECORD: [&str; 4] = ["_offset", "_written", "_key", "_value"];
 
+/// Names that no column of events may have.
+pub const RESERVED: [&str; 5] = ["_offset", "_written", "_key", "_value", "_refused"];
+
 /// Values of a column, with what says which rows have one.
 struct Buffer<T> {
     has: Vec<i16>,

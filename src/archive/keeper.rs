@@ -4,10 +4,11 @@
 //! itself, so the dataflow waits for none of it, and whatever ends it, the next one goes on from
 //! the newest manifest.
 //!
-//! Invariants: a manifest of ours follows the one that we read last, or none is created; whoever
-//! finds one of a later start stops. A segment is on the disk before a manifest names it. A file is
-//! removed only where none of the last `MANIFESTS_KEPT` manifests names it, and once it is older
-//! than `REMOVED_AFTER`: whoever reads a manifest has that long for its files.
+//! Invariants: a manifest of ours follows the one that we read last, while that is the newest, or
+//! none is created; whoever finds one of a later start stops. A segment is on the disk before a
+//! manifest names it. A file is removed only where no manifest names it but those that another has
+//! followed for `REMOVED_AFTER`: whoever reads a manifest has that long for its files. What fails
+//! with one partition, or with merging and removing, keeps nobody from copying the rest.
 //!
 //! Not here: what is read of it (`reader`).
 
@@ -88,6 +89,9 @@ pub struct Job {
     pub events: Kept,
     /// How often what came is kept.
     pub every: Option<Duration>,
+    /// Where files that are damaged are passed over: up to where of each partition those are used
+    /// that an elder start left; what is behind is copied again.
+    pub sound: Option<Vec<u64>>,
 }
 
 /// How an archive does, for metrics.
@@ -117,7 +121,8 @@ pub struct Keeper {
 
 /// A partition that is copied.
 struct Part {
-    reader: PartitionReader,
+    /// `None` where the topic has lost what comes next: then nothing is copied.
+    reader: Option<PartitionReader>,
     /// The segment in the making.
     writer: Option<Writer>,
     /// Segments that no manifest names yet, and up to where they hold the partition.
@@ -159,26 +164,39 @@ impl Keeper {
         job: Job,
         watched: Arc<dyn Watched>,
     ) -> Result<Keeper, ArchiveError> {
-        let found = Manifest::newest(&store)?;
-        let mut manifest = found.unwrap_or_else(|| Manifest {
-            form: FORM,
-            number: 0,
-            generation: 0,
-            start: String::new(),
-            written_ms: 0,
-            dataflow: job.spec.name.clone(),
-            events: job.events.empty(),
-        });
+        store.prove()?;
+        let mut manifest = job.newest(&store)?;
         superseded(&job.start, &manifest)?;
         job.events.fit(&store, &mut manifest.events)?;
-        let bounds = manifest.events.partitions.iter().map(Partition::bound);
-        let from = (0..).zip(bounds.clone());
-        let from: Vec<(String, u32, u64)> =
-            from.map(|(place, b)| (job.events.topic.clone(), place, b.offset)).collect();
+        let (asker, topic) = (job.kafka.asker()?, &job.events.topic);
+        let (mut from, mut parts) = (Vec::new(), Vec::new());
+        for (number, partition) in (0..).zip(&manifest.events.partitions) {
+            let bound = partition.bound();
+            let (begin, _) = asker.extent(topic, number)?;
+            let is_there = begin <= bound.offset;
+            if is_there {
+                from.push((topic.clone(), number, bound.offset));
+            } else {
+                let (to, topic) = (bound.offset, topic.as_str());
+                warn!(
+                    topic,
+                    partition = number,
+                    to,
+                    begin,
+                    "is archived no further: the topic has lost what comes next; the next start \
+                     says so, and goes on behind that if it is accepted (--accept-loss)"
+                );
+            }
+            parts.push((is_there, bound));
+        }
         let thread = thread::current();
         let (readers, partitions) = job.kafka.read(&from, move || thread.unpark())?;
-        let part = |(reader, bound)| Part { reader, writer: None, made: Vec::new(), bound };
-        let parts = partitions.into_iter().zip(bounds).map(part).collect();
+        let mut partitions = partitions.into_iter();
+        let part = |(is_there, bound): (bool, Bound)| {
+            let reader = is_there.then(|| partitions.next().expect("each that was asked for"));
+            Part { reader, writer: None, made: Vec::new(), bound }
+        };
+        let parts = parts.into_iter().map(part).collect();
         debug!(manifest = manifest.number, "archives what comes");
         let next = Instant::now() + job.every.unwrap_or(EVERY);
         Ok(Keeper {
@@ -204,6 +222,7 @@ impl Keeper {
             if Instant::now() >= self.next {
                 self.next = Instant::now() + self.every();
                 self.keep()?;
+                self.tidy();
             }
             if !more {
                 thread::sleep(REST);
@@ -241,6 +260,7 @@ impl Keeper {
 
     fn copy_part(&mut self, place: usize) -> Result<bool, ArchiveError> {
         let Part { reader, writer, bound, .. } = &mut self.parts[place];
+        let Some(reader) = reader else { return Ok(false) };
         for _ in 0..RECORDS_A_TURN {
             match reader.look()? {
                 Next::Nothing => return Ok(false),
@@ -306,16 +326,38 @@ impl Keeper {
                 is_new = true;
             }
         }
-        for place in 0..next.events.partitions.len() {
-            let segments = std::mem::take(&mut next.events.partitions[place].segments);
-            next.events.partitions[place].segments = self.merged(place, segments)?;
-        }
         if is_new {
             self.create(next)?;
             self.parts.iter_mut().for_each(|part| part.made.clear());
         }
+        Ok(())
+    }
+
+    /// Has small segments merged, and what nobody needs any more removed. What fails there is said,
+    /// and tried again at the next turn: nothing rests on it.
+    fn tidy(&mut self) {
+        let told = |error: ArchiveError| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            warn!(
+                cause,
+                "small files of the archive are not merged, or old ones not removed: {error}"
+            );
+        };
+        let mut next = self.manifest.clone();
+        for (place, partition) in next.events.partitions.iter_mut().enumerate() {
+            match self.merged(place, &partition.segments) {
+                Ok(Some(segments)) => partition.segments = segments,
+                Ok(None) => {}
+                Err(error) => told(error),
+            }
+        }
+        if next != self.manifest
+            && let Err(error) = self.create(next)
+        {
+            return told(error);
+        }
         let Keeper { sweeper, store, manifest, .. } = self;
-        sweeper.sweep(store, manifest)
+        sweeper.sweep(store, manifest).unwrap_or_else(told);
     }
 
     /// Creates the manifest that follows ours.
@@ -324,11 +366,14 @@ impl Keeper {
         let number = self.manifest.number + 1;
         let next = Manifest { number, generation, start, written_ms: now_ms(), ..next };
         failpoint!("archive-manifest-before");
-        if !next.create(&self.store)? {
+        // One that slept while the archive was moved away would be the newest of another one.
+        let newest = Manifest::numbers(&self.store)?.last().copied().unwrap_or(0);
+        if newest != self.manifest.number || !next.create(&self.store)? {
             // An elder start, or this one before it heard what became of its last manifest: what
             // was copied since then is copied again from there.
-            let found = Manifest::read(&self.store, number)?;
-            superseded(&self.job.start, &found)?;
+            if newest >= number {
+                superseded(&self.job.start, &Manifest::read(&self.store, newest)?)?;
+            }
             let again =
                 Keeper::open(Arc::clone(&self.store), self.job.clone(), Arc::clone(&self.watched))?;
             again.named.set(self.named.get());
@@ -363,6 +408,37 @@ fn superseded(ours: &StartId, found: &Manifest) -> Result<(), ArchiveError> {
     }
 }
 
+impl Job {
+    /// The manifest that counts; where damaged files are passed over, the newest that is whole, as
+    /// far as it was found sound, under the number of the newest.
+    fn newest(&self, store: &Store) -> Result<Manifest, ArchiveError> {
+        let numbers = Manifest::numbers(store)?;
+        let newest = numbers.last().copied().unwrap_or(0);
+        for number in numbers.into_iter().rev() {
+            match (Manifest::read(store, number), &self.sound) {
+                (Ok(mut found), Some(sound)) if found.generation < self.start.generation => {
+                    for (partition, to) in found.events.partitions.iter_mut().zip(sound) {
+                        let place = partition.segments.iter().position(|s| *to < s.to);
+                        place.into_iter().for_each(|place| partition.end_before(place));
+                    }
+                    return Ok(Manifest { number: newest, ..found });
+                }
+                (Err(ArchiveError::Fault { .. }), Some(_)) => {}
+                (found, _) => return Ok(Manifest { number: newest, ..found? }),
+            }
+        }
+        Ok(Manifest {
+            form: FORM,
+            number: newest,
+            generation: 0,
+            start: String::new(),
+            written_ms: 0,
+            dataflow: self.spec.name.clone(),
+            events: self.events.empty(),
+        })
+    }
+}
+
 impl Kept {
     fn empty(&self) -> Topic {
         Topic::empty(&self.topic, &self.id, self.from.iter().copied())
@@ -381,11 +457,16 @@ impl Kept {
                 Some(partition) if *from <= partition.bound().offset => {
                     // Segments are whole: one that holds the begin of what is needed stays.
                     let partition = &mut held.partitions[place];
-                    partition.segments.retain(|segment| *from < segment.to);
+                    let past = partition.segments.partition_point(|segment| segment.to <= *from);
+                    partition.aside.extend(partition.segments.drain(..past));
                     let first = partition.segments.first().map(|segment| segment.from);
                     partition.from = first.unwrap_or(*from);
                 }
-                Some(_) => held.partitions[place] = Partition::empty(*from),
+                Some(partition) => {
+                    let mut aside = partition.aside.clone();
+                    aside.extend(partition.segments.iter().cloned());
+                    held.partitions[place] = Partition { aside, ..Partition::empty(*from) };
+                }
                 None => held.partitions.push(Partition::empty(*from)),
             }
         }

@@ -15,6 +15,7 @@
 //! `check` is the XXH3-128 of a file's bytes, here of the manifest as it is written.
 //!
 //! Invariants: a partition's segments follow each other without a gap, from `from` to its bound.
+//! A manifest that is gone is not noticed: the one before counts, which is as good, and shorter.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -68,6 +69,9 @@ pub struct Partition {
     pub bound: BoundForm,
     /// In their order.
     pub segments: Vec<Segment>,
+    /// What stands before a loss that was accepted: kept, and read by no start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aside: Vec<Segment>,
 }
 
 /// A file of records.
@@ -114,7 +118,7 @@ impl Partition {
     /// Nothing of a partition yet, of which all is to be kept from an offset on.
     pub fn empty(from: u64) -> Partition {
         let bound = (&Bound::from(from)).into();
-        Partition { from, bound, segments: Vec::new() }
+        Partition { from, bound, segments: Vec::new(), aside: Vec::new() }
     }
 
     /// Leaves out a segment and those behind it.
@@ -139,7 +143,17 @@ impl Topic {
 }
 
 impl Manifest {
-    /// All segments that it names.
+    /// All segments that it names, those that no start reads too.
+    pub fn named(&self) -> impl Iterator<Item = &Segment> {
+        self.events.partitions.iter().flat_map(|p| p.segments.iter().chain(&p.aside))
+    }
+
+    /// What it is known by.
+    pub fn check(&self) -> String {
+        check(&serde_json::to_vec(self).expect("plain values have a JSON"))
+    }
+
+    /// All segments that starts read.
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
         self.events.partitions.iter().flat_map(|partition| &partition.segments)
     }
@@ -208,6 +222,6 @@ impl Manifest {
 }
 
 /// The number in a manifest's name.
-fn number(path: &str) -> Option<u64> {
+pub(super) fn number(path: &str) -> Option<u64> {
     path.strip_prefix(FOLDER)?.strip_prefix('/')?.strip_suffix(".json")?.parse().ok()
 }

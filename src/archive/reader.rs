@@ -27,6 +27,8 @@ pub struct Archived {
     /// Records below it are passed over.
     from: u64,
     to: u64,
+    /// Up to where the segments that were opened hold the partition.
+    reached: u64,
 }
 
 impl Archived {
@@ -34,12 +36,23 @@ impl Archived {
     pub fn new(store: Arc<Store>, partition: &Partition, from: u64, to: u64) -> Archived {
         let is_needed = |segment: &&Segment| from < segment.to && segment.from < to;
         let segments = partition.segments.iter().filter(is_needed).cloned();
-        Archived { store, segments: segments.collect(), open: None, from, to }
+        Archived { store, segments: segments.collect(), open: None, from, to, reached: from }
     }
 
     /// Opens the next segment; whether there was one.
     fn open_next(&mut self) -> Result<bool, ArchiveError> {
-        let Some(segment) = self.segments.pop_front() else { return Ok(false) };
+        let next = self.segments.pop_front();
+        // What stands between would be missing without a word.
+        let begins = next.as_ref().map_or(self.to, |segment| segment.from);
+        if self.reached < begins {
+            return Err(ArchiveError::Fault {
+                archive: self.store.place().to_owned(),
+                path: next.map_or_else(|| "manifests".to_owned(), |segment| segment.path),
+                what: format!("without what stands from {} to {begins}", self.reached),
+            });
+        }
+        let Some(segment) = next else { return Ok(false) };
+        self.reached = self.reached.max(segment.to);
         let bytes = read(&self.store, &segment)?;
         let reader =
             Reader::new(bytes).map_err(|error| unreadable(&self.store, &segment, error))?;
@@ -84,11 +97,7 @@ impl Earlier for Archived {
 /// # Errors
 /// When they are not, or cannot be read.
 pub fn read(store: &Store, segment: &Segment) -> Result<Bytes, ArchiveError> {
-    let fault = |what: String| ArchiveError::Fault {
-        archive: store.place().to_owned(),
-        path: segment.path.clone(),
-        what,
-    };
+    let fault = |what: String| fault(store, segment, what);
     let bytes = store.read(&segment.path)?.ok_or_else(|| fault("gone".to_owned()))?;
     if bytes.len() as u64 != segment.bytes {
         return Err(fault(format!("of {} bytes, and had {}", bytes.len(), segment.bytes)));
@@ -99,15 +108,41 @@ pub fn read(store: &Store, segment: &Segment) -> Result<Bytes, ArchiveError> {
     }
 }
 
+/// Holds a segment against its manifest: its bytes, and its records against the range that it is
+/// of.
+///
+/// # Errors
+/// When they differ, or it cannot be read.
+pub fn verify(store: &Store, segment: &Segment) -> Result<(), ArchiveError> {
+    let unreadable = |error| unreadable(store, segment, error);
+    let mut reader = Reader::new(read(store, segment)?).map_err(unreadable)?;
+    let (mut next, mut rows) = (segment.from, 0);
+    while let Some(offset) = reader.look().map_err(unreadable)? {
+        if offset < next || offset >= segment.to {
+            return Err(fault(
+                store,
+                segment,
+                "of other offsets than its manifest says".to_owned(),
+            ));
+        }
+        (next, rows) = (offset + 1, rows + 1);
+        reader.take();
+    }
+    match rows == segment.rows {
+        true => Ok(()),
+        false => Err(fault(store, segment, format!("of {rows} records, and had {}", segment.rows))),
+    }
+}
+
+fn fault(store: &Store, segment: &Segment, what: String) -> ArchiveError {
+    ArchiveError::Fault { archive: store.place().to_owned(), path: segment.path.clone(), what }
+}
+
 /// That a file is what its manifest says, and still cannot be read.
-fn unreadable(
+pub(super) fn unreadable(
     store: &Store,
     segment: &Segment,
     error: parquet::errors::ParquetError,
 ) -> ArchiveError {
-    ArchiveError::Fault {
-        archive: store.place().to_owned(),
-        path: segment.path.clone(),
-        what: format!("of another kind than this version reads: {error}"),
-    }
+    fault(store, segment, format!("of another kind than this version reads: {error}"))
 }

@@ -8,11 +8,21 @@
 //!
 //! Not here: what files mean.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::DirBuilder,
+    hash::{BuildHasher, Hasher, RandomState},
+    os::unix::fs::DirBuilderExt,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use object_store::{
-    ObjectStore, ObjectStoreExt, PutMode, local::LocalFileSystem, parse_url_opts, path::Path,
+    ObjectStore, ObjectStoreExt, PutMode,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    local::LocalFileSystem,
+    path::Path,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio_stream::StreamExt;
@@ -20,12 +30,13 @@ use tokio_stream::StreamExt;
 use crate::config::{ArchiveConfig, ConfigError};
 
 /// How long a store may take for one question.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A dataflow's place in an archive.
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
-    runtime: Runtime,
+    /// `None` once it is dropped.
+    runtime: Option<Runtime>,
     /// Where the archive lies, for people.
     place: String,
     below: Path,
@@ -72,6 +83,13 @@ pub enum StoreError {
     Config(#[from] ConfigError),
 }
 
+/// Whatever a store that does not answer still holds up, nobody waits for it.
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+    }
+}
+
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Store({} in {:?})", self.below, self.place)
@@ -86,20 +104,39 @@ impl Store {
     pub fn open(config: &ArchiveConfig, dataflow: &str) -> Result<Store, StoreError> {
         let place = config.place.clone();
         let unusable = |cause: String| StoreError::Unusable { place: config.place.clone(), cause };
+        let options = config.resolve()?;
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| unusable(error.to_string()))?;
-        if !place.contains("://") {
-            let folder = PathBuf::from(&place);
-            std::fs::create_dir_all(&folder).map_err(|error| unusable(error.to_string()))?;
-            let objects = LocalFileSystem::new_with_prefix(folder);
-            let objects = objects.map_err(|error| unusable(error.to_string()))?;
-            let objects = Arc::new(objects.with_fsync(true));
-            return Ok(Store { objects, runtime, place, below: Path::from(dataflow) });
-        }
-        let url = place.parse().map_err(|_| unusable("this is no address".to_owned()))?;
-        let opened = parse_url_opts(&url, config.resolve()?);
-        let (objects, prefix) = opened.map_err(|error| unusable(error.to_string()))?;
-        Ok(Store { objects: objects.into(), runtime, place, below: prefix.join(dataflow) })
+        let (objects, prefix): (Arc<dyn ObjectStore>, Path) = match place.contains("://") {
+            false => {
+                let folder = PathBuf::from(&place);
+                // What it holds is of people.
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+                made.map_err(|error| unusable(error.to_string()))?;
+                let objects = LocalFileSystem::new_with_prefix(folder);
+                let objects = objects.map_err(|error| unusable(error.to_string()))?;
+                (Arc::new(objects.with_fsync(true)), Path::default())
+            }
+            true => {
+                let bucket_and_prefix = place.strip_prefix("s3://").filter(|rest| !rest.is_empty());
+                let named =
+                    bucket_and_prefix.map(|rest| rest.split_once('/').unwrap_or((rest, "")));
+                let Some((bucket, prefix)) = named else {
+                    return Err(unusable("this is neither a folder nor s3://bucket".to_owned()));
+                };
+                let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
+                for (name, value) in options {
+                    let key = name.parse::<AmazonS3ConfigKey>();
+                    let key = key.map_err(|_| unusable(format!("there is no option {name}")))?;
+                    builder = builder.with_config(key, value);
+                }
+                let objects = builder.build().map_err(|error| unusable(error.to_string()))?;
+                let prefix = Path::parse(prefix).map_err(|error| unusable(error.to_string()))?;
+                (Arc::new(objects), prefix)
+            }
+        };
+        let below = prefix.join(dataflow);
+        Ok(Store { objects, runtime: Some(runtime), place, below })
     }
 
     /// Where it lies, for people.
@@ -142,6 +179,28 @@ impl Store {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(error) => Err(self.failed("create", path, error)),
+        }
+    }
+
+    /// Shows that the store creates a file only where none of its name is, on which manifests rest.
+    ///
+    /// # Errors
+    /// When it does not, or cannot be asked.
+    pub fn prove(&self) -> Result<(), StoreError> {
+        let path = format!("probe/{:016x}", RandomState::new().build_hasher().finish());
+        let probe = || self.create(&path, Bytes::from_static(b"probe"));
+        // Of the first one it may be said that it is there, where its answer was lost.
+        probe()?;
+        let again = probe()?;
+        self.remove(&path)?;
+        match again {
+            false => Ok(()),
+            true => Err(StoreError::Unusable {
+                place: self.place.clone(),
+                cause: "it replaces an object of which one asks that it be created only where \
+                        there is none (If-None-Match: *)"
+                    .to_owned(),
+            }),
         }
     }
 
@@ -191,7 +250,8 @@ impl Store {
         question: impl Future<Output = object_store::Result<T>>,
     ) -> object_store::Result<T> {
         let patiently = async { tokio::time::timeout(PATIENCE, question).await };
-        self.runtime.block_on(patiently).unwrap_or_else(|error| {
+        let runtime = self.runtime.as_ref().expect("it is there until it is dropped");
+        runtime.block_on(patiently).unwrap_or_else(|error| {
             Err(object_store::Error::Generic { store: "archive", source: Box::new(error) })
         })
     }

@@ -152,6 +152,24 @@ fn what_is_torn_changed_or_gone_is_named_and_nothing_of_it_is_read() {
     let words = ["damaged", "damaged", "damaged", "bytes", "bytes", "gone"];
     assert!(seen.iter().zip(words).all(|(said, word)| said.contains(word)), "{seen:#?}");
     assert_eq!(read(&store, &partition, 0).unwrap().len(), 100);
+    assert!(partition.segments.iter().all(|segment| reader::verify(&store, segment).is_ok()));
+    // A file that is whole, and not of what the manifest says.
+    let other = |change: &dyn Fn(&mut Segment)| {
+        let mut segment = partition.segments[2].clone();
+        change(&mut segment);
+        reader::verify(&store, &segment).unwrap_err().to_string()
+    };
+    assert!(other(&|segment| segment.rows += 1).contains("of 20 records, and had 21"));
+    assert!(other(&|segment| segment.to -= 1).contains("other offsets"));
+    assert!(other(&|segment| segment.from += 1).contains("other offsets"));
+}
+
+#[test]
+fn store_that_keeps_its_rule_proves_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    store.prove().unwrap();
+    assert_eq!(store.list("probe").unwrap(), []);
 }
 
 fn manifest(number: u64, events: Topic) -> Manifest {

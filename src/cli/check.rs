@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Failure, place::PlaceOptions, print};
 use crate::{
+    archive::Store,
     load::{Drift, Migrations, Server},
     spec::Spec,
 };
@@ -14,7 +15,8 @@ use crate::{
 ///
 /// With --config, where that names a server of ClickHouse, the tables and views there are compared
 /// with the migrations: what is other is said, with the statement that mends it, and the exit code
-/// is 1. Nothing is changed but that a database is made to compare with, and taken away again.
+/// is 1. Nothing is changed but that a database is made to compare with, and taken away again. An
+/// archive is written a probe, to show that it keeps the rule on which it rests.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// The dataflow's TOML file.
@@ -45,7 +47,13 @@ impl Check {
         if !self.place.is_given() {
             return Ok(());
         }
-        let Some(clickhouse) = self.place.config()?.clickhouse else { return Ok(()) };
+        let config = self.place.config()?;
+        if let Some(archive) = &config.archive {
+            let store = Store::open(archive, name).map_err(Failure::failed)?;
+            store.prove().map_err(Failure::failed)?;
+            print("the archive creates a file only where there is none\n")?;
+        }
+        let Some(clickhouse) = config.clickhouse else { return Ok(()) };
         let server = Server::new(&clickhouse).map_err(Failure::config)?;
         let migrations = Migrations::load(&clickhouse.sql).map_err(Failure::failed)?;
         let drifts = migrations.compare(&server).map_err(Failure::failed)?;

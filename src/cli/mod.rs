@@ -8,6 +8,7 @@
 //! with all its causes and a remedy.
 
 mod accept;
+mod archive;
 mod check;
 mod dead_letters;
 mod demo;
@@ -64,6 +65,7 @@ enum Command {
     Load(load::Load),
     Status(status::Status),
     DeadLetters(dead_letters::DeadLetters),
+    Archive(archive::Archive),
     Check(check::Check),
     Explain(explain::Explain),
     Schema(schema::Schema),
@@ -84,6 +86,7 @@ impl Cli {
             Command::Load(load) => load.run(),
             Command::Status(status) => status.run(),
             Command::DeadLetters(letters) => letters.run(),
+            Command::Archive(archive) => archive.run(),
             Command::Check(check) => check.run(),
             Command::Explain(explain) => explain.run(),
             Command::Schema(schema) => schema.run(),

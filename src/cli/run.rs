@@ -323,6 +323,14 @@ impl Run {
         };
         let Some(config) = config else { return Ok(None) };
         let store = archive::Store::open(&config, &spec.name).map_err(Failure::failed)?;
+        let taken = archive::columns::RESERVED;
+        if let Some(column) = spec.events.columns.iter().find(|c| taken.contains(&&*c.name)) {
+            return Err(Failure::Arguments(format!(
+                "the events have a column \"{}\", which is the archive's own; run without an \
+                 archive, or call the column otherwise",
+                column.name
+            )));
+        }
         let passes_faults = self.archive_faults == OnFault::Pass;
         Ok(Some(ArchiveRun { store: Arc::new(store), every: config.every, passes_faults }))
     }

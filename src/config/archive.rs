@@ -8,6 +8,9 @@ use serde::Deserialize;
 
 use super::{ConfigError, Property, sources::duration};
 
+/// Longest time until what came is kept.
+const EVERY_MAX: Duration = Duration::from_secs(900);
+
 /// Where the inputs of a dataflow are kept beyond what their topics hold.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +38,12 @@ impl ArchiveConfig {
     /// # Errors
     /// With the first option that is not sound, or whose secret is not to be found.
     pub fn resolve(&self) -> Result<Vec<(String, String)>, ConfigError> {
+        if self.every.is_some_and(|every| every.is_zero() || every > EVERY_MAX) {
+            let cause = "it is more than nothing and at most 15m: files that no manifest names are \
+                         removed after an hour";
+            let option = "archive.every".to_owned();
+            return Err(ConfigError::Unsound { option, cause: cause.to_owned() });
+        }
         let resolved = self.options.iter().map(|(name, property)| {
             let option = format!("archive.options.{name}");
             Ok((name.clone(), property.resolve(&option)?))

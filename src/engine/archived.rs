@@ -24,14 +24,23 @@ use crate::{
 /// What a start takes from an archive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Taken {
-    /// The manifest.
+    /// The manifest, and what it is known by.
     number: u64,
+    check: String,
     /// By partition of the events, from where and up to where; where nothing is taken, nothing.
     events: Vec<(u64, u64)>,
+    /// By partition, up to where its files were found to be whole, where that was looked at.
+    sound: Option<Vec<u64>>,
 }
 
 /// What an archive has for a start.
-pub(super) struct Offer(Manifest);
+pub(super) struct Offer {
+    manifest: Manifest,
+    /// What the manifest is known by, as it was written.
+    check: String,
+    /// Whether it ends where the first file is not whole.
+    is_sound: bool,
+}
 
 /// An archive from which a start reads.
 #[derive(Clone, Debug)]
@@ -52,10 +61,20 @@ impl Offer {
         topics: &Topics,
     ) -> Result<Option<Offer>, StartError> {
         let found = match run.passes_faults {
-            true => newest_sound(&run.store)?,
-            false => Manifest::newest(&run.store)?,
+            true => newest_sound(&run.store).or_else(|error| match error {
+                ArchiveError::Store(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    warn!(cause, "passed over, and all is read from the topic: {error}");
+                    Ok(None)
+                }
+                error => Err(error),
+            })?,
+            false => Manifest::newest(&run.store)?.map(|found| (found.check(), found)),
         };
-        let Some(manifest) = found else { return Ok(None) };
+        let Some((check, manifest)) = found else {
+            info!(archive = run.store.place(), "nothing is archived yet");
+            return Ok(None);
+        };
         let other = |topic: &str| ArchiveError::OtherTopic {
             archive: run.store.place().to_owned(),
             topic: topic.to_owned(),
@@ -67,19 +86,22 @@ impl Offer {
         if !are_there(kafka, topics, &manifest)? {
             return Err(other(&events.topic).into());
         }
-        Ok(Some(Offer(manifest)))
+        Ok(Some(Offer { manifest, check, is_sound: run.passes_faults }))
     }
 
     /// What it has of a partition of the events.
     pub(super) fn events(&self, partition: u32) -> Option<(u64, u64)> {
-        let held = self.0.events.partitions.get(partition as usize)?;
+        let held = self.manifest.events.partitions.get(partition as usize)?;
         Some((held.from, held.bound().offset)).filter(|(from, to)| from < to)
     }
 
     /// Nothing of it is taken yet.
     pub(super) fn taken(&self, partitions: u32) -> Taken {
         let events = vec![(0, 0); partitions as usize];
-        Taken { number: self.0.number, events }
+        let Offer { manifest, check, is_sound } = self;
+        let bounds = manifest.events.partitions.iter().map(|held| held.bound().offset);
+        let sound = is_sound.then(|| bounds.collect());
+        Taken { number: manifest.number, check: check.clone(), events, sound }
     }
 }
 
@@ -97,14 +119,22 @@ impl Taking {
     /// When the archive is not the one that process sees.
     pub(super) fn open(run: &ArchiveRun, taken: Taken) -> Result<Taking, StartError> {
         let manifest = Manifest::read(&run.store, taken.number)?;
+        if manifest.check() != taken.check {
+            return Err(StartError::OtherArchive { archive: run.store.place().to_owned() });
+        }
         let store = Arc::clone(&run.store);
         Ok(Taking { store, manifest: Arc::new(manifest), taken })
+    }
+
+    /// By partition, up to where its files were found to be whole, where that was looked at.
+    pub(super) fn sound(&self) -> Option<Vec<u64>> {
+        self.taken.sound.clone()
     }
 
     /// Of a partition of the events what is read before the topic itself.
     pub(super) fn events(&self, partition: u32) -> Option<Box<dyn Earlier>> {
         let (from, to) = *self.taken.events.get(partition as usize)?;
-        let held = &self.manifest.events.partitions[partition as usize];
+        let held = self.manifest.events.partitions.get(partition as usize)?;
         let archived = || Archived::new(Arc::clone(&self.store), held, from, to);
         (from < to).then(|| Box::new(archived()) as Box<dyn Earlier>)
     }
@@ -112,20 +142,21 @@ impl Taking {
 
 /// The newest manifest of which all can be read; of the first partition of which something cannot,
 /// what stands before that.
-fn newest_sound(store: &archive::Store) -> Result<Option<Manifest>, StartError> {
-    for number in Manifest::numbers(store).map_err(ArchiveError::from)?.into_iter().rev() {
+fn newest_sound(store: &archive::Store) -> Result<Option<(String, Manifest)>, ArchiveError> {
+    for number in Manifest::numbers(store)?.into_iter().rev() {
         let mut manifest = match Manifest::read(store, number) {
             Ok(manifest) => manifest,
             Err(fault @ ArchiveError::Fault { .. }) => {
                 warn!("passed over, and the manifest before it is taken: {fault}");
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
+        let check = manifest.check();
         for partition in &mut manifest.events.partitions {
             cut_at_fault(store, partition)?;
         }
-        return Ok(Some(manifest));
+        return Ok(Some((check, manifest)));
     }
     Ok(None)
 }

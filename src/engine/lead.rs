@@ -229,6 +229,15 @@ pub enum StartError {
          configuration, and a place that both reach"
     )]
     NoArchive,
+    /// The process that leads reads from another archive.
+    #[error(
+        "the archive \"{archive}\" is another one here than the first process of the cluster sees; \
+         give all the same place, that all of them reach"
+    )]
+    OtherArchive {
+        /// Where it lies.
+        archive: String,
+    },
     /// The process that leads says what this one does not understand.
     #[error(
         "the first process of the cluster says what this one does not understand; run one version \

@@ -38,6 +38,8 @@ use std::{
     time::Duration,
 };
 
+use tracing::warn;
+
 use crate::{
     archive::{self, keeper},
     kafka::Kafka,
@@ -60,6 +62,7 @@ pub use metrics::{FeedNumbers, Metrics, Replay};
 pub use status::{InputStatus, Rates, Status, Writer as WriterStatus, status};
 pub use topics::{TopicPlan, UnfitTopics, make_topics};
 
+use archived::Taking;
 use cluster::{Connections, HandshakeError, Lost, Shape};
 
 /// Most workers of a process; beyond the cores of any machine, and each costs threads and buffers.
@@ -403,6 +406,14 @@ struct Keeping {
     thread: JoinHandle<()>,
 }
 
+/// However a run ends, nobody keeps its archive after that.
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+    }
+}
+
 impl Keeping {
     fn begin(
         run: &KafkaRun,
@@ -410,7 +421,8 @@ impl Keeping {
         spec: &Arc<Spec>,
         metrics: &Arc<Metrics>,
     ) -> Option<Keeping> {
-        let ArchiveRun { store, every, .. } = run.archive.clone()?;
+        let ArchiveRun { store, every, passes_faults } = run.archive.clone()?;
+        let sound = start.archive.as_ref().and_then(Taking::sound);
         let events = &start.topics.events;
         let job = keeper::Job {
             kafka: run.kafka.clone(),
@@ -422,6 +434,7 @@ impl Keeping {
                 from: start.begins.events.clone(),
             },
             every,
+            sound: passes_faults.then(|| sound.unwrap_or_default()),
         };
         let end = Arc::new(AtomicBool::new(false));
         let (ends, metrics) = (Arc::clone(&end), Arc::clone(metrics));
@@ -433,11 +446,19 @@ impl Keeping {
         Some(Keeping { end, thread: thread.expect("there is room for a thread") })
     }
 
-    /// Lets it keep what came, and end.
+    /// Lets it keep what came, and end; one that takes long is not waited for, since the next start
+    /// copies that again.
     fn finish(self) {
         self.end.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
-        self.thread.join().expect("a panic ends all");
+        let mut looks = STOP_PATIENCE.as_millis() / BETWEEN_LOOKS.as_millis();
+        while !self.thread.is_finished() && looks > 0 {
+            thread::sleep(BETWEEN_LOOKS);
+            looks -= 1;
+        }
+        if !self.thread.is_finished() {
+            warn!("what came last is not archived yet; the next start does so");
+        }
     }
 }
 

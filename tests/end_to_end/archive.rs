@@ -238,44 +238,110 @@ fn what_is_damaged_is_named_and_the_rest_is_used_if_asked_for() {
         engine.signal(Signal::SIGTERM);
         engine.ended(0);
     }
-    let segments = place.segments();
-    assert!(segments.len() > 1, "{segments:?}");
-    let path = segments.last().expect("there are some");
-    let whole = fs::read(path).expect("it is there");
-    let mut damaged = whole.clone();
-    damaged[whole.len() / 2] ^= 1;
-    for damage in [Some(&damaged[..]), Some(&whole[..whole.len() / 2]), None] {
-        match damage {
-            Some(bytes) => fs::write(path, bytes).expect("it can be written"),
-            None => fs::remove_file(path).expect("it is there"),
+    assert!(place.segments().len() > 1);
+    let (code, said) = small.tributary(&["archive"]);
+    assert!(code == Some(0) && said.contains("every file is whole"), "{said}");
+    let (code, said) = small.tributary(&["check"]);
+    assert!(code == Some(0) && said.contains("only where there is none"), "{said}");
+    let last = || {
+        let path = place.segments().pop().expect("there are some");
+        let whole = fs::read(&path).expect("it is there");
+        let name = path.file_name().expect("it has one").display().to_string();
+        (path, name, whole)
+    };
+    let flipped = |whole: &[u8]| {
+        let mut damaged = whole.to_vec();
+        damaged[whole.len() / 2] ^= 1;
+        damaged
+    };
+    for round in 0..3 {
+        let (path, name, whole) = last();
+        match round {
+            0 => fs::write(&path, flipped(&whole)).expect("it can be written"),
+            1 => fs::write(&path, &whole[..whole.len() / 2]).expect("it can be written"),
+            _ => fs::remove_file(&path).expect("it is there"),
         }
         let said = small.start(&[]).ended(5);
-        let name = path.file_name().expect("it has one").display().to_string();
         assert!(said.contains(&name) && said.contains("--archive-faults pass"), "{said}");
-        // What it held is read from the topic.
+        let (code, said) = small.tributary(&["archive"]);
+        assert!(code == Some(5) && said.contains(&name), "{said}");
+        let (code, said) = small.tributary(&["archive", "--list"]);
+        assert!(code == Some(0) && said.contains("files"), "{said}");
+        // What it held is read from the topic, and archived again.
         let before = small.read("all").len();
         let id = before as u32;
         small.produce(0, id..id + 1);
         let mut engine = small.start(&["--archive-faults", "pass"]);
-        wait_for("the start to go on", PATIENCE, || {
+        wait_for("the start to go on, and the archive to be mended", PATIENCE, || {
             assert_eq!(engine.code(), None, "{}", engine.said());
-            small.read("all").len() > before
+            let is_named = place.segments().contains(&path);
+            small.read("all").len() > before && !is_named && place.bounds()[0] > u64::from(id)
         });
         assert!(engine.said().contains("passed over"), "{}", engine.said());
         drop(engine);
-        fs::write(path, &whole).expect("it can be written");
+        let (code, said) = small.tributary(&["archive"]);
+        assert!(code == Some(0) && said.contains("every file is whole"), "{said}");
     }
-    // Where the topic has lost that too, it is a loss, with its name.
-    fs::write(path, &damaged).expect("it can be written");
-    small.truncate(0, 100);
+    // A manifest that is damaged is passed over as well, and another follows it.
+    let number = place.manifest().expect("there is one").number;
+    let path = place.folder.join(Manifest::path(number));
+    let whole = fs::read(&path).expect("it is there");
+    fs::write(&path, flipped(&whole)).expect("it can be written");
+    let said = small.start(&[]).ended(5);
+    assert!(said.contains(&Manifest::path(number)), "{said}");
+    let id = small.read("all").len() as u32;
+    small.produce(0, id..id + 1);
+    let engine = small.start(&["--archive-faults", "pass"]);
+    let numbers = || Manifest::numbers(&place.store).expect("they can be listed");
+    wait_for("another manifest", PATIENCE, || numbers().last() > Some(&number));
+    drop(engine);
+    // Where the topic has lost what a damaged file held too, it is a loss, with its name.
+    let (path, _, whole) = last();
+    fs::write(&path, flipped(&whole)).expect("it can be written");
+    small.truncate(0, place.bounds()[0] as i64);
     let said = small.start(&["--archive-faults", "pass"]).ended(5);
     assert!(said.contains("has lost") && said.contains("--accept-loss"), "{said}");
-    fs::write(path, &whole).expect("it can be written");
+    fs::write(&path, &whole).expect("it can be written");
     let before = small.read("all").len() as u32;
     small.produce(0, before..before + 1);
     let _engine = small.start(&[]);
     wait_for("what is whole again to do", PATIENCE, || small.read("all").len() as u32 > before);
     assert_eq!(small.read("all").len() as u32, before + 1, "no record is written twice");
+}
+
+#[test]
+fn new_partitions_are_archived_too_and_what_was_lost_is_kept_aside() {
+    let mut small = Small::new("archive_grows");
+    let (config, archive) = config(small.folder.path(), "100ms");
+    let place = Place::of(&archive, &small.name);
+    small.at = ["--config".to_owned(), text(&config).to_owned()];
+    let run = |options: &[&str], records: usize, bounds: &[u64]| {
+        let mut engine = small.start(options);
+        wait_for("all to be written and archived", PATIENCE, || {
+            assert_eq!(engine.code(), None, "{}", engine.said());
+            let is_kept = place.manifest().is_some() && place.bounds() == bounds;
+            is_kept && small.read("all").len() >= records
+        });
+        engine.said()
+    };
+    small.produce(0, 0..40);
+    run(&[], 40, &[40, 0]);
+    small.grow("events");
+    small.produce(2, 40..60);
+    let said = run(&["--accept-partitions"], 60, &[40, 0, 20]);
+    assert!(said.contains("reads what is archived"), "{said}");
+    // The archive was away while the topic lost some: all that it has is kept, and said.
+    let files = place.segments();
+    small.produce(0, 60..80);
+    small.truncate(0, 50);
+    let said = small.start(&[]).ended(5);
+    assert!(said.contains("has lost"), "{said}");
+    run(&["--accept-loss"], 70, &[60, 0, 20]);
+    let manifest = place.manifest().expect("there is one");
+    assert_eq!(manifest.events.partitions[0].from, 50);
+    let aside: Vec<PathBuf> =
+        manifest.named().map(|segment| place.folder.join(&segment.path)).collect();
+    assert!(files.iter().all(|file| aside.contains(file) && file.exists()), "{aside:?}");
 }
 
 #[test]
@@ -318,6 +384,8 @@ fn archive_lies_in_a_store_that_speaks_s3() {
         small.truncate(0, i64::from(round) * 50);
     }
     assert_eq!(small.read("all").len(), 150, "each once");
+    let (code, said) = small.tributary(&["archive"]);
+    assert!(code == Some(0) && said.contains("every file is whole"), "{said}");
     // Of several who create one manifest one does.
     let newest = Manifest::newest(&store).expect("it can be read").expect("there is one");
     assert!(!newest.create(&store).expect("the store says so"));

@@ -8,35 +8,38 @@
 use std::ops::Range;
 
 use super::{ArchiveError, Keeper, SEGMENT_BYTES, Segment, WRITABLE, new_writer};
-use crate::archive::{reader::read, segment::Reader};
+use crate::archive::{
+    reader::{read, unreadable},
+    segment::Reader,
+};
 
 /// So many segments of about one size are merged.
 const MERGED: usize = 8;
 
 impl Keeper {
-    /// The segments of a partition, with the last ones merged where they are many.
+    /// The segments of a partition with the last ones merged, where they are many.
     pub(super) fn merged(
-        &mut self,
+        &self,
         place: usize,
-        mut segments: Vec<Segment>,
-    ) -> Result<Vec<Segment>, ArchiveError> {
-        while let Some(range) = due(&segments) {
-            let first = &segments[range.start];
-            let mut writer = new_writer(first.from, &self.job.spec);
+        segments: &[Segment],
+    ) -> Result<Option<Vec<Segment>>, ArchiveError> {
+        let mut merged = None;
+        while let Some(range) = due(merged.as_deref().unwrap_or(segments)) {
+            let segments = merged.get_or_insert_with(|| segments.to_vec());
+            let mut writer = new_writer(segments[range.start].from, &self.job.spec);
             for segment in &segments[range.clone()] {
-                let bytes = read(&self.store, segment)?;
-                let mut reader = Reader::new(bytes).expect(WRITABLE);
-                while reader.look().expect(WRITABLE).is_some() {
+                let unreadable = |error| unreadable(&self.store, segment, error);
+                let mut reader = Reader::new(read(&self.store, segment)?).map_err(unreadable)?;
+                while reader.look().map_err(unreadable)?.is_some() {
                     let record = reader.take().expect("it was looked at");
                     writer.push(record).expect(WRITABLE);
                 }
                 writer.reach(segment.to);
             }
             let made = writer.finish().expect(WRITABLE);
-            let merged = self.write(&format!("events/{place}"), made)?;
-            segments.splice(range, [merged]);
+            segments.splice(range, [self.write(&format!("events/{place}"), made)?]);
         }
-        Ok(segments)
+        Ok(merged)
     }
 }
 
