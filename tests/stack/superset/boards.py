@@ -163,7 +163,9 @@ class Browser:
         self.find("button[type=submit], input[type=submit]")[0].click()
         self.wait("the login", lambda: "/login" not in self.driver.current_url)
         script = "const done = arguments[0]; fetch('/api/v1/chart/?q=(page_size:100,columns:!(id,slice_name))').then(r => r.json()).then(done)"
-        self.names = {one["id"]: one["slice_name"] for one in self.driver.execute_async_script(script)["result"]}
+        # Just after a login it may be refused for a moment.
+        charts = self.wait("the charts to be told", lambda: self.driver.execute_async_script(script).get("result"))
+        self.names = {one["id"]: one["slice_name"] for one in charts}
 
     def open(self, board, more=""):
         self.answers()
