@@ -1,6 +1,6 @@
 //! `tributary archive`: what an archive holds, and whether it is whole.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use comfy_table::{Table, presets::NOTHING};
@@ -49,14 +49,20 @@ struct NotWhole {
 impl Archive {
     pub(super) fn run(self) -> Result<(), Failure> {
         let spec = Spec::load(&self.spec)?;
-        let config = match &self.archive {
-            Some(place) => ArchiveConfig::in_folder(place),
-            None => self.place.config()?.archive.ok_or_else(|| {
-                let what =
-                    "name the archive: --archive PLACE, or [archive] in the file of --config";
-                Failure::Arguments(what.to_owned())
-            })?,
+        let configured = match (&self.archive, self.place.is_given()) {
+            (Some(place), _) => Some(ArchiveConfig::in_folder(place)),
+            (None, true) => self.place.config()?.archive,
+            (None, false) => None,
         };
+        let config = configured.ok_or_else(|| {
+            let what = "name the archive: --archive PLACE, or [archive] in the file of --config";
+            Failure::Arguments(what.to_owned())
+        })?;
+        // Who only looks makes no folder.
+        if !config.place.contains("://") && !Path::new(&config.place).is_dir() {
+            let what = format!("there is no folder \"{}\": name that of an archive", config.place);
+            return Err(Failure::Arguments(what));
+        }
         let store = Store::open(&config, &spec.name).map_err(Failure::failed)?;
         let manifest = Manifest::newest(&store).map_err(failure)?;
         let Some(manifest) = manifest else {

@@ -112,8 +112,9 @@ pub(super) struct Run {
     #[arg(long, conflicts_with = "events", value_name = "PLACE")]
     archive: Option<String>,
 
-    /// Over Kafka: what to do where a file of the archive is damaged or gone: refuse the start and
-    /// name the file, or pass over it and read what it held from the topic, if that still has it.
+    /// Over Kafka: what to do where a file of the archive is damaged or gone, or the archive cannot
+    /// be reached: refuse the start and say so, or pass over it and read what it held from the
+    /// topic, if that still has it.
     #[arg(long, conflicts_with = "events", value_enum, default_value_t = OnFault::Refuse)]
     archive_faults: OnFault,
 

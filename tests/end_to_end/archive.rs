@@ -241,6 +241,10 @@ fn what_is_damaged_is_named_and_the_rest_is_used_if_asked_for() {
     assert!(place.segments().len() > 1);
     let (code, said) = small.tributary(&["archive"]);
     assert!(code == Some(0) && said.contains("every file is whole"), "{said}");
+    let nowhere = small.folder.path().join("nowhere");
+    let (code, said) = small.tributary(&["archive", "--archive", text(&nowhere)]);
+    assert!(code == Some(2) && said.contains("there is no folder"), "{said}");
+    assert!(!nowhere.exists(), "who only looks makes nothing");
     let (code, said) = small.tributary(&["check"]);
     assert!(code == Some(0) && said.contains("only where there is none"), "{said}");
     let last = || {
