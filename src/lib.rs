@@ -53,6 +53,7 @@ pub mod dataflow;
 pub mod engine;
 pub mod feed;
 pub mod generate;
+pub mod history;
 pub mod http;
 pub mod journal;
 pub mod kafka;

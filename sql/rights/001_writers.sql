@@ -2,8 +2,8 @@
 -- names end with * need a server that knows such names (seen on 25.8, 26.1, 26.9).
 -- Not exercised: the engine of the tests parses these statements, and has no users. Applied by an administrator, one after the other.
 CREATE ROLE IF NOT EXISTS tributary_load;
-GRANT INSERT, SELECT(epoch) ON attendance.attendance_enriched_rows TO tributary_load;
-GRANT INSERT, SELECT(epoch) ON attendance.attendance_latest_rows TO tributary_load;
+GRANT INSERT, SELECT(epoch) ON attendance.attendance_enriched_rows* TO tributary_load;
+GRANT INSERT, SELECT(epoch) ON attendance.attendance_latest_rows* TO tributary_load;
 GRANT SELECT, INSERT ON attendance.tributary_loaded TO tributary_load;
 GRANT SELECT, INSERT ON attendance.tributary_frontiers TO tributary_load;
 GRANT SELECT ON attendance.tributary_exchanges TO tributary_load;
@@ -13,6 +13,9 @@ CREATE ROLE IF NOT EXISTS tributary_rebuild;
 GRANT SELECT, INSERT, CREATE TABLE, DROP TABLE ON attendance.attendance_enriched_rows* TO tributary_rebuild;
 GRANT SELECT, INSERT, CREATE TABLE, DROP TABLE ON attendance.attendance_latest_rows* TO tributary_rebuild;
 GRANT INSERT ON attendance.tributary_exchanges TO tributary_rebuild;
+
+-- `promote`, beside tributary_rebuild and tributary_init: the frontier of what is shown rests meanwhile.
+GRANT ALTER DELETE ON attendance.tributary_exchanges TO tributary_rebuild;
 
 -- `init`. CREATE OR REPLACE VIEW asks DROP VIEW, and up to 26.1 DROP TABLE and INSERT as well; who makes a view must be able to read what
 -- it shows. On 26.9 INSERT on tributary_migrations is enough, and DROP TABLE is not needed.

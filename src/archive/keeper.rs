@@ -392,7 +392,7 @@ impl Keeper {
 }
 
 /// Why writing a segment does not fail: it goes to memory.
-const WRITABLE: &str = "columns of the spec fit a file in memory";
+pub(super) const WRITABLE: &str = "columns of the spec fit a file in memory";
 
 fn new_writer(from: u64, spec: &Arc<Spec>) -> Writer {
     Writer::new(from, spec).expect(WRITABLE)

@@ -58,6 +58,10 @@ pub struct Topic {
     pub id: String,
     /// By partition.
     pub partitions: Vec<Partition>,
+    /// Events that never stood in the topic: of files or another system, from which the dataflow
+    /// was made. Each is read as a partition behind those of the topic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Partition>,
 }
 
 /// What it holds of a partition.
@@ -135,17 +139,29 @@ impl Partition {
 }
 
 impl Topic {
+    /// Its partitions, and behind them what never stood in it.
+    pub fn all(&self) -> impl Iterator<Item = &Partition> {
+        self.partitions.iter().chain(&self.history)
+    }
+
+    /// One of them.
+    pub fn get(&self, partition: u32) -> Option<&Partition> {
+        let place = partition as usize;
+        let behind = place.checked_sub(self.partitions.len());
+        behind.map_or_else(|| self.partitions.get(place), |place| self.history.get(place))
+    }
+
     /// Nothing of a topic yet.
     pub fn empty(topic: &str, id: &str, from: impl Iterator<Item = u64>) -> Topic {
         let partitions = from.map(Partition::empty).collect();
-        Topic { topic: topic.to_owned(), id: id.to_owned(), partitions }
+        Topic { topic: topic.to_owned(), id: id.to_owned(), partitions, history: Vec::new() }
     }
 }
 
 impl Manifest {
     /// All segments that it names, those that no start reads too.
     pub fn named(&self) -> impl Iterator<Item = &Segment> {
-        self.events.partitions.iter().flat_map(|p| p.segments.iter().chain(&p.aside))
+        self.events.all().flat_map(|p| p.segments.iter().chain(&p.aside))
     }
 
     /// What it is known by.
@@ -155,7 +171,7 @@ impl Manifest {
 
     /// All segments that starts read.
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
-        self.events.partitions.iter().flat_map(|partition| &partition.segments)
+        self.events.all().flat_map(|partition| &partition.segments)
     }
 
     /// The manifest that counts; `None` in an archive that holds nothing.

@@ -14,13 +14,16 @@
 //! Documents: the reference log is compacted and never cut, so it is its own archive.
 //!
 //! In reading order: `store` (files, by name), `manifest`, `columns` and `segment` (one file),
-//! `reader` (a partition, segment by segment), `keeper` (who writes).
+//! `reader` (a partition, segment by segment), `keeper` (who writes), `copy` and
+//! `stage` (for another dataflow).
 
 pub mod columns;
+pub mod copy;
 pub mod keeper;
 pub mod manifest;
 pub mod reader;
 pub mod segment;
+pub mod stage;
 pub mod store;
 
 pub use keeper::Keeper;

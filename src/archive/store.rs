@@ -242,7 +242,9 @@ impl Store {
     }
 
     fn at(&self, path: &str) -> Path {
-        path.split('/').fold(self.below.clone(), |at, part| at.join(part))
+        path.split('/')
+            .filter(|part| !part.is_empty())
+            .fold(self.below.clone(), |at, part| at.join(part))
     }
 
     fn run<T>(

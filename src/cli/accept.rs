@@ -5,10 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, place::PlaceOptions, tell};
-use crate::{
-    feed::{Log, give_word, held},
-    spec::Spec,
-};
+use crate::feed::{Log, give_word, held};
 
 /// Give a feed that is held the word to write what it found.
 ///
@@ -35,7 +32,7 @@ pub(super) struct Accept {
 
 impl Accept {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let spec = Spec::load(&self.spec)?;
+        let spec = self.place.spec(&self.spec)?;
         let (kafka, names) = self.place.resolve(&spec)?;
         kafka.connect().map_err(Failure::failed)?;
         let log = Log { kafka, topic: names.reference, source: self.source };

@@ -11,7 +11,6 @@ use super::{Failure, place::PlaceOptions, print, tell_with_causes};
 use crate::{
     archive::{ArchiveError, Manifest, Partition, Store, reader::verify},
     config::ArchiveConfig,
-    spec::Spec,
 };
 
 /// Say what the archive of a dataflow holds, and whether it is whole.
@@ -48,7 +47,7 @@ struct NotWhole {
 
 impl Archive {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let spec = Spec::load(&self.spec)?;
+        let spec = self.place.spec(&self.spec)?;
         let configured = match (&self.archive, self.place.is_given()) {
             (Some(place), _) => Some(ArchiveConfig::in_folder(place)),
             (None, true) => self.place.config()?.archive,
@@ -80,7 +79,7 @@ impl Archive {
     }
 }
 
-fn failure(error: ArchiveError) -> Failure {
+pub(super) fn failure(error: ArchiveError) -> Failure {
     match error.is_for_operator() {
         true => Failure::ForOperator(Box::new(error)),
         false => Failure::failed(error),
@@ -93,7 +92,7 @@ fn shown(store: &Store, manifest: &Manifest) -> String {
     let mut table = Table::new();
     let head = ["partition", "from", "to", "records", "files", "size"];
     table.load_style(NOTHING).set_header(head);
-    for (place, partition) in events.partitions.iter().enumerate() {
+    for (place, partition) in events.all().enumerate() {
         let Partition { from, segments, .. } = partition;
         let sum = |of: fn(&crate::archive::Segment) -> u64| segments.iter().map(of).sum::<u64>();
         table.add_row([

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Failure, place::PlaceOptions, print};
 use crate::{
     archive::Store,
-    load::{Drift, Migrations, Server},
+    load::{Drift, Server},
     spec::Spec,
 };
 
@@ -35,7 +35,7 @@ struct Drifted {
 
 impl Check {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let spec = Spec::load(&self.spec)?;
+        let spec = self.place.spec(&self.spec)?;
         let Spec { name, columns, lookups, views, .. } = &spec;
         print(&format!(
             "{}: dataflow \"{name}\" is sound: {} columns, {} lookups, {} views\n",
@@ -55,7 +55,7 @@ impl Check {
         }
         let Some(clickhouse) = config.clickhouse else { return Ok(()) };
         let server = Server::new(&clickhouse).map_err(Failure::config)?;
-        let migrations = Migrations::load(&clickhouse.sql).map_err(Failure::failed)?;
+        let migrations = super::init::migrations(&spec, &clickhouse)?;
         let drifts = migrations.compare(&server).map_err(Failure::failed)?;
         if drifts.is_empty() {
             return print("the tables in ClickHouse are as the migrations say\n");

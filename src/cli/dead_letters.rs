@@ -16,10 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Failure, place::PlaceOptions, print, tell};
-use crate::{
-    engine::{Filter, Letter, Letters, Repaired},
-    spec::Spec,
-};
+use crate::engine::{Filter, Letter, Letters, Repaired};
 
 /// Look at the dead letters of a dataflow over Kafka, and bring them back once they are repaired.
 ///
@@ -144,7 +141,7 @@ fn with<T>(
     place: &PlaceOptions,
     what: impl FnOnce(&Letters<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let spec = Spec::load(spec)?;
+    let spec = place.spec(spec)?;
     let (kafka, names) = place.resolve(&spec)?;
     kafka.connect().map_err(Failure::failed)?;
     what(&Letters::open(&kafka, &spec, &names).map_err(Failure::failed)?)

@@ -84,7 +84,7 @@ const FILES: &str = "people";
 
 impl Feed {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let spec = Arc::new(Spec::load(&self.spec)?);
+        let spec = Arc::new(self.place.spec(&self.spec)?);
         let (kafka, names) = self.place.resolve(&spec)?;
         let sources = self.sources(&spec)?;
         kafka.connect().map_err(Failure::failed)?;

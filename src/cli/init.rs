@@ -6,7 +6,9 @@ use clap::Args;
 
 use super::{Failure, place::PlaceOptions, print};
 use crate::{
-    engine::{self, TopicPlan},
+    config::ClickHouseConfig,
+    engine::{self, Names, TopicPlan},
+    kafka::Kafka,
     load::{Migrations, Server},
     spec::Spec,
 };
@@ -50,37 +52,65 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let spec = Spec::load(&self.spec)?;
+        let spec = self.place.spec(&self.spec)?;
         let (kafka, names) = self.place.resolve(&spec)?;
         kafka.connect().map_err(Failure::failed)?;
-        let plan = TopicPlan::of(&spec, &names, self.event_partitions, self.output_partitions);
-        let done = engine::make_topics(&kafka, &plan, self.replication).map_err(Failure::failed)?;
-        for (name, partitions, is_new) in &done.topics {
-            let what = if *is_new { "made" } else { "is there" };
-            print(&format!("{name}: {what}, {partitions} partition(s)\n"))?;
-        }
-        done.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        if !done.unfit.is_empty() {
-            return Err(Failure::failed(done.into_error()));
-        }
-        let config = self.place.config()?;
-        if config.clickhouse.is_none() && !self.kafka_engine {
+        let partitions = (self.event_partitions, self.output_partitions);
+        make(&spec, &self.place, (&kafka, &names), partitions, self.replication)?;
+        if !self.kafka_engine {
             return Ok(());
         }
+        if spec.is_renamed() {
+            let what = "ClickHouse's own Kafka engine reads one dataflow for good: leave out \
+                        --kafka-engine, or --as";
+            return Err(Failure::Arguments(what.to_owned()));
+        }
+        let config = self.place.config()?;
         let clickhouse = self.place.clickhouse()?;
         let server = Server::new(&clickhouse).map_err(Failure::config)?;
-        let mut all = vec![Migrations::load(&clickhouse.sql).map_err(Failure::failed)?];
-        if self.kafka_engine {
-            let topic = format!("{}_enriched", spec.name);
-            let places = clickhouse.places(&config.kafka.brokers, &topic);
-            let reading = Migrations::load_with(&clickhouse.kafka_engine(), places);
-            all.push(reading.map_err(Failure::failed)?);
-        }
-        for migrations in all {
-            for (name, is_new) in migrations.apply(&server).map_err(Failure::failed)? {
-                print(&format!("{name}: {}\n", if is_new { "applied" } else { "was applied" }))?;
-            }
-        }
-        Ok(())
+        let topic = format!("{}_enriched", spec.name);
+        let places = clickhouse.places(&config.kafka.brokers, &topic);
+        let reading = Migrations::load_with(&clickhouse.kafka_engine(), places);
+        apply(&reading.map_err(Failure::failed)?, &server)
     }
+}
+
+/// Makes the topics of a dataflow that are not there yet, of so many partitions for events and
+/// outputs, and its tables, where the configuration names a server.
+pub(super) fn make(
+    spec: &Spec,
+    place: &PlaceOptions,
+    (kafka, names): (&Kafka, &Names),
+    (events, outputs): (u32, u32),
+    replication: Option<u16>,
+) -> Result<(), Failure> {
+    let plan = TopicPlan::of(spec, names, events, outputs);
+    let done = engine::make_topics(kafka, &plan, replication).map_err(Failure::failed)?;
+    for (name, partitions, is_new) in &done.topics {
+        let what = if *is_new { "made" } else { "is there" };
+        print(&format!("{name}: {what}, {partitions} partition(s)\n"))?;
+    }
+    done.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if !done.unfit.is_empty() {
+        return Err(Failure::failed(done.into_error()));
+    }
+    let Some(clickhouse) = place.config()?.clickhouse else { return Ok(()) };
+    let server = Server::new(&clickhouse).map_err(Failure::config)?;
+    apply(&migrations(spec, &clickhouse)?, &server)
+}
+
+/// The migrations of a dataflow's tables.
+pub(super) fn migrations(
+    spec: &Spec,
+    clickhouse: &ClickHouseConfig,
+) -> Result<Migrations, Failure> {
+    let migrations = Migrations::load(&clickhouse.sql).map_err(Failure::failed)?;
+    Ok(migrations.of_dataflow(&spec.family, &spec.name))
+}
+
+fn apply(migrations: &Migrations, server: &Server) -> Result<(), Failure> {
+    for (name, is_new) in migrations.apply(server).map_err(Failure::failed)? {
+        print(&format!("{name}: {}\n", if is_new { "applied" } else { "was applied" }))?;
+    }
+    Ok(())
 }

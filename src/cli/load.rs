@@ -67,7 +67,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 impl Load {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let spec = Arc::new(Spec::load(&self.spec)?);
+        let spec = Arc::new(self.place.spec(&self.spec)?);
         let (kafka, _) = self.place.resolve(&spec)?;
         let config = self.place.clickhouse()?;
         kafka.connect().map_err(Failure::failed)?;

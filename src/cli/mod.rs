@@ -9,15 +9,20 @@
 
 mod accept;
 mod archive;
+mod backfill;
+mod bar;
 mod check;
 mod dead_letters;
 mod demo;
+mod diff;
 mod explain;
 mod feed;
 mod generate;
 mod init;
 mod load;
 mod place;
+mod promote;
+mod retire;
 mod run;
 mod schema;
 mod serve;
@@ -33,7 +38,10 @@ use clap::{Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use crate::{config::ConfigError, engine::EngineError, feed::FeedError, spec::SpecError};
+use crate::{
+    config::ConfigError, engine::EngineError, feed::FeedError, history::HistoryError,
+    spec::SpecError,
+};
 
 /// Streaming enrichment that corrects history.
 ///
@@ -66,6 +74,10 @@ enum Command {
     Status(status::Status),
     DeadLetters(dead_letters::DeadLetters),
     Archive(archive::Archive),
+    Backfill(backfill::Backfill),
+    Diff(diff::Diff),
+    Promote(promote::Promote),
+    Retire(retire::Retire),
     Check(check::Check),
     Explain(explain::Explain),
     Schema(schema::Schema),
@@ -87,6 +99,10 @@ impl Cli {
             Command::Status(status) => status.run(),
             Command::DeadLetters(letters) => letters.run(),
             Command::Archive(archive) => archive.run(),
+            Command::Backfill(backfill) => backfill.run(),
+            Command::Diff(diff) => diff.run(),
+            Command::Promote(promote) => promote.run(),
+            Command::Retire(retire) => retire.run(),
             Command::Check(check) => check.run(),
             Command::Explain(explain) => explain.run(),
             Command::Schema(schema) => schema.run(),
@@ -149,6 +165,17 @@ impl Failure {
                 Failure::ForOperator(Box::new(error))
             }
             _ => Failure::failed(error),
+        }
+    }
+
+    fn history(error: HistoryError) -> Failure {
+        match error {
+            error @ (HistoryError::Partitions { .. }
+            | HistoryError::NeverSwitched { .. }
+            | HistoryError::Shown { .. }
+            | HistoryError::NoObject { .. }) => Failure::ForOperator(Box::new(error)),
+            error @ HistoryError::NoId { .. } => Failure::Arguments(error.to_string()),
+            error => Failure::failed(error),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Shape: a configuration or the addresses of brokers in; a client and the names of the inputs out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -26,9 +26,34 @@ pub(super) struct PlaceOptions {
     /// docs/kafka.md.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// The dataflow under another name than that in its file: over the same inputs, with outputs,
+    /// progress, archive and tables of its own, as `tributary backfill` makes them.
+    #[arg(long = "as", value_name = "NAME")]
+    name: Option<String>,
 }
 
 impl PlaceOptions {
+    /// A spec under the name that is asked for.
+    pub(super) fn spec(&self, path: &Path) -> Result<Spec, Failure> {
+        let spec = Spec::load(path)?;
+        let Some(name) = &self.name else { return Ok(spec) };
+        let named = spec.named(name);
+        named.map_err(|hint| Failure::Arguments(format!("--as \"{name}\" is no name: {hint}")))
+    }
+
+    /// A spec under the name that is asked for, which is to be another one than in its file.
+    pub(super) fn own_spec(&self, path: &Path) -> Result<Spec, Failure> {
+        let spec = self.spec(path)?;
+        match spec.is_renamed() {
+            true => Ok(spec),
+            false => Err(Failure::Arguments(format!(
+                "name the dataflow that was made anew, under a name other than \"{}\": --as {}_2",
+                spec.name, spec.name
+            ))),
+        }
+    }
+
     /// Whether brokers are named.
     pub(super) fn is_given(&self) -> bool {
         self.kafka.is_some() || self.config.is_some()
@@ -64,7 +89,7 @@ impl PlaceOptions {
         let config = self.config()?.kafka;
         let properties = config.properties().map_err(Failure::config)?;
         let named = |name: Option<String>, usual: &str| {
-            name.unwrap_or_else(|| format!("{}_{usual}", spec.name))
+            name.unwrap_or_else(|| format!("{}_{usual}", spec.family))
         };
         let names = Names {
             events: named(config.events, "events"),

@@ -1,9 +1,12 @@
 //! `tributary run`: runs a dataflow.
 
+mod asked;
+
 use std::{
     collections::{BTreeMap, HashSet},
     fmt::Write,
     net::SocketAddr,
+    num::NonZeroU64,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,22 +14,19 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount};
 
+pub(super) use self::asked::Asked;
 use super::{
-    Failure, load,
-    place::PlaceOptions,
-    print, show, sources,
-    supervise::supervise,
-    tell,
-    watch::{Watch, tell_connecting},
+    Failure, bar::Bar, load, place::PlaceOptions, print, show, sources, supervise::supervise, tell,
+    watch::Watch,
 };
 use crate::{
     archive,
     config::ArchiveConfig,
     engine::{
-        self, Accept, ArchiveRun, Cluster, Connecting, Following, Job, KafkaRun, Outcome,
-        PROCESSES_MAX, Place, Progress, Spread, WORKERS_MAX, Work, cluster::read_hosts,
+        self, Accept, ArchiveRun, Cluster, Following, Job, KafkaRun, Outcome, PROCESSES_MAX, Place,
+        Progress, Span, Spread, WORKERS_MAX, Work, cluster::read_hosts,
     },
     http,
     sink::{UpdateLog, update_log::UPDATES},
@@ -92,7 +92,8 @@ pub(super) struct Run {
 
     /// Over Kafka: the shortest time from one commit of a worker to its next, in milliseconds. Less
     /// makes a record visible sooner, more makes fewer transactions.
-    #[arg(long, value_name = "MS", default_value_t = 5, conflicts_with = "events",
+    #[arg(long, value_name = "MS", default_value_t = COMMIT_INTERVAL_MS,
+          conflicts_with = "events",
           value_parser = clap::value_parser!(u64).range(0..=1_000))]
     commit_interval: u64,
 
@@ -137,7 +138,7 @@ pub(super) struct Run {
     /// is faster and holds more in memory; the results are the same for any number (with
     /// corrections = "never" only for one events file: what is known when an event arrives depends
     /// on how files are interleaved).
-    #[arg(long, default_value_t = 20_000, value_name = "N",
+    #[arg(long, default_value_t = EPOCH_LINES, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epoch_lines: u64,
 
@@ -163,7 +164,7 @@ pub(super) struct Run {
 
     /// How often an epoch is cut, in milliseconds: what happens within one is seen together. While
     /// records wait for corrections, epochs follow each other without a pause.
-    #[arg(long, value_name = "MS", default_value_t = 10, conflicts_with = "once",
+    #[arg(long, value_name = "MS", default_value_t = TICK_MS, conflicts_with = "once",
           value_parser = clap::value_parser!(u64).range(1..=60_000))]
     tick: u64,
 
@@ -175,7 +176,7 @@ pub(super) struct Run {
     atomic_max: Option<u64>,
 
     /// Records (a worker) that an epoch corrects where more wait than --atomic-max.
-    #[arg(long, value_name = "N", default_value_t = 250, conflicts_with = "once",
+    #[arg(long, value_name = "N", default_value_t = FUEL, conflicts_with = "once",
           value_parser = clap::value_parser!(u64).range(1..))]
     fuel: u64,
 
@@ -211,6 +212,12 @@ pub(super) struct Run {
     /// Say nothing but errors.
     #[arg(long, short, conflicts_with = "show")]
     quiet: bool,
+
+    /// Of a backfill.
+    #[arg(skip)]
+    span: Span,
+    #[arg(skip)]
+    rate: Option<NonZeroU64>,
 }
 
 /// What to do where a file of the archive is not what it was.
@@ -221,6 +228,12 @@ enum OnFault {
     /// Read what it held from the topic.
     Pass,
 }
+
+/// What holds where nothing else is asked for.
+const COMMIT_INTERVAL_MS: u64 = 5;
+const EPOCH_LINES: u64 = 20_000;
+const TICK_MS: u64 = 10;
+const FUEL: u64 = 250;
 
 /// How many corrections are made at once, where nothing else is asked for.
 const ATOMIC_MAX: u64 = 20_000;
@@ -237,7 +250,7 @@ impl Run {
         if self.supervise {
             return supervise();
         }
-        let spec = Arc::new(Spec::load(&self.spec)?);
+        let spec = Arc::new(self.place.spec(&self.spec)?);
         let cluster = self.cluster()?;
         if let Some(Cluster { hosts, process, .. }) = &cluster {
             let is_to_standard_output = self.is_to_standard_output();
@@ -307,7 +320,8 @@ impl Run {
             false => None,
         };
         let archive = self.archive(spec)?;
-        let run = KafkaRun { kafka, names, accept, commit_interval, archive };
+        let (span, rate) = (self.span, self.rate);
+        let run = KafkaRun { kafka, names, accept, commit_interval, archive, span, rate };
         self.keep_up(spec, cluster, Place::Kafka(Arc::new(run)), "Kafka", |watch| {
             sources::feed_beside(spec, &feeds, &topic, sources, &watch.end(), &watch.metrics());
             if let Some(load) = load {
@@ -542,57 +556,5 @@ impl Run {
 
     fn file(&self, name: &str) -> String {
         self.out().join(format!("{name}.ndjson")).display().to_string()
-    }
-}
-
-/// Shows how far a run is; nothing where standard error is no terminal.
-struct Bar {
-    bar: ProgressBar,
-    quiet: bool,
-}
-
-impl Bar {
-    fn new(quiet: bool, events: &[PathBuf]) -> Bar {
-        if quiet {
-            return Bar { bar: ProgressBar::hidden(), quiet };
-        }
-        let bytes = events.iter().map(|path| size(path)).sum();
-        let template = "{prefix} {wide_bar} {percent}%  {binary_bytes_per_sec}, {eta} left";
-        let style = ProgressStyle::with_template(template).expect("the template is well formed");
-        let bar = ProgressBar::new(bytes).with_style(style).with_prefix("reading");
-        bar.enable_steady_tick(Duration::from_millis(200));
-        Bar { bar, quiet }
-    }
-}
-
-fn size(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |data| data.len())
-}
-
-impl Progress for Bar {
-    fn read(&self, bytes: u64) {
-        self.bar.inc(bytes);
-    }
-
-    fn writing(&self, rows: u64) {
-        let template = "{prefix} {wide_bar} {percent}%  {rows_per_sec} rows/s, {eta} left";
-        let style = ProgressStyle::with_template(template).expect("the template is well formed");
-        let style = style.with_key("rows_per_sec", |state: &ProgressState, out: &mut dyn Write| {
-            let _ = write!(out, "{}", HumanCount(state.per_sec() as u64));
-        });
-        self.bar.set_style(style);
-        self.bar.set_prefix("writing");
-        self.bar.reset();
-        self.bar.set_length(rows);
-    }
-
-    fn wrote_row(&self) {
-        self.bar.inc(1);
-    }
-
-    fn connecting(&self, how_far: Connecting<'_>) {
-        if !self.quiet {
-            tell_connecting(how_far);
-        }
     }
 }

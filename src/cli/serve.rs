@@ -87,7 +87,12 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         let begun = Instant::now();
-        let spec = Arc::new(Spec::load(&self.spec)?);
+        let spec = Arc::new(self.place.spec(&self.spec)?);
+        if spec.is_renamed() {
+            let what = "it shows what readers are shown, and takes the clicks of all: leave out \
+                        --as; look at a dataflow that was made anew in ClickHouse";
+            return Err(Failure::Arguments(what.to_owned()));
+        }
         if let Some(lacking) = lacking(&spec) {
             return Err(Failure::Arguments(format!(
                 "\"{}\" is no dataflow that a journal shows: {lacking}",
@@ -118,8 +123,13 @@ impl Serve {
         let desk = Desk::new(&spec, of_desk.0, of_desk.1, Arc::clone(&shown), Arc::clone(&clock));
         let desk = Arc::new(desk);
         let shown_here = Arc::clone(&shown);
-        let log =
-            EventTopic::take_over(&kafka, &spec.name, &names.events, shown_here, Arc::clone(&end));
+        let log = EventTopic::take_over(
+            &kafka,
+            &spec.family,
+            &names.events,
+            shown_here,
+            Arc::clone(&end),
+        );
         let log = log.map_err(Failure::failed)?;
         let lost = |error: Box<dyn Error + Send + Sync>| {
             // Whoever was taken over from is not to be started again.

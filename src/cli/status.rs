@@ -10,9 +10,8 @@ use serde::Serialize;
 
 use super::{Failure, place::PlaceOptions, print};
 use crate::{
-    engine::{self, Status as Found},
+    engine::{self, Status as Found, shown_dataflow},
     feed::{self, Mark},
-    spec::Spec,
 };
 
 /// Say how far a dataflow over Kafka is: which start is in force; up to which epoch each of its
@@ -40,7 +39,7 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let spec = Spec::load(&self.spec)?;
+        let spec = self.place.spec(&self.spec)?;
         let (kafka, names) = self.place.resolve(&spec)?;
         kafka.connect().map_err(Failure::failed)?;
         let over = Duration::from_secs(self.seconds.into());
@@ -49,13 +48,20 @@ impl Status {
             true => BTreeMap::new(),
             false => feed::marks(&kafka, &names.reference).map_err(Failure::failed)?,
         };
+        let readers = shown_dataflow(&kafka, &spec.family).map_err(Failure::failed)?;
         match self.json {
             true => {
-                let all = Whole { found: &found, feeds: &feeds };
+                let all = Whole { found: &found, feeds: &feeds, readers: &readers };
                 let text = serde_json::to_string(&all).expect("plain values have a JSON");
                 print(&format!("{text}\n"))
             }
-            false => print(&(shown(&spec.name, &found) + &shown_feeds(&feeds))),
+            false => {
+                let readers = match readers == spec.name {
+                    true => "readers are shown it\n".to_owned(),
+                    false => format!("readers are shown \"{readers}\"\n"),
+                };
+                print(&(shown(&spec.name, &found) + &shown_feeds(&feeds) + &readers))
+            }
         }
     }
 }
@@ -67,6 +73,8 @@ struct Whole<'f> {
     found: &'f Found,
     /// What feeds say of themselves, by source.
     feeds: &'f BTreeMap<String, Mark>,
+    /// The dataflow that readers are shown.
+    readers: &'f str,
 }
 
 fn shown_feeds(feeds: &BTreeMap<String, Mark>) -> String {

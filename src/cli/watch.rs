@@ -157,21 +157,29 @@ impl Watched {
     fn watch(self, over: &mpsc::Receiver<()>) {
         let (mut asked, mut wrote) = (Asked::default(), Instant::now());
         let (mut told, mut replay_told) = (false, Instant::now());
+        let mut is_backlog_told = false;
         while over.recv_timeout(BETWEEN_LOOKS) == Err(RecvTimeoutError::Timeout) {
-            self.bar.set_message(match self.metrics.replay() {
-                Some(replay) => replay_message(replay),
-                None => format!(
+            let (replay, backlog) = (self.metrics.replay(), self.metrics.backlog());
+            self.bar.set_message(match (replay, backlog) {
+                (Some(replay), _) => far(REPLAY, replay),
+                (None, Some(backlog)) => far(BACKLOG, backlog),
+                (None, None) => format!(
                     "{} event lines, {} updates, {} records wait for corrections",
                     HumanCount(self.metrics.lines()),
                     HumanCount(self.metrics.updates()),
                     HumanCount(self.metrics.waiting(self.workers)),
                 ),
             });
-            if replay_told.elapsed() >= BETWEEN_WORDS
-                && let Some(replay) = self.metrics.replay()
-            {
+            if replay_told.elapsed() >= BETWEEN_WORDS {
+                let replay = replay.map(|replay| far(REPLAY, replay));
+                let message = replay.or(backlog.map(|backlog| far(BACKLOG, backlog)));
+                message.into_iter().for_each(|message| info!("{message}"));
+                is_backlog_told |= backlog.is_some();
                 replay_told = Instant::now();
-                info!("{}", replay_message(replay));
+            }
+            if is_backlog_told && backlog.is_none() {
+                is_backlog_told = false;
+                info!("has caught up with what the events held when it began");
             }
             if wrote.elapsed() >= BETWEEN_METRICS {
                 wrote = Instant::now();
@@ -211,10 +219,14 @@ fn write_metrics(path: &Path, metrics: &Metrics) -> Result<(), WatchError> {
     written().map_err(|source| WatchError::Metrics { path: path.to_owned(), source })
 }
 
-/// How far a start is, for people.
-fn replay_message(replay: Replay) -> String {
+/// What a start does.
+const REPLAY: &str = "reads again what an earlier run held";
+const BACKLOG: &str = "takes what the events held when it began";
+
+/// How far it is with that, for people.
+fn far(what: &str, replay: Replay) -> String {
     format!(
-        "reads again what an earlier run held: {:.0} %, {} offsets a second, {} left",
+        "{what}: {:.0} %, {} offsets a second, {} left",
         replay.share * 100.0,
         HumanCount(replay.a_second as u64),
         HumanDuration(replay.time_left()),

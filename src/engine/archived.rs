@@ -35,6 +35,7 @@ pub(super) struct Taken {
 
 /// What an archive has for a start.
 pub(super) struct Offer {
+    store: Arc<archive::Store>,
     manifest: Manifest,
     /// What the manifest is known by, as it was written.
     check: String,
@@ -86,19 +87,62 @@ impl Offer {
         if !are_there(kafka, topics, &manifest)? {
             return Err(other(&events.topic).into());
         }
-        Ok(Some(Offer { manifest, check, is_sound: run.passes_faults }))
+        let store = Arc::clone(&run.store);
+        Ok(Some(Offer { store, manifest, check, is_sound: run.passes_faults }))
+    }
+
+    /// By partition of events that never stood in the topic, how many they are.
+    pub(super) fn history(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.manifest.events.history.iter().map(|held| held.bound().offset)
+    }
+
+    /// Whether what never stood in the topic comes behind just the partitions that it has: numbers
+    /// of partitions would be others else.
+    pub(super) fn fits(&self, topics: &Topics) -> bool {
+        let Manifest { events, .. } = &self.manifest;
+        events.history.is_empty() || events.partitions.len() == topics.events.partitions as usize
+    }
+
+    /// Up to where it has a partition of the events.
+    pub(super) fn bound(&self, partition: u32) -> Option<u64> {
+        let held = self.manifest.events.partitions.get(partition as usize)?;
+        Some(held.bound().offset)
     }
 
     /// What it has of a partition of the events.
     pub(super) fn events(&self, partition: u32) -> Option<(u64, u64)> {
-        let held = self.manifest.events.partitions.get(partition as usize)?;
+        let held = self.manifest.events.get(partition)?;
         Some((held.from, held.bound().offset)).filter(|(from, to)| from < to)
+    }
+
+    /// The first offset of a partition that was written at or after a moment, in ms since 1970;
+    /// `None` where none was.
+    pub(super) fn written_since(
+        &self,
+        partition: u32,
+        ms: i64,
+    ) -> Result<Option<u64>, ArchiveError> {
+        let Some(held) = self.manifest.events.partitions.get(partition as usize) else {
+            return Ok(None);
+        };
+        for segment in held.segments.iter().filter(|segment| segment.last_ms >= ms) {
+            if segment.first_ms >= ms {
+                return Ok(Some(segment.from));
+            }
+            let mut within = Archived::new(Arc::clone(&self.store), held, segment.from, segment.to);
+            while let Some(record) = within.next_record()? {
+                if record.time_ms >= ms {
+                    return Ok(Some(record.offset));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Nothing of it is taken yet.
     pub(super) fn taken(&self, partitions: u32) -> Taken {
         let events = vec![(0, 0); partitions as usize];
-        let Offer { manifest, check, is_sound } = self;
+        let Offer { manifest, check, is_sound, .. } = self;
         let bounds = manifest.events.partitions.iter().map(|held| held.bound().offset);
         let sound = is_sound.then(|| bounds.collect());
         Taken { number: manifest.number, check: check.clone(), events, sound }
@@ -134,7 +178,7 @@ impl Taking {
     /// Of a partition of the events what is read before the topic itself.
     pub(super) fn events(&self, partition: u32) -> Option<Box<dyn Earlier>> {
         let (from, to) = *self.taken.events.get(partition as usize)?;
-        let held = self.manifest.events.partitions.get(partition as usize)?;
+        let held = self.manifest.events.get(partition)?;
         let archived = || Archived::new(Arc::clone(&self.store), held, from, to);
         (from < to).then(|| Box::new(archived()) as Box<dyn Earlier>)
     }
@@ -155,6 +199,10 @@ fn newest_sound(store: &archive::Store) -> Result<Option<(String, Manifest)>, Ar
         let check = manifest.check();
         for partition in &mut manifest.events.partitions {
             cut_at_fault(store, partition)?;
+        }
+        // No topic has what these held.
+        for segment in manifest.events.history.iter().flat_map(|partition| &partition.segments) {
+            reader::read(store, segment)?;
         }
         return Ok(Some((check, manifest)));
     }

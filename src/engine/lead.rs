@@ -11,6 +11,7 @@
 //! Not here: the writers of this start (`sink::kafka`), which look at the lead record again.
 
 mod look;
+mod outputs;
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
 pub(super) use self::look::look;
-use self::look::look_closely;
+use self::{look::look_closely, outputs::empty_outputs};
 use super::{
     KafkaRun, UnfitTopics,
     archived::{Offer, Taking},
@@ -145,6 +146,22 @@ pub enum StartError {
         before: u32,
         /// How many it has.
         now: u32,
+    },
+    /// The archive does not hold the events from which the dataflow was made beside those of the
+    /// topic, or the topic has other partitions now.
+    #[error(
+        "the dataflow was made from {had} partition(s) of events that never stood in topic \
+         \"{topic}\", which its archive holds; this start finds {has}, or that topic was given \
+         more partitions: name the archive (--archive, or [archive] in the configuration), or make \
+         the dataflow anew (`tributary backfill`)"
+    )]
+    History {
+        /// The topic.
+        topic: String,
+        /// How many it was made from.
+        had: u32,
+        /// How many there are.
+        has: u32,
     },
     /// The documents are to be taken as they are, and are not all there.
     #[error(
@@ -317,7 +334,10 @@ pub(super) fn follow(run: &KafkaRun, spec: &Spec, word: &[u8]) -> Result<Start, 
     let Ok(Word { id, dedupe, accepted, begins }) = serde_json::from_slice(word) else {
         return Err(StartError::Word);
     };
-    let topics = Arc::new(look(kafka, spec, names)?);
+    let mut topics = look(kafka, spec, names)?;
+    let of_topic = topics.events.partitions as usize;
+    topics.history = begins.events.len().saturating_sub(of_topic) as u32;
+    let topics = Arc::new(topics);
     let recovery = Store::new(kafka.clone(), &spec.name).recovery(spec.shards, &accepted)?;
     let log_ends = Arc::new(LogEnds::new(begins.log_end));
     let recovery = Arc::new(recovery);
@@ -341,11 +361,18 @@ fn taking(run: &KafkaRun, begins: &Begins) -> Result<Option<Taking>, StartError>
 pub(super) fn lead(run: &KafkaRun, spec: &Arc<Spec>, workers: u32) -> Result<Start, StartError> {
     let KafkaRun { kafka, names, accept, .. } = run;
     let store = Store::new(kafka.clone(), &spec.name);
-    let (topics, warnings) = look_closely(kafka, spec, names)?;
+    let (mut topics, warnings) = look_closely(kafka, spec, names)?;
     warnings.iter().for_each(|warning| warn!("{warning}"));
     let offer = run.archive.as_ref().map(|archive| Offer::look(archive, kafka, &topics));
     let offer = offer.transpose()?.flatten();
+    let history: Vec<u64> = offer.iter().flat_map(|offer| offer.history()).collect();
+    topics.history = history.len() as u32;
+    if offer.as_ref().is_some_and(|offer| !offer.fits(&topics)) {
+        let (topic, had) = (topics.events.name.clone(), topics.history);
+        return Err(StartError::History { topic, had, has: 0 });
+    }
     let lead_id = Store::lead_id(&spec.name);
+    let allowed = (run.span, accept.loss);
     let name = format!("{:016x}", drawn());
     let mut rivals = Rivals::default();
     let (mut writer, before, mut ours) = loop {
@@ -354,12 +381,12 @@ pub(super) fn lead(run: &KafkaRun, spec: &Arc<Spec>, workers: u32) -> Result<Sta
         if before.is_none() && !store.progress()?.is_empty() {
             return Err(StartError::NoLead { topic: Store::lead_topic(&spec.name) });
         }
-        let ours = next(before.as_ref(), spec, &topics, workers, *accept)?;
+        let ours = next(before.as_ref(), spec, &topics, (workers, &history), *accept)?;
         let ours = Lead { name: name.clone(), ..ours };
         // What is gone by now is told before anybody is fenced: the start in force may go on.
         let so_far = store.recovery_so_far(spec.shards, &ours.accepted)?;
         let rests_on = (before.as_ref(), offer.as_ref());
-        let (_, lost) = Begins::ask(kafka, &topics, rests_on, &so_far, accept.loss)?;
+        let (_, lost) = Begins::ask(kafka, &topics, rests_on, &so_far, allowed)?;
         accept_lost(kafka, &topics, (spec, &ours), lost, (&so_far, now_ms()))?;
         // Nor is it fenced by a start that could not take its writers' ids: one beyond theirs shows
         // whether this user may.
@@ -382,7 +409,7 @@ pub(super) fn lead(run: &KafkaRun, spec: &Arc<Spec>, workers: u32) -> Result<Sta
     let (mut recovery, passed) = store.recovery_and_passed(spec.shards, &ours.accepted)?;
     // Asked after the progress is known: what was read is there, unless it is lost.
     let rests_on = (before.as_ref(), offer.as_ref());
-    let (begins, lost) = Begins::ask(kafka, &topics, rests_on, &recovery, accept.loss)?;
+    let (begins, lost) = Begins::ask(kafka, &topics, rests_on, &recovery, allowed)?;
     // Whichever clock is ahead: that of who looks later, in the sink, may be either.
     let now_ms = store.lead_time_ms()?.max(now_ms());
     let accepted = accept_lost(kafka, &topics, (spec, &ours), lost, (&recovery, now_ms))?;
@@ -466,7 +493,7 @@ fn next(
     before: Option<&Lead>,
     spec: &Spec,
     topics: &Topics,
-    workers: u32,
+    (workers, history): (u32, &[u64]),
     accept: Accept,
 ) -> Result<Lead, StartError> {
     let output = |topic: &Topic| Output {
@@ -485,14 +512,26 @@ fn next(
         text: (spec.text.len() <= TEXT_BYTES_MAX).then(|| Arc::clone(&spec.text)),
         shards: spec.shards,
         shard_hash: SHARD_HASH.to_owned(),
-        dedupe: spec.events.dedupe,
+        // Whoever brings events that never stood in the topic does not key them as it is keyed.
+        dedupe: if history.is_empty() { spec.events.dedupe } else { DedupeBy::Shard },
         events_from: before.map_or(Vec::new(), |lead| lead.events_from.clone()),
+        history: history.to_vec(),
         reference_from: before.map_or(0, |lead| lead.reference_from),
         accepted: before.map_or_else(Accepted::default, |lead| lead.accepted.clone()),
         outputs: views.chain([&topics.dead_letters]).map(output).collect(),
     };
-    let Some(before) = before else { return Ok(ours) };
-    let (had, has) = (before.events_from.len() as u32, topics.events.partitions);
+    let Some(before) = before else {
+        return Ok(ours);
+    };
+    let known = before.history.len() as u32;
+    let had = (before.events_from.len() as u32).saturating_sub(known);
+    let has = topics.events.partitions;
+    // A start that ended before it went on has said nothing of them.
+    let has_begun = !before.events_from.is_empty();
+    if has_begun && (before.history != history || known > 0 && had != has) {
+        let topic = topics.events.name.clone();
+        return Err(StartError::History { topic, had: known, has: topics.history });
+    }
     if has < had {
         let topic = topics.events.name.clone();
         return Err(StartError::FewerPartitions { topic, before: had, now: has });
@@ -546,18 +585,4 @@ fn fence(kafka: &Kafka, spec: &Spec, workers: u32) -> Result<(), KafkaError> {
         let threads: Vec<_> = threads.collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
     })
-}
-
-/// Where no shard has progress, no output may hold a record.
-fn empty_outputs(kafka: &Kafka, topics: &Topics) -> Result<(), StartError> {
-    let asker = kafka.asker()?;
-    for topic in topics.views.iter().flatten().chain([&topics.dead_letters]) {
-        for partition in 0..topic.partitions {
-            let (begin, end) = asker.extent(&topic.name, partition)?;
-            if begin < end && kafka.holds_records(&topic.name, partition)? {
-                return Err(StartError::NoProgress { topic: topic.name.clone() });
-            }
-        }
-    }
-    Ok(())
 }

@@ -20,8 +20,9 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{
-    Metrics,
+    Metrics, Span,
     archived::{Offer, Taken},
+    hold::Hold,
     lead::{Start, StartError},
 };
 use crate::{
@@ -36,8 +37,10 @@ use crate::{
     spec::Spec,
 };
 
-/// Between looks at whether the topics are still those of the start.
+/// Between looks at whether the topics are still those of the start; and while another dataflow is
+/// compared with this one.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+const BETWEEN_LOOKS_WHILE_HELD: Duration = Duration::from_millis(500);
 
 /// A partition that is read: of which topic, and what a vector calls it.
 struct Read<'t> {
@@ -57,6 +60,10 @@ pub(super) struct Begins {
     pub(super) log_end: Option<LogEnd>,
     /// What of them comes from the archive.
     pub(super) archive: Option<Taken>,
+    /// By partition of the events, where it ended then.
+    pub(super) ends: Vec<u64>,
+    /// By partition of the events, up to where it is read, where the run ends by itself.
+    pub(super) until: Option<Vec<u64>>,
 }
 
 /// What is lost of the inputs, and was accepted by a start.
@@ -99,14 +106,15 @@ impl Begins {
         topics: &Topics,
         (before, offer): (Option<&Lead>, Option<&Offer>),
         recovery: &Recovery,
-        is_loss_accepted: bool,
+        (span, is_loss_accepted): (Span, bool),
     ) -> Result<(Begins, Lost), StartError> {
         let asked_ms = now_ms();
-        let Extents(extents) = Extents::ask(&kafka.asker()?, topics)?;
+        let asker = kafka.asker()?;
+        let Extents(extents) = Extents::ask(&asker, topics)?;
         let newest = recovery.chain.last().map(|(_, vector)| vector);
         let is_other = others(kafka, topics, newest, &extents)?;
         let (mut begins, mut of_inputs) = (Begins::default(), Lost::default());
-        begins.archive = offer.map(|offer| offer.taken(topics.events.partitions));
+        begins.archive = offer.map(|offer| offer.taken(topics.events.partitions + topics.history));
         let mut losses = Vec::new();
         let start = before.map_or(0, |lead| lead.generation) + 1;
         for (read, extent) in read(topics).zip(extents) {
@@ -115,12 +123,26 @@ impl Begins {
                 // A start that ended before it went on has said nothing of it.
                 _ => Some(lead.reference_from).filter(|_| !lead.events_from.is_empty()),
             });
-            let extent = begins.with_archive(&read, offer, extent, from.unwrap_or(0));
+            let first = match (span.since_ms, from, read.input) {
+                (Some(since), None, Input::Events(_)) => {
+                    written_since(&asker, offer, &read, extent, since)?
+                }
+                _ => from.unwrap_or(0),
+            };
+            if let (Some(until), Input::Events(_)) = (span.until_ms, read.input) {
+                let end = written_since(&asker, offer, &read, extent, until)?;
+                begins.until.get_or_insert_default().push(end);
+            }
+            let (begin, extent) = (extent.0, begins.with_archive(&read, offer, extent, first));
             let was_read = newest.and_then(|vector| vector.get(&read.input));
             let was_read = was_read.map_or(0, |bound| bound.offset);
             let is_other = is_other.contains(&read.input);
             let lost =
                 from.and_then(|from| lost(&read, from, was_read, extent, is_other, recovery));
+            let gap = || gap(&read, offer, begin, first).map(|loss| (loss, false));
+            let lost = lost.or_else(|| from.is_none().then(gap).flatten());
+            // What stands before the state's begin is not a part of it.
+            let begin = if lost.is_none() { extent.0.max(first) } else { extent.0 };
             if let Some((loss, is_new)) = lost {
                 losses.push(loss);
                 match read.input {
@@ -132,12 +154,22 @@ impl Begins {
                 }
             }
             match read.input {
-                Input::Events(_) => begins.events.push(extent.0),
+                Input::Events(_) => {
+                    begins.events.push(begin);
+                    begins.ends.push(extent.1);
+                }
                 _ => {
                     begins.reference = extent.0;
                     begins.log_end = Some(LogEnd { asked_ms, end: extent.1 });
                 }
             }
+        }
+        for (place, end) in (0..).zip(offer.iter().flat_map(|offer| offer.history())) {
+            begins.events.push(0);
+            begins.ends.push(end);
+            begins.until.iter_mut().for_each(|until| until.push(end));
+            let taken = begins.archive.as_mut().expect("an archive is offered");
+            taken.take_events(topics.events.partitions + place, 0, end);
         }
         if !is_loss_accepted && !losses.is_empty() {
             return Err(match losses.len() {
@@ -148,6 +180,41 @@ impl Begins {
         losses.iter().for_each(|loss| warn!("accepted: {loss}"));
         Ok((begins, of_inputs))
     }
+}
+
+/// What of a partition is neither archived nor in its topic, whose first start this is: it went
+/// after the archive was made.
+fn gap(read: &Read<'_>, offer: Option<&Offer>, begin: u64, first: u64) -> Option<StartError> {
+    let Input::Events(PartitionId(partition)) = read.input else { return None };
+    let archived = offer?.bound(partition)?;
+    (archived < begin && first <= begin).then(|| StartError::Loss {
+        topic: read.topic.name.clone(),
+        partition,
+        lost: begin - archived,
+        what: format!(
+            "{archived} to {begin}, between the end of its archive and the begin of the topic: \
+             they are deleted; copy the archive anew (`tributary retire`, then `backfill`), for \
+             without them nothing of it is read either"
+        ),
+    })
+}
+
+/// The first offset of a partition whose record was written at or after a moment, in the archive or
+/// the topic; its end where there is none.
+fn written_since(
+    asker: &Asker,
+    offer: Option<&Offer>,
+    Read { topic, partition, .. }: &Read<'_>,
+    (begin, end): (u64, u64),
+    ms: i64,
+) -> Result<u64, StartError> {
+    let of_topic = asker.offset_at(&topic.name, *partition, ms)?.unwrap_or(end);
+    // What is archived counts where the topic has nothing that is older.
+    let archived = match offer {
+        Some(offer) if of_topic <= begin => offer.written_since(*partition, ms)?,
+        _ => None,
+    };
+    Ok(archived.map_or(of_topic, |archived| archived.min(of_topic)))
 }
 
 impl Begins {
@@ -318,7 +385,7 @@ impl Guard {
     pub(super) fn begin(
         store: Store,
         start: &Start,
-        metrics: Arc<Metrics>,
+        (metrics, hold): (Arc<Metrics>, Arc<Hold>),
         stop: impl Fn() + Send + 'static,
     ) -> Result<Guard, KafkaError> {
         let asker = store.kafka().asker()?;
@@ -330,12 +397,14 @@ impl Guard {
         let ours = start.clone();
         thread::spawn(move || {
             let mut lead_end = 0;
-            while over.recv_timeout(BETWEEN_LOOKS) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let pause = || if hold.is_asked() { BETWEEN_LOOKS_WHILE_HELD } else { BETWEEN_LOOKS };
+            while over.recv_timeout(pause()) == Err(mpsc::RecvTimeoutError::Timeout) {
                 // Brokers that do not answer are noticed by who reads and writes.
                 let found = look(&asker, &topics).and_then(|found| match found {
-                    None => superseded(&looking, &asker, &ours, &mut lead_end),
+                    None => superseded(&looking, &asker, &ours, (&mut lead_end, &hold)),
                     found => Ok(found),
                 });
+                hold.look();
                 if let Ok(Some(error)) = found {
                     *finding.lock().expect("nobody panics while holding it") = Some(error);
                     return stop();
@@ -365,19 +434,21 @@ impl Guard {
     }
 }
 
-/// Whether another start is in force; `end` is where the lead record's topic ended before.
+/// Whether another start is in force, and whether this one is to hold; `end` is where the lead
+/// record's topic ended before.
 fn superseded(
     store: &Store,
     asker: &Asker,
     ours: &StartId,
-    end: &mut u64,
+    (end, hold): (&mut u64, &Hold),
 ) -> Result<Option<StartError>, StoreError> {
     let now = store.lead_end(asker)?;
     if now == *end {
         return Ok(None);
     }
-    let lead = store.lead()?;
+    let (lead, word) = store.lead_and_hold()?;
     *end = now;
+    hold.take(word);
     Ok(lead.and_then(|lead| ours.superseded_by(&lead)).map(StartError::from))
 }
 

@@ -81,6 +81,7 @@ pub struct Metrics {
     archive: Archive,
     replayed: Counter,
     to_replay: Gauge<u64, AtomicU64>,
+    backlog: Gauge<u64, AtomicU64>,
     /// When this process began to count, and how long after that each worker was seen last, in ms.
     begun: Instant,
     seen: Vec<AtomicU64>,
@@ -184,6 +185,7 @@ pub(super) struct WorkerMetrics {
     pub doubts: Counter,
     pub replayed: Counter,
     pub to_replay: Gauge<u64, AtomicU64>,
+    pub backlog: Gauge<u64, AtomicU64>,
     dead_letters: Family<ByReason, Counter>,
     copies: Family<ByKind, Counter>,
     held: Family<ByInput, Gauge<u64, AtomicU64>>,
@@ -290,6 +292,13 @@ impl Default for Metrics {
             "How many of them an earlier run held: a start reads these first",
             to_replay.clone(),
         );
+        let backlog = Gauge::default();
+        registry.register(
+            "backlog_offsets",
+            "How many offsets the events had when the process began: those of an earlier run, and \
+             what had come since then",
+            backlog.clone(),
+        );
         Metrics {
             registry,
             lines,
@@ -316,6 +325,7 @@ impl Default for Metrics {
             archive,
             replayed,
             to_replay,
+            backlog,
             begun: Instant::now(),
             seen: (0..super::WORKERS_MAX).map(|_| AtomicU64::new(0)).collect(),
             workers: OnceLock::new(),
@@ -410,6 +420,18 @@ impl Metrics {
         })
     }
 
+    /// How far it is with all that the events held when it began, while it reads that; `None` too
+    /// before that is known.
+    pub fn backlog(&self) -> Option<Replay> {
+        let (total, read) = (self.backlog.get(), self.replayed.get());
+        let is_read = read >= total;
+        (self.workers.get().is_some() && !is_read).then(|| Replay {
+            share: (read as f64 / total as f64).min(1.0),
+            a_second: read as f64 / self.begun.elapsed().as_secs_f64().max(1e-3),
+            left: total.saturating_sub(read),
+        })
+    }
+
     /// A worker that has not been seen for so long, and for how long.
     pub fn stuck(&self, patience: Duration) -> Option<(usize, Duration)> {
         let now = self.begun.elapsed();
@@ -449,6 +471,7 @@ impl Metrics {
             held: self.held.clone(),
             replayed: self.replayed.clone(),
             to_replay: self.to_replay.clone(),
+            backlog: self.backlog.clone(),
         }
     }
 }

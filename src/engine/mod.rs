@@ -17,6 +17,8 @@ mod capture;
 pub mod cluster;
 mod flow;
 mod follow;
+mod hold;
+mod keeping;
 mod lead;
 mod letters;
 mod loss;
@@ -24,24 +26,23 @@ pub mod metrics;
 mod once;
 mod status;
 mod topics;
+mod views;
 mod worker;
 
 use std::{
+    num::NonZeroU64,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
-use tracing::warn;
-
 use crate::{
-    archive::{self, keeper},
+    archive,
     kafka::Kafka,
     progress::{Store, StoreError},
     reference::{ReferenceError, file::Counts},
@@ -54,16 +55,18 @@ use crate::{
     spec::Spec,
 };
 
-pub use crate::dataflow::Spread;
+pub use crate::{dataflow::Spread, progress::shown_dataflow};
 pub use cluster::{Cluster, Connecting};
 pub use lead::{Accept, Names, Start, StartError};
 pub use letters::{Filter, Letter, Letters, LettersError, Repaired, Replayed, replayed_topic};
 pub use metrics::{FeedNumbers, Metrics, Replay};
 pub use status::{InputStatus, Rates, Status, Writer as WriterStatus, status};
 pub use topics::{TopicPlan, UnfitTopics, make_topics};
+pub use views::view_topics;
 
-use archived::Taking;
 use cluster::{Connections, HandshakeError, Lost, Shape};
+use hold::Hold;
+use keeping::Keeping;
 
 /// Most workers of a process; beyond the cores of any machine, and each costs threads and buffers.
 pub const WORKERS_MAX: usize = 64;
@@ -143,6 +146,22 @@ pub struct KafkaRun {
     pub commit_interval: Duration,
     /// Where the inputs are kept beyond what their topics hold.
     pub archive: Option<ArchiveRun>,
+    /// Which part of the events is read.
+    pub span: Span,
+    /// Most events a second, of all workers together; what an earlier run held is read again at any
+    /// rate.
+    pub rate: Option<NonZeroU64>,
+}
+
+/// A part of the events, by when they were written to their topic, in ms since 1970. What an event
+/// says of its own time does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// The first start of a dataflow begins with those that were written then or later.
+    pub since_ms: Option<i64>,
+    /// Nothing that was written then or later is read, and the run ends once all before is done.
+    /// Of one process alone.
+    pub until_ms: Option<i64>,
 }
 
 /// The archive of a run.
@@ -263,6 +282,7 @@ impl EngineError {
                         | StartError::Different(_)
                         | StartError::Partitions { .. }
                         | StartError::FewerPartitions { .. }
+                        | StartError::History { .. }
                         | StartError::NoSnapshot { .. }
                         | StartError::NoTopics { .. }
                         | StartError::Loss { .. }
@@ -290,6 +310,10 @@ struct Shared {
     start: Option<Start>,
     /// Set where a worker failed or another process is gone: nobody goes on.
     stop: Arc<AtomicBool>,
+    /// Which workers have done all up to where the run ends by itself: a bit each.
+    done: AtomicU64,
+    /// Whether it is to stand still, to be compared with another dataflow.
+    hold: Arc<Hold>,
 }
 
 /// Runs a job to its end: that of its files, whose views are then published, or that for which it
@@ -327,6 +351,7 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         Some(gathered) => Some(cluster::connect(gathered, workers, &stop)?),
         None => None,
     };
+    let hold = Arc::new(Hold::default());
     let guard = match (&job.work, &start) {
         (Work::Follow(follow @ Following { place: Place::Kafka(run), .. }), Some(start)) => {
             let stop = Arc::clone(&stop);
@@ -334,7 +359,7 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
             let store = Store::new(run.kafka.clone(), &spec.name);
             follow.metrics.led(start.id.generation);
             let metrics = Arc::clone(&follow.metrics);
-            let guard = loss::Guard::begin(store, start, metrics, stop);
+            let guard = loss::Guard::begin(store, start, (metrics, Arc::clone(&hold)), stop);
             Some(guard.map_err(StartError::from)?)
         }
         _ => None,
@@ -350,7 +375,14 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         }
         _ => None,
     };
-    let shared = Arc::new(Shared { job, progress: Arc::clone(&progress), start, stop });
+    let shared = Arc::new(Shared {
+        job,
+        progress: Arc::clone(&progress),
+        start,
+        stop,
+        done: AtomicU64::new(0),
+        hold,
+    });
     let (builders, connections) = match connected {
         Some((builders, connections)) => (builders, Some(connections)),
         None => {
@@ -398,68 +430,6 @@ pub fn run(job: Job, progress: Arc<dyn Progress>) -> Result<Outcome, EngineError
         (None, Work::Once { .. }) => unreachable!("its folder was claimed"),
     }
     Ok(outcome)
-}
-
-/// Keeps the archive, beside the dataflow.
-struct Keeping {
-    end: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-/// However a run ends, nobody keeps its archive after that.
-impl Drop for Keeping {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-        self.thread.thread().unpark();
-    }
-}
-
-impl Keeping {
-    fn begin(
-        run: &KafkaRun,
-        start: &Start,
-        spec: &Arc<Spec>,
-        metrics: &Arc<Metrics>,
-    ) -> Option<Keeping> {
-        let ArchiveRun { store, every, passes_faults } = run.archive.clone()?;
-        let sound = start.archive.as_ref().and_then(Taking::sound);
-        let events = &start.topics.events;
-        let job = keeper::Job {
-            kafka: run.kafka.clone(),
-            spec: Arc::clone(spec),
-            start: start.id.clone(),
-            events: keeper::Kept {
-                topic: events.name.clone(),
-                id: events.id.clone(),
-                from: start.begins.events.clone(),
-            },
-            every,
-            sound: passes_faults.then(|| sound.unwrap_or_default()),
-        };
-        let end = Arc::new(AtomicBool::new(false));
-        let (ends, metrics) = (Arc::clone(&end), Arc::clone(metrics));
-        let keep = move || {
-            let watched: Arc<dyn keeper::Watched> = metrics;
-            keeper::keep(&store, &job, &watched, &ends);
-        };
-        let thread = thread::Builder::new().name("archive".to_owned()).spawn(keep);
-        Some(Keeping { end, thread: thread.expect("there is room for a thread") })
-    }
-
-    /// Lets it keep what came, and end; one that takes long is not waited for, since the next start
-    /// copies that again.
-    fn finish(self) {
-        self.end.store(true, Ordering::Relaxed);
-        self.thread.thread().unpark();
-        let mut looks = STOP_PATIENCE.as_millis() / BETWEEN_LOOKS.as_millis();
-        while !self.thread.is_finished() && looks > 0 {
-            thread::sleep(BETWEEN_LOOKS);
-            looks -= 1;
-        }
-        if !self.thread.is_finished() {
-            warn!("what came last is not archived yet; the next start does so");
-        }
-    }
 }
 
 /// A hash of a list, for people to compare.

@@ -119,9 +119,10 @@ impl Partition {
     }
 
     /// A partition of a topic, read from an offset on; what is kept elsewhere of it comes first.
+    /// Without a reader that is all that there is.
     pub(super) fn over(
         id: PartitionId,
-        (earlier, reader): (Option<Box<dyn Earlier>>, PartitionReader),
+        (earlier, reader): (Option<Box<dyn Earlier>>, Option<PartitionReader>),
         from: u64,
         spec: &Spec,
         letter_bytes: usize,
@@ -155,6 +156,11 @@ impl Partition {
     /// Reads up to where an earlier run came; `None` lifts that.
     pub(super) fn stop_at(&mut self, stop: Option<Bound>) {
         self.source.stop_at(stop);
+    }
+
+    /// Holds at a bound that another reader has come to; `None` lifts it.
+    pub(super) fn hold_at(&mut self, hold: Option<Bound>) {
+        self.source.hold_at(hold);
     }
 
     /// Whether it came there.

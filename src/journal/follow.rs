@@ -34,7 +34,10 @@ use super::{
 };
 use crate::{
     kafka::{Asker, Kafka, KafkaError, Next, PartitionReader, Readers},
-    progress::{FrontierError, PASSING_TIME_MAX, Passing, Progressing, Read},
+    progress::{
+        FrontierError, PASSING_TIME_MAX, Passing, Progressing, Read, Store, StoreError,
+        shown_dataflow,
+    },
     spec::{Spec, ViewId, ViewKind},
 };
 
@@ -110,6 +113,15 @@ pub enum FollowError {
         /// The topic.
         topic: String,
     },
+    /// Which dataflow readers are shown cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Readers were switched.
+    #[error("readers are shown \"{dataflow}\" by now")]
+    Switched {
+        /// That dataflow.
+        dataflow: String,
+    },
     /// The spec has no such view.
     #[error("the spec has no view that a journal shows: one of all records, one of the latest")]
     NoViews,
@@ -154,28 +166,33 @@ impl Follow {
         self.begun.elapsed().saturating_sub(seen)
     }
 
-    fn view(&self, is_wanted: impl Fn(usize) -> bool) -> Result<String, FollowError> {
-        let place = (0..self.spec.views.len()).find(|place| is_wanted(*place));
-        let view = &self.spec.views[place.ok_or(FollowError::NoViews)?];
-        Ok(format!("{}_{}", self.spec.name, view.name))
+    /// The dataflow whose outputs are shown: that which readers are shown.
+    fn dataflow(&self) -> Result<String, FollowError> {
+        Ok(shown_dataflow(&self.kafka, &self.spec.family)?)
     }
 
-    /// The topics, each with what is in it.
-    fn topics(&self) -> Result<Vec<(Kind, String)>, FollowError> {
+    /// The topics of a dataflow, each with what is in it.
+    fn topics(&self, dataflow: &str) -> Result<Vec<(Kind, String)>, FollowError> {
+        let view = |is_wanted: &dyn Fn(usize) -> bool| {
+            let place = (0..self.spec.views.len()).find(|place| is_wanted(*place));
+            let view = &self.spec.views[place.ok_or(FollowError::NoViews)?];
+            Ok::<_, FollowError>(format!("{dataflow}_{}", view.name))
+        };
         let is_enriched = |place: usize| matches!(self.spec.views[place].kind, ViewKind::Enriched);
         let latest = |place: usize| is_latest(&self.spec, ViewId(place as u16));
         Ok(vec![
             // A new event before what it changes.
-            (Kind::Records, self.view(is_enriched)?),
-            (Kind::Latest, self.view(latest)?),
-            (Kind::Letters, format!("{}_dead_letters", self.spec.name)),
+            (Kind::Records, view(&is_enriched)?),
+            (Kind::Latest, view(&latest)?),
+            (Kind::Letters, format!("{dataflow}_dead_letters")),
             (Kind::Documents, self.reference.clone()),
         ])
     }
 
     fn follow(&self, end: &AtomicBool) -> Result<(), FollowError> {
         let asker = self.kafka.asker()?;
-        let topics = self.topics()?;
+        let dataflow = self.dataflow()?;
+        let topics = self.topics(&dataflow)?;
         let identities = identities(&asker, &topics)?;
         let (readers, mut parts) = self.begin(&asker, &topics, &identities)?;
         let ends: Vec<u64> = parts
@@ -191,7 +208,9 @@ impl Follow {
         let extent = |partition| asker.extent(&self.events, partition).map(|extent| extent.1);
         let ends: Result<Vec<u64>, KafkaError> = (0..partitions).map(extent).collect();
         self.shown.expect_events(ends?);
-        let mut progress = Progressing::new(&self.kafka, &self.spec.name, self.spec.shards)?;
+        let lead = Store::new(self.kafka.clone(), &dataflow).lead()?;
+        let shards = lead.map_or(self.spec.shards, |lead| lead.shards);
+        let mut progress = Progressing::new(&self.kafka, &dataflow, shards)?;
         let (committed, mut passing) = (AtomicU64::new(0), None::<(Passing, Vec<u64>)>);
         // Up to where the events are in what is shown, once everything was read that stood in the
         // topics when this was looked at.
@@ -199,8 +218,8 @@ impl Follow {
         let (mut next_passing, mut next_look) = (Instant::now(), Instant::now());
         let mut next_word = Instant::now() + BETWEEN_WORDS;
         let mut waiting = BTreeMap::new();
-        let mut refused = 0;
-        info!(topics = topics.len(), records = history, "follows the outputs of the dataflow");
+        let (mut refused, mut lead_end) = (0, None);
+        info!(dataflow, topics = topics.len(), records = history, "follows its outputs");
         while !end.load(Ordering::Relaxed) {
             self.be_seen();
             readers.serve()?;
@@ -249,6 +268,7 @@ impl Follow {
             if Instant::now() >= next_look {
                 next_look = Instant::now() + BETWEEN_IDENTITIES;
                 self.look_at_topics(&asker, &topics, &identities)?;
+                self.look_at_pointer(&asker, &dataflow, &mut lead_end)?;
             }
             if is_idle {
                 thread::park_timeout(BETWEEN_LOOKS);
@@ -365,6 +385,29 @@ impl Follow {
             Some(other) => Err(FollowError::OtherTopic { topic: topics[other].1.clone() }),
             None => Ok(()),
         }
+    }
+
+    /// Whether readers are shown another dataflow by now; `end` is where the topic that says so
+    /// ended before.
+    fn look_at_pointer(
+        &self,
+        asker: &Asker,
+        dataflow: &str,
+        end: &mut Option<u64>,
+    ) -> Result<(), FollowError> {
+        let now = asker.end_now(&Store::lead_topic(&self.spec.family), 0);
+        if now.is_none() || *end == now {
+            return Ok(());
+        }
+        // Brokers that do not answer keep nobody from reading on.
+        match Store::new(self.kafka.clone(), &self.spec.family).pointer_so_far() {
+            Ok(Some(pointer)) if pointer.dataflow != dataflow => {
+                return Err(FollowError::Switched { dataflow: pointer.dataflow });
+            }
+            Ok(_) => *end = now,
+            Err(error) => debug!("which dataflow readers are shown is not known: {error}"),
+        }
+        Ok(())
     }
 
     /// Shows what came, and tells of it.

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use rdkafka::{
+    Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError as ClientError,
 };
@@ -54,6 +55,33 @@ impl Asker {
         self.forget_words();
         self.consumer.context().forget();
         Ok((begin as u64, end as u64))
+    }
+
+    /// The first offset of a partition whose record was written at or after a moment, in ms since
+    /// 1970, by the time that the record bears; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn offset_at(
+        &self,
+        topic: &str,
+        partition: u32,
+        time_ms: i64,
+    ) -> Result<Option<u64>, KafkaError> {
+        let mut wanted = TopicPartitionList::new();
+        let place = partition as i32;
+        let added = wanted.add_partition_offset(topic, place, Offset::Offset(time_ms));
+        added.expect("a time is a number");
+        let ask = || self.consumer.offsets_for_times(wanted.clone(), QUESTION_PATIENCE);
+        let found = until_answered(ask).map_err(|error| {
+            let tried = format!("ask for a moment in partition {partition} of topic \"{topic}\"");
+            self.failed(tried, &error)
+        })?;
+        self.forget_words();
+        match found.find_partition(topic, place).map(|found| found.offset()) {
+            Some(Offset::Offset(offset)) => Ok(Some(offset as u64)),
+            _ => Ok(None),
+        }
     }
 
     /// Where a partition ends, if who leads it says so at once.

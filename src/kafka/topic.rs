@@ -160,6 +160,31 @@ impl Kafka {
     }
 }
 
+impl Kafka {
+    /// Deletes topics; that one is gone already is as good.
+    ///
+    /// # Errors
+    /// With the first that may be there still.
+    pub fn delete(&self, names: &[String]) -> Result<(), KafkaError> {
+        let admin = self.admin()?;
+        let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
+        let options = AdminOptions::new()
+            .request_timeout(Some(ANSWER_PATIENCE))
+            .operation_timeout(Some(ANSWER_PATIENCE));
+        let failed = |names: &[String], error: &ClientError| {
+            KafkaError::failed(format!("delete the topics {}", named(names)), error, None)
+        };
+        let deleted = pollster::block_on(admin.delete_topics(&wanted, &options));
+        for result in deleted.map_err(|error| failed(names, &error))? {
+            match result {
+                Ok(_) | Err((_, Code::UnknownTopicOrPartition | Code::UnknownTopic)) => {}
+                Err((name, code)) => return Err(failed(&[name], &ClientError::AdminOp(code))),
+            }
+        }
+        Ok(())
+    }
+}
+
 pub(super) fn named(names: &[String]) -> String {
     names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }

@@ -8,6 +8,8 @@
 //! that was applied is never changed, but another one is added. What a file means is the server's
 //! to say: it is applied to an empty database beside, and both are compared.
 
+mod drift;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -19,7 +21,15 @@ use std::{
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::server::{Server, ServerError, named, quoted};
+use self::drift::drift;
+use super::{
+    own_name,
+    readers::READERS,
+    server::{Server, ServerError, named, quoted},
+};
+
+/// With this begin the names of tables that all dataflows have together.
+const OF_ALL: &str = "tributary_";
 
 /// Where it is recorded what was applied.
 const APPLIED: &str = "tributary_migrations";
@@ -30,6 +40,26 @@ pub struct Migrations {
     files: Vec<File>,
     /// What stands in the files for something of the place, and that.
     places: Vec<(&'static str, String)>,
+    /// The dataflow that they are of, where that is known.
+    dataflow: Option<String>,
+    /// What they make that is the dataflow's own, and what readers call it.
+    objects: BTreeMap<String, String>,
+}
+
+/// Where views of a dataflow are that readers are shown instead of others, or others instead of
+/// them: they bear other names then than the migrations say.
+#[derive(Debug, Default)]
+struct Moved {
+    /// By the name that the migrations say.
+    names: BTreeMap<String, String>,
+    /// Of which it is noted whose they are.
+    noted: BTreeSet<String>,
+}
+
+impl Moved {
+    fn name<'m>(&'m self, wanted: &'m str) -> &'m str {
+        self.names.get(wanted).map_or(wanted, String::as_str)
+    }
 }
 
 /// A file, and the one statement that it holds.
@@ -37,6 +67,8 @@ pub struct Migrations {
 struct File {
     name: String,
     text: String,
+    /// The table or view that it makes, by which it is called; none where it changes one.
+    makes: Option<String>,
 }
 
 /// Why migrations cannot be applied or compared.
@@ -131,14 +163,37 @@ impl Migrations {
             let is_numbered = number.len() == 3 && number.bytes().all(|b| b.is_ascii_digit());
             if is_numbered && name.ends_with(".sql") {
                 let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
-                files.push(File { name, text });
+                files.push(File::new(name, text));
             }
         }
         if files.is_empty() {
             return Err(MigrationError::None { path: folder.to_owned() });
         }
         files.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(Migrations { files, places: Vec::new() })
+        let made = files.iter().filter_map(|file| file.makes.clone());
+        let own = made.filter(|object| !object.starts_with(OF_ALL));
+        let objects = own.map(|object| (object.clone(), object)).collect();
+        Ok(Migrations { files, places: Vec::new(), dataflow: None, objects })
+    }
+
+    /// Those of a dataflow of a family: where that runs under a name of its own, its tables and
+    /// views bear names of their own too; those in which it is kept how far loading is are of all.
+    #[must_use]
+    pub fn of_dataflow(self, family: &str, dataflow: &str) -> Migrations {
+        let with_name = Migrations { dataflow: Some(dataflow.to_owned()), ..self };
+        if family == dataflow {
+            return with_name;
+        }
+        let Migrations { files, objects, .. } = with_name;
+        let own: BTreeSet<String> = objects.into_keys().collect();
+        let files = files.into_iter().map(|file| file.renamed(&own, dataflow)).collect();
+        let objects = own.into_iter().map(|object| (own_name(&object, dataflow), object));
+        Migrations { files, objects: objects.collect(), ..with_name }
+    }
+
+    /// What readers call the tables and views that they make.
+    pub fn objects(&self) -> impl Iterator<Item = &str> {
+        self.objects.values().map(String::as_str)
     }
 
     /// Those of a folder within another one, recorded with its name before theirs, in which words
@@ -153,13 +208,15 @@ impl Migrations {
         let mut migrations = Migrations::load(folder)?;
         let within = folder.file_name().unwrap_or_default().to_string_lossy();
         migrations.files.iter_mut().for_each(|file| file.name = format!("{within}/{}", file.name));
-        Ok(Migrations { places, ..migrations })
+        // What only one dataflow may have.
+        Ok(Migrations { places, dataflow: None, objects: BTreeMap::new(), ..migrations })
     }
 
     /// The statement of a file; the server takes no more than one, and none that ends with a
     /// semicolon.
-    fn statement(&self, file: &File) -> String {
-        let text = file.text.trim_end().trim_end_matches(';').to_owned();
+    fn statement(&self, file: &File, moved: &Moved) -> String {
+        let text = file.text.trim_end().trim_end_matches(';');
+        let text = replaced(text, &|word| moved.names.get(word).cloned());
         self.places
             .iter()
             .fold(text, |text, (word, value)| text.replace(&format!("'{word}'"), &quoted(value)))
@@ -179,7 +236,9 @@ impl Migrations {
             ),
         )?;
         let applied = self.applied(server)?;
-        let there = objects(server, &server.database)?.into_keys().collect();
+        let mut there: BTreeSet<String> = objects(server, &server.database)?.into_keys().collect();
+        let moved = self.moved(server, &there)?;
+        there.extend(moved.names.keys().cloned());
         let due = self.due(&applied, &there);
         // Known before anything is made again, or one that dies would leave out the changes.
         for (file, _) in self.files.iter().zip(&due).filter(|(_, is_due)| **is_due) {
@@ -193,7 +252,8 @@ impl Migrations {
         for (file, is_due) in self.files.iter().zip(due) {
             if is_due {
                 // It may have been applied and not been recorded: it does no harm again.
-                server.execute(&format!("apply {}", file.name), &self.statement(file))?;
+                server.execute(&format!("apply {}", file.name), &self.statement(file, &moved))?;
+                self.note(server, file, &moved)?;
                 failpoint!("migration-applied");
                 let record = format!(
                     "INSERT INTO {APPLIED} (name, hash, text) VALUES ({}, {}, {})",
@@ -213,9 +273,9 @@ impl Migrations {
     fn due(&self, applied: &BTreeSet<String>, there: &BTreeSet<String>) -> Vec<bool> {
         let mut made_again = BTreeSet::new();
         let due = |file: &File| {
-            let is_gone = match file.makes() {
+            let is_gone = match &file.makes {
                 Some(object) if !there.contains(object) => {
-                    made_again.insert(object.to_owned());
+                    made_again.insert(object.clone());
                     true
                 }
                 Some(_) => false,
@@ -246,6 +306,51 @@ impl Migrations {
         Ok(rows.into_iter().map(|row| row.name).collect())
     }
 
+    /// Where the views of the dataflow are, if readers were ever switched.
+    fn moved(&self, server: &Server, there: &BTreeSet<String>) -> Result<Moved, ServerError> {
+        #[derive(Deserialize)]
+        struct Row {
+            object: String,
+            name: String,
+        }
+        let Some(dataflow) = self.dataflow.as_ref().filter(|_| there.contains(READERS)) else {
+            return Ok(Moved::default());
+        };
+        let question = format!(
+            "SELECT readers.object AS object, tables.name AS name FROM {READERS} AS readers FINAL \
+             INNER JOIN system.tables AS tables ON tables.uuid = readers.view_uuid WHERE \
+             readers.dataflow = {} AND tables.database = {}",
+            quoted(dataflow),
+            quoted(&server.database)
+        );
+        let rows: Vec<Row> = server.rows("ask whose the views are", &question)?;
+        let mut moved = Moved::default();
+        for (wanted, object) in &self.objects {
+            if let Some(row) = rows.iter().find(|row| row.object == *object) {
+                moved.noted.insert(wanted.clone());
+                if row.name != *wanted {
+                    moved.names.insert(wanted.clone(), row.name.clone());
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Notes whose a view is that was made anew in place of one of which that was known.
+    fn note(&self, server: &Server, file: &File, moved: &Moved) -> Result<(), ServerError> {
+        let made = file.makes.as_ref().filter(|made| moved.noted.contains(*made));
+        let (Some(made), Some(dataflow)) = (made, &self.dataflow) else { return Ok(()) };
+        let statement = format!(
+            "INSERT INTO {READERS} (view_uuid, object, dataflow) SELECT uuid, {}, {} FROM \
+             system.tables WHERE database = {} AND name = {}",
+            quoted(&self.objects[made]),
+            quoted(dataflow),
+            quoted(&server.database),
+            quoted(moved.name(made))
+        );
+        server.execute("note whose the view is", &statement)
+    }
+
     /// Compares what is there with what the migrations say; nothing is changed. They are applied to
     /// a database of their own for that, which goes afterwards.
     ///
@@ -271,7 +376,8 @@ impl Migrations {
     fn compare_with(&self, server: &Server, beside: &str) -> Result<Vec<Drift>, MigrationError> {
         let there = server.within(beside);
         for file in &self.files {
-            there.execute(&format!("apply {} beside", file.name), &self.statement(file))?;
+            let statement = self.statement(file, &Moved::default());
+            there.execute(&format!("apply {} beside", file.name), &statement)?;
         }
         let (wanted, found) = (objects(server, beside)?, objects(server, &server.database)?);
         let (wanted_columns, found_columns) =
@@ -281,15 +387,18 @@ impl Migrations {
             columns.get(name).unwrap_or(&none).clone()
         };
         let mut drifts = Vec::new();
+        let moved = self.moved(server, &found.keys().cloned().collect())?;
         for (name, wanted) in &wanted {
-            match found.get(name) {
+            let now = moved.name(name);
+            let wanted = &Object { name: now.to_owned(), ..wanted.clone() };
+            match found.get(now) {
                 None => drifts.push(Drift {
                     name: name.clone(),
                     what: "is not there".to_owned(),
                     remedy: "`tributary init` makes it".to_owned(),
                 }),
                 Some(found) => {
-                    let of_columns = (of(&wanted_columns, name), of(&found_columns, name));
+                    let of_columns = (of(&wanted_columns, name), of(&found_columns, now));
                     drifts.extend(drift(wanted, found, of_columns));
                 }
             }
@@ -299,12 +408,27 @@ impl Migrations {
 }
 
 impl File {
-    /// The table or view that it makes, by which it is called; none where it changes one.
-    fn makes(&self) -> Option<&str> {
-        let mut lines = self.text.lines().filter(|line| !line.starts_with("--"));
-        let name = self.name.rsplit('/').next().and_then(|name| name.strip_suffix(".sql"));
-        let makes = lines.next().is_some_and(|line| line.starts_with("CREATE "));
-        name.and_then(|name| name.split_once('_')).map(|(_, name)| name).filter(|_| makes)
+    fn new(name: String, text: String) -> File {
+        let mut lines = text.lines().filter(|line| !line.starts_with("--"));
+        let is_making = lines.next().is_some_and(|line| line.starts_with("CREATE "));
+        let object = name.strip_suffix(".sql").and_then(|name| name.split_once('_'));
+        let makes = object.map(|(_, object)| object.to_owned()).filter(|_| is_making);
+        File { name, text, makes }
+    }
+
+    /// The same for a dataflow that has tables of its own, where it says something of one of these
+    /// objects.
+    fn renamed(self, objects: &BTreeSet<String>, dataflow: &str) -> File {
+        if !self.words().any(|word| objects.contains(word)) {
+            return self;
+        }
+        let own = |word: &str| objects.contains(word).then(|| own_name(word, dataflow));
+        let text = replaced(&self.text, &own);
+        let makes = self.makes.map(|object| match objects.contains(&object) {
+            true => own_name(&object, dataflow),
+            false => object,
+        });
+        File { name: format!("{dataflow}/{}", self.name), text, makes }
     }
 
     /// The words of its statement, names among them.
@@ -316,6 +440,19 @@ impl File {
     fn hash(&self) -> String {
         format!("{:016x}", xxh3_64(self.text.as_bytes()))
     }
+}
+
+/// A text in which words are others.
+fn replaced(text: &str, other: &dyn Fn(&str) -> Option<String>) -> String {
+    let is_of_word = |c: char| c == '_' || c.is_alphanumeric();
+    let (mut replaced, mut rest) = (String::new(), text);
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c: char| is_of_word(c) != is_of_word(first));
+        let (run, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        replaced.push_str(&other(run).unwrap_or_else(|| run.to_owned()));
+        rest = behind;
+    }
+    replaced
 }
 
 /// Tables and views of a database, by name, without the database in what they say.
@@ -350,99 +487,36 @@ fn columns(
     Ok(columns)
 }
 
-/// Where one is other than it is to be.
-fn drift(
-    wanted: &Object,
-    found: &Object,
-    (wanted_columns, found_columns): (Vec<ObjectColumn>, Vec<ObjectColumn>),
-) -> Vec<Drift> {
-    let of = |what: String, remedy: String| Drift { name: wanted.name.clone(), what, remedy };
-    if !wanted.as_select.is_empty() {
-        return match wanted.as_select == found.as_select {
-            true => Vec::new(),
-            false => {
-                let remedy =
-                    format!("CREATE OR REPLACE VIEW {} AS {}", wanted.name, wanted.as_select);
-                vec![of("shows something else".to_owned(), remedy)]
-            }
-        };
-    }
-    let mut drifts = Vec::new();
-    let table = named(&wanted.name);
-    let (engine, ttl, settings) = wanted.engine();
-    let (found_engine, found_ttl, found_settings) = found.engine();
-    for (name, value) in &settings {
-        if !found_settings.contains(&(*name, *value)) {
-            drifts.push(of(
-                format!("has not the setting {name} = {value}"),
-                format!("ALTER TABLE {table} MODIFY SETTING {name} = {value}"),
-            ));
-        }
-    }
-    if ttl != found_ttl {
-        let remedy = match ttl {
-            "" => format!("ALTER TABLE {table} REMOVE TTL"),
-            ttl => format!("ALTER TABLE {table} MODIFY TTL {ttl}"),
-        };
-        drifts.push(of(format!("has the TTL \"{found_ttl}\", not \"{ttl}\""), remedy));
-    }
-    if engine != found_engine {
-        let what = format!("is {found_engine}, not {engine}");
-        let remedy = "no ALTER mends that: rename the table, and have `tributary init` make it: it \
-                      is loaded anew";
-        drifts.push(of(what, remedy.to_owned()));
-    }
-    let mut previous = None::<&str>;
-    for column in &wanted_columns {
-        let name = named(&column.name);
-        let place = previous.map_or("FIRST".to_owned(), |p| format!("AFTER {}", named(p)));
-        let default = match &*column.default_kind {
-            "" => String::new(),
-            kind => format!(" {kind} {}", column.default_expression),
-        };
-        let as_it_is = format!("{name} {}{default}", column.type_name);
-        previous = Some(&column.name);
-        match found_columns.iter().find(|found| found.name == column.name) {
-            None => drifts.push(of(
-                format!("has no column {}", column.name),
-                format!("ALTER TABLE {table} ADD COLUMN {as_it_is} {place}"),
-            )),
-            Some(found)
-                if found.type_name == column.type_name
-                    && column.default_kind.is_empty()
-                    && found != column =>
-            {
-                let kind = &found.default_kind;
-                drifts.push(of(
-                    format!("has column {} with {kind} {}", column.name, found.default_expression),
-                    format!("ALTER TABLE {table} MODIFY COLUMN {name} REMOVE {kind}"),
-                ));
-            }
-            Some(found) if found != column => drifts.push(of(
-                format!("has column {} as {}", column.name, found.type_name),
-                format!("ALTER TABLE {table} MODIFY COLUMN {as_it_is}"),
-            )),
-            Some(_) => {}
-        }
-    }
-    for column in &found_columns {
-        if !wanted_columns.iter().any(|wanted| wanted.name == column.name) {
-            drifts.push(of(
-                format!("has a column {} that no migration made", column.name),
-                format!("ALTER TABLE {table} DROP COLUMN {}", named(&column.name)),
-            ));
-        }
-    }
-    drifts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn dataflow_of_another_name_has_tables_of_its_own() {
+        let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
+        let plain = Migrations::load(&sql).expect("the project's own");
+        let own = Migrations::load(&sql).expect("the same").of_dataflow("attendance", "v2");
+        let text = |name: &str| {
+            let file = own.files.iter().find(|file| file.name.ends_with(name));
+            &*file.unwrap_or_else(|| panic!("{name}")).text
+        };
+        assert!(text("006_attendance_enriched.sql").contains("FROM attendance_enriched_rows__v2"));
+        let latest = text("007_latest_attendance_mv.sql");
+        assert!(latest.contains("VIEW latest_attendance_mv__v2 AS"), "{latest}");
+        assert!(latest.contains("ATTENDANCE_MARK AS attendance_mark,"), "columns are no objects");
+        assert!(text("008_attendance_frontier.sql").contains("'attendance_latest_rows__v2'"));
+        let shared = own.files.iter().filter(|file| !file.name.contains('/'));
+        assert!(
+            shared.clone().count() > 0 && shared.clone().all(|file| file.text.contains(OF_ALL))
+        );
+        let objects: Vec<&str> = plain.objects().collect();
+        assert!(objects.iter().all(|object| !object.contains("__")) && objects.len() == 5);
+        assert!(own.objects().eq(objects), "readers call both alike");
+    }
+
+    #[test]
     fn what_was_dropped_is_made_again_with_what_changed_it_since() {
-        let file = |name: &str, text: &str| File { name: name.to_owned(), text: text.to_owned() };
+        let file = |name: &str, text: &str| File::new(name.to_owned(), text.to_owned());
         let files = vec![
             file("001_rows.sql", "-- Rows.\nCREATE TABLE IF NOT EXISTS rows (a UInt8)"),
             file("002_other_rows.sql", "CREATE TABLE IF NOT EXISTS other_rows (a UInt8)"),
@@ -451,7 +525,8 @@ mod tests {
             file("005_more.sql", "-- Not of rows.\nALTER TABLE other_rows ADD COLUMN b UInt8"),
             file("006_new.sql", "CREATE TABLE IF NOT EXISTS new (a UInt8)"),
         ];
-        let migrations = Migrations { files, places: Vec::new() };
+        let (places, objects) = (Vec::new(), BTreeMap::new());
+        let migrations = Migrations { files, places, dataflow: None, objects };
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let applied: BTreeSet<String> =
             migrations.files[..5].iter().map(|file| file.name.clone()).collect();

@@ -9,9 +9,10 @@
 //!
 //! In reading order: `server` (what is asked of ClickHouse), `migrations` (the tables), `table`
 //! (how rows are written), `view` (loading one), `rebuild` (a table anew beside the one that is
-//! read).
+//! read), `readers` (whose views are read).
 
 mod migrations;
+mod readers;
 mod rebuild;
 mod server;
 mod table;
@@ -38,9 +39,24 @@ use crate::{
 use view::Loading;
 
 pub use migrations::{Drift, MigrationError, Migrations};
+pub use readers::{Readers, Resting};
 pub use server::{Said, Server, ServerError};
 pub use table::{Encoder, NoRecord, TableColumn, Unfit};
 pub use view::Loaded;
+
+/// What a table or view is called of a dataflow that runs under a name of its own.
+pub fn own_name(object: &str, dataflow: &str) -> String {
+    format!("{object}__{dataflow}")
+}
+
+/// What the table of a view is called, of a dataflow of a family.
+fn table_of(config: &ClickHouseConfig, (family, name): (&str, &str), view: &str) -> String {
+    let table = config.table(family, view);
+    match family == name {
+        true => table,
+        false => own_name(&table, name),
+    }
+}
 
 /// Between looks at the progress of the dataflow.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -191,6 +207,10 @@ impl Load {
         spec.views.iter().filter(move |view| is_in_topic(&view.kind)).map(|view| &*view.name)
     }
 
+    fn table(&self, view: &str) -> String {
+        table_of(&self.config, (&self.spec.family, &self.spec.name), view)
+    }
+
     /// How far each view is, before it has begun.
     pub fn begin(spec: &Spec) -> BTreeMap<String, Loaded> {
         Load::views(spec).map(|view| (view.to_owned(), Loaded::default())).collect()
@@ -208,7 +228,7 @@ impl Load {
     ) -> Result<(), LoadError> {
         let (committed, over) = (AtomicU64::new(0), AtomicBool::new(false));
         let loading = |view| {
-            let table = self.config.table(&self.spec.name, view);
+            let table = self.table(view);
             self.loading(view, table, &committed, &over, &loaded[view])
         };
         let views: Vec<_> = Load::views(&self.spec).map(loading).collect::<Result<_, _>>()?;
@@ -227,7 +247,7 @@ impl Load {
     /// With what does not pass.
     pub fn run_view(&self, view: &str, end: &AtomicBool, loaded: &Loaded) -> Result<(), LoadError> {
         let (committed, over) = (AtomicU64::new(0), AtomicBool::new(false));
-        let table = self.config.table(&self.spec.name, view);
+        let table = self.table(view);
         let loading = self.loading(view, table, &committed, &over, loaded)?;
         self.run_views(&[loading], end, &mut || Ok(()))
     }
@@ -249,7 +269,7 @@ impl Load {
             view: view.to_owned(),
             topic: format!("{}_{view}", spec.name),
             table,
-            shown_as: config.table(&spec.name, view),
+            shown_as: self.table(view),
             until: *until,
             leaves_out: *leaves_out,
             committed,

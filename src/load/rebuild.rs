@@ -82,7 +82,7 @@ impl Load {
             return Err(LoadError::NoView { view: view.to_owned(), known });
         }
         let (committed, over) = (AtomicU64::new(0), AtomicBool::new(false));
-        let table = self.config.table(&self.spec.name, view);
+        let table = self.table(view);
         let topic = format!("{}_{view}", self.spec.name);
         let identity = self.kafka.asker()?.identities(std::slice::from_ref(&topic))?;
         let Some((_, topic_id, _)) = identity.into_iter().next() else {

@@ -81,6 +81,7 @@ impl fmt::Display for Said {
 /// The server's numbers of errors that have a remedy of their own.
 mod code {
     pub(super) const NO_SUCH_COLUMN: u32 = 16;
+    pub(super) const TABLE_IS_THERE: u32 = 57;
     pub(super) const UNKNOWN_TABLE: u32 = 60;
     pub(super) const UNKNOWN_DATABASE: u32 = 81;
     /// What was asked cannot be asked so, of this version or with these types or settings.
@@ -107,6 +108,7 @@ impl Said {
             Said::Code(code, _) => {
                 let stays = [
                     code::NO_SUCH_COLUMN,
+                    code::TABLE_IS_THERE,
                     code::UNKNOWN_TABLE,
                     code::UNKNOWN_DATABASE,
                     code::READONLY,

@@ -58,6 +58,10 @@ pub struct Lead {
     /// was gone when a start went on. As many as the operator has agreed to; none before the first
     /// start went on.
     pub events_from: Vec<u64>,
+    /// Of the last ones of these, which are of events that never stood in the topic, how many
+    /// events there are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<u64>,
     /// The same of the reference log.
     pub reference_from: u64,
     /// What was accepted to be lost.
@@ -162,7 +166,8 @@ pub enum Difference {
     /// In what the spec says.
     #[error(
         "the spec says something else than what the outputs rest on:{}\nput back what it said, or \
-         give the dataflow another name, and with it new outputs, made from all events",
+         make the dataflow anew from history, under another name, and switch to it: `tributary \
+         backfill SPEC --as NAME`, see docs/history.md",
         .0.iter().map(|change| format!("\n  {change}")).collect::<String>()
     )]
     Spec(Vec<Change>),
@@ -275,6 +280,7 @@ mod tests {
             shard_hash: SHARD_HASH.to_owned(),
             dedupe: DedupeBy::Partition,
             events_from: vec![0; 6],
+            history: Vec::new(),
             reference_from: 0,
             accepted: Accepted::default(),
             outputs: vec![Output { topic: "d_e".to_owned(), id: "i".to_owned(), partitions: 6 }],

@@ -9,22 +9,27 @@
 //!
 //! Not here: who writes when (`engine`).
 //!
-//! In reading order: `record`, `lead`, `recovery`, `settled` (since when nothing is owed), `store`
-//! (the topics that hold them), `frontier` (for who reads the outputs).
+//! In reading order: `record`, `lead`, `recovery`, `settled` (since when nothing is owed), `hold`
+//! (standing still to be compared), `pointer` (which dataflow is read), `store` (the topics that
+//! hold them), `frontier` (for who reads the outputs).
 
 mod frontier;
+mod hold;
 mod lead;
+mod pointer;
 mod record;
 mod recovery;
 mod settled;
 mod store;
 
 pub use frontier::{FrontierError, PASSING_TIME_MAX, Passing, Progressing, Read, epoch_of};
+pub use hold::HoldWord;
 pub use lead::{
     Accepted, AcceptedLoss, Difference, FORM, Lead, Output, Retaken, SHARD_HASH, StartId,
     Superseded,
 };
+pub use pointer::{Pointer, shown_dataflow};
 pub use record::{BoundForm, Ownership, Progress, RecordError, Says, TopicBounds};
 pub use recovery::{Recovery, RecoveryError};
 pub use settled::{LogEnd, LogEnds, SettledSince, may_be_swept};
-pub use store::{LEAD_KEY, Store, StoreError};
+pub use store::{HOLD_KEY, LEAD_KEY, POINTER_KEY, Store, StoreError};

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Accepted, Lead, Progress, RecordError, Recovery, RecoveryError};
+use super::{Accepted, HoldWord, Lead, Pointer, Progress, RecordError, Recovery, RecoveryError};
 use crate::kafka::{Asker, Kafka, KafkaError, SmallTopic};
 
 /// The topics of a dataflow's progress.
@@ -36,6 +36,12 @@ pub enum StoreError {
 
 /// The key of the lead record.
 pub const LEAD_KEY: &[u8] = b"lead";
+
+/// The key under which it is said which dataflow of a family readers are shown.
+pub const POINTER_KEY: &[u8] = b"readers";
+
+/// The key under which a dataflow is asked to hold.
+pub const HOLD_KEY: &[u8] = b"hold";
 
 impl Store {
     /// The topics of a dataflow.
@@ -69,12 +75,50 @@ impl Store {
     /// # Errors
     /// When it cannot be read.
     pub fn lead(&self) -> Result<Option<Lead>, StoreError> {
+        Ok(self.lead_and_hold()?.0)
+    }
+
+    /// The same, and where others ask it to hold.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn lead_and_hold(&self) -> Result<(Option<Lead>, Option<HoldWord>), StoreError> {
         let records = self.kafka.read_to_end(&self.lead, 0)?.0;
-        let Some(last) = records.into_iter().rfind(|record| record.key == LEAD_KEY) else {
-            return Ok(None);
+        let newest = |key: &[u8]| {
+            let record = records.iter().rfind(|record| record.key == key)?;
+            Some((record.offset, record.value.as_deref()?))
         };
-        let Some(value) = last.value else { return Ok(None) };
-        Ok(Some(Lead::parse(&self.lead, last.offset, &value)?))
+        let lead = newest(LEAD_KEY).map(|(offset, value)| Lead::parse(&self.lead, offset, value));
+        let hold = newest(HOLD_KEY).and_then(|(_, value)| HoldWord::parse(value));
+        Ok((lead.transpose()?, hold))
+    }
+
+    /// Which dataflow of the family of this name readers are shown; `None` before they were ever
+    /// switched.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn pointer(&self) -> Result<Option<Pointer>, StoreError> {
+        if self.kafka.asker()?.identities(std::slice::from_ref(&self.lead))?.is_empty() {
+            return Ok(None);
+        }
+        self.pointer_of(self.kafka.read_to_end(&self.lead, 0)?)
+    }
+
+    /// The same as far as no transaction is open: at once.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn pointer_so_far(&self) -> Result<Option<Pointer>, StoreError> {
+        self.pointer_of(self.kafka.read_so_far(&self.lead, 0)?)
+    }
+
+    fn pointer_of(&self, read: SmallTopic) -> Result<Option<Pointer>, StoreError> {
+        let records = read.0;
+        let newest = records.iter().rfind(|record| record.key == POINTER_KEY);
+        let value = newest.and_then(|record| Some((record.offset, record.value.as_deref()?)));
+        let parsed = value.map(|(offset, value)| Pointer::parse(&self.lead, offset, value));
+        Ok(parsed.transpose()?)
     }
 
     /// When the newest lead record was written, in ms since 1970, by the brokers' clock; 0 before

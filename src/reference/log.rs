@@ -254,7 +254,7 @@ impl ReferenceLog {
         is_shown: bool,
     ) -> ReferenceLog {
         ReferenceLog {
-            records: Bounded::new(None, reader, from, true),
+            records: Bounded::new(None, Some(reader), from, true),
             projector: Projector::new(Arc::clone(spec)),
             counts: Counts::default(),
             sources: Sources::new(spec),
@@ -302,6 +302,11 @@ impl ReferenceLog {
     /// From now on hands out nothing at or past a bound; `None` lifts it.
     pub fn stop_at(&mut self, stop: Option<Bound>) {
         self.records.stop_at(stop);
+    }
+
+    /// Hands out nothing at or past a bound that another reader has come to; `None` lifts it.
+    pub fn hold_at(&mut self, hold: Option<Bound>) {
+        self.records.hold_at(hold);
     }
 
     /// Whether everything up to that bound was handed out.

@@ -13,7 +13,7 @@
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Bound, Last, Limit, PartitionId, Reached, Record, Source, SourceError};
-use crate::kafka::{Next, PartitionReader, Taken};
+use crate::kafka::{KafkaError, Next, PartitionReader, Taken};
 
 /// A partition of a topic of events.
 pub struct KafkaSource {
@@ -25,11 +25,14 @@ pub struct KafkaSource {
 pub(crate) struct Bounded {
     /// What is kept elsewhere of it, until that is read.
     earlier: Option<Box<dyn Earlier>>,
-    reader: PartitionReader,
+    /// The topic's own; none of one that is kept elsewhere alone.
+    reader: Option<PartitionReader>,
     /// A record that was fetched and lies past the bound.
     ahead: Option<Owned>,
     bound: Bound,
     stop: Option<Bound>,
+    /// Nothing at or past it is handed out, however long it takes to come.
+    hold: Option<Bound>,
     /// Whether the stop was reached.
     is_reached: bool,
     /// Whether the record before a stop may be gone: compaction removes it.
@@ -75,7 +78,7 @@ impl Bounded {
     /// A partition from an offset on, of which what is kept elsewhere comes first.
     pub(crate) fn new(
         earlier: Option<Box<dyn Earlier>>,
-        reader: PartitionReader,
+        reader: Option<PartitionReader>,
         from: u64,
         is_compacted: bool,
     ) -> Bounded {
@@ -86,6 +89,7 @@ impl Bounded {
             ahead: None,
             bound,
             stop: None,
+            hold: None,
             is_reached: false,
             is_compacted,
             is_at_end: false,
@@ -96,6 +100,22 @@ impl Bounded {
     pub(crate) fn stop_at(&mut self, stop: Option<Bound>) {
         self.is_reached = stop.is_some_and(|stop| stop.offset <= self.bound.offset);
         self.stop = stop;
+    }
+
+    /// Hands out nothing at or past a bound from now on that another reader has come to; `None`
+    /// lifts it. Unlike a stop it says nothing of what this one read once, so only records show
+    /// that it was reached.
+    pub(crate) fn hold_at(&mut self, hold: Option<Bound>) {
+        self.hold = hold;
+    }
+
+    fn is_held(&self) -> bool {
+        let is_past = |offset: u64| self.hold.is_some_and(|hold| offset >= hold.offset);
+        let last = |bound: Bound| bound.last.map(|last| last.offset);
+        let is_same = self.hold.and_then(last).is_some_and(|of| last(self.bound) == Some(of));
+        is_same
+            || is_past(self.bound.offset)
+            || self.ahead.as_ref().is_some_and(|ahead| is_past(ahead.offset))
     }
 
     /// Whether the stop was reached.
@@ -121,10 +141,10 @@ impl Bounded {
     ) -> Result<(u64, u64, bool), SourceError> {
         let (mut records, mut bytes) = (0, 0);
         while records < limit.records && bytes < limit.bytes {
-            if self.is_reached {
+            if self.is_reached || self.is_held() {
                 return Ok((records, bytes, false));
             }
-            let Bounded { earlier, reader, ahead, bound, stop, is_at_end, .. } = self;
+            let Bounded { earlier, reader, ahead, bound, stop, hold, is_at_end, .. } = self;
             let from_there = earlier.as_ref().map(|earlier| earlier.to());
             let kept = match (&ahead, earlier) {
                 (None, Some(earlier)) => earlier.next()?,
@@ -132,6 +152,7 @@ impl Bounded {
             };
             if let (None, None, Some(to)) = (&ahead, &kept, from_there) {
                 self.earlier = None;
+                self.is_at_end = self.reader.is_none();
                 self.bound.offset = self.bound.offset.max(to);
                 if self.stop.is_some_and(|stop| stop.offset <= to) {
                     self.reach()?;
@@ -141,7 +162,7 @@ impl Bounded {
             let found = match (ahead.take(), kept) {
                 (Some(ahead), _) => Found::Ahead(ahead),
                 (None, Some(kept)) => Found::Kept(kept),
-                (None, None) => match reader.look()? {
+                (None, None) => match look(reader)? {
                     Next::Record(taken) => Found::New(taken),
                     // Each end that the client came to stands in the queue, and more behind it.
                     Next::End if stop.is_none() => {
@@ -156,7 +177,7 @@ impl Bounded {
                     // Of a bound that was read once before, the end cannot lie before it.
                     Next::Nothing | Next::End => {
                         *is_at_end = true;
-                        if reader.stands_at_end() {
+                        if reader.as_ref().is_none_or(PartitionReader::stands_at_end) {
                             self.reach()?;
                         }
                         return Ok((records, bytes, false));
@@ -165,6 +186,10 @@ impl Bounded {
             };
             *is_at_end = false;
             let handed = found.handed();
+            if hold.is_some_and(|hold| handed.offset >= hold.offset) {
+                self.ahead = Some(found.into_owned());
+                return Ok((records, bytes, false));
+            }
             if stop.is_some_and(|stop| handed.offset >= stop.offset) {
                 let owned = found.into_owned();
                 self.ahead = Some(owned);
@@ -207,12 +232,18 @@ impl Bounded {
 
     fn other(&self) -> SourceError {
         let stop = self.stop.expect("only what stands before a stop is known");
+        let reader = self.reader.as_ref();
         SourceError::OtherTopic {
-            topic: self.reader.topic().to_owned(),
-            partition: self.reader.partition(),
+            topic: reader.map_or_else(|| "of the archive".to_owned(), |of| of.topic().to_owned()),
+            partition: reader.map_or(0, PartitionReader::partition),
             offset: stop.last.map_or(stop.offset, |last| last.offset),
         }
     }
+}
+
+/// What the topic has next: nothing more, where all is kept elsewhere.
+fn look(reader: &mut Option<PartitionReader>) -> Result<Next<'_>, KafkaError> {
+    reader.as_mut().map_or(Ok(Next::Nothing), PartitionReader::look)
 }
 
 enum Found<'m> {
@@ -271,7 +302,7 @@ impl KafkaSource {
     pub fn new(
         partition: PartitionId,
         earlier: Option<Box<dyn Earlier>>,
-        reader: PartitionReader,
+        reader: Option<PartitionReader>,
         from: u64,
     ) -> KafkaSource {
         KafkaSource { partition, records: Bounded::new(earlier, reader, from, false) }
@@ -305,7 +336,74 @@ impl Source for KafkaSource {
         self.records.is_at_stop()
     }
 
+    fn hold_at(&mut self, hold: Option<Bound>) {
+        self.records.hold_at(hold);
+    }
+
     fn is_at_end(&self) -> bool {
         self.records.is_at_end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records at these offsets, kept elsewhere than in a topic.
+    struct Kept(Vec<u64>);
+
+    impl Earlier for Kept {
+        fn next(&mut self) -> Result<Option<Handed<'_>>, SourceError> {
+            let offset = if self.0.is_empty() { None } else { Some(self.0.remove(0)) };
+            let handed = |offset| Handed { offset, time_ms: 1, key: None, value: Some(b"x") };
+            Ok(offset.map(handed))
+        }
+
+        fn to(&self) -> u64 {
+            10
+        }
+    }
+
+    fn bounded(offsets: &[u64]) -> Bounded {
+        Bounded::new(Some(Box::new(Kept(offsets.to_vec()))), None, 0, false)
+    }
+
+    fn read(records: &mut Bounded) -> Vec<u64> {
+        let mut read = Vec::new();
+        let limit = Limit { records: 100, bytes: 100 };
+        records.read(limit, &mut |handed| read.push(handed.offset)).expect("it can be read");
+        read
+    }
+
+    #[test]
+    fn hold_lets_nothing_past_it_and_loses_nothing() {
+        let mut records = bounded(&[0, 1, 3, 5]);
+        // Where one that was read before ends, nothing is lost either.
+        records.hold_at(Some(Bound::from(0)));
+        assert!(read(&mut records).is_empty());
+        records.hold_at(Some(Bound::from(3)));
+        assert_eq!(read(&mut records), [0, 1]);
+        assert!(read(&mut records).is_empty(), "it is held");
+        assert_eq!(records.bound().offset, 2, "what was fetched ahead is not read");
+        // The same last record shows that all before the bound was read.
+        let last = records.bound().last;
+        records.hold_at(Some(Bound { offset: 9, last }));
+        assert!(read(&mut records).is_empty());
+        records.hold_at(None);
+        assert_eq!(read(&mut records), [3, 5]);
+        assert_eq!(records.bound().offset, 10, "all that was kept is read");
+        assert!(records.is_at_end(), "there is no topic behind it");
+    }
+
+    #[test]
+    fn stop_is_reached_where_all_is_kept_elsewhere() {
+        let mut records = bounded(&[0, 4]);
+        records.stop_at(Some(Bound::from(4)));
+        assert_eq!((read(&mut records), records.is_at_stop()), (vec![0], true));
+        records.stop_at(Some(Bound::from(10)));
+        assert_eq!((read(&mut records), records.is_at_stop()), (vec![4], true));
+        let mut none = Bounded::new(None, None, 10, false);
+        none.stop_at(Some(Bound::from(10)));
+        assert!(read(&mut none).is_empty() && none.is_at_stop());
     }
 }

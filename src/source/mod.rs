@@ -116,6 +116,10 @@ pub trait Source {
         false
     }
 
+    /// From now on hands out nothing at or past a bound that another reader has come to; `None`
+    /// lifts it. Only of inputs that are read beside others.
+    fn hold_at(&mut self, _hold: Option<Bound>) {}
+
     /// Whether everything that was there, when this was looked at last, was handed out.
     fn is_at_end(&self) -> bool {
         false

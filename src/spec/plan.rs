@@ -12,6 +12,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::terms::{is_lower_name, name_hint};
 use crate::{
     row::{ColumnId, Columns, Joined, Key, Kind, Layout, LookupId, Value},
     time::{Day, Moment},
@@ -35,8 +36,11 @@ pub struct OutputId(pub u16);
 /// A dataflow, ready to run.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// The dataflow's name.
+    /// The dataflow's name: that of its outputs and of all that is its own.
     pub name: String,
+    /// The name of its inputs and of what readers are shown: the one in its file, also where it
+    /// runs under another one (`Spec::named`).
+    pub family: String,
     /// The text that it was read from.
     pub text: Arc<str>,
     /// Of that text: equal text, equal hash.
@@ -269,6 +273,23 @@ pub struct CountColumn {
 }
 
 impl Spec {
+    /// The same under another name: over the same inputs, with outputs, progress and tables of its
+    /// own.
+    ///
+    /// # Errors
+    /// When that cannot be a name; with what could be one.
+    pub fn named(self, name: &str) -> Result<Spec, String> {
+        match is_lower_name(name) {
+            true => Ok(Spec { name: name.to_owned(), ..self }),
+            false => Err(name_hint(is_lower_name(&name.to_lowercase()))),
+        }
+    }
+
+    /// Whether it runs under another name than that in its file.
+    pub fn is_renamed(&self) -> bool {
+        self.name != self.family
+    }
+
     /// The sources that lookups name.
     pub fn sources(&self) -> BTreeSet<&str> {
         self.lookups.iter().flat_map(|lookup| &lookup.from).map(String::as_str).collect()

@@ -48,7 +48,11 @@ pub struct Game {
     pub folder: TempDir,
     pub spec: PathBuf,
     pub plan: Plan,
+    /// The spec that engines run, where that is another one.
+    pub runs: PathBuf,
     name: String,
+    /// The dataflow whose outputs are looked at.
+    outputs: String,
     /// How the engine reaches the brokers.
     engine_at: [String; 2],
     /// Of people in files.
@@ -207,7 +211,21 @@ impl Game {
             Flow { lasts: plan.lasts, repeats: plan.repeats, changes_due, pace: Arc::clone(&pace) };
         let producer = Some(produce(stack, &name, &input, changes, flow));
         let cut = Mutex::default();
-        Game { stack, folder, spec, plan, name, engine_at, feed, producer, pace, cut }
+        let (runs, outputs) = (spec.clone(), name.clone());
+        Game {
+            stack,
+            folder,
+            spec,
+            plan,
+            runs,
+            name,
+            outputs,
+            engine_at,
+            feed,
+            producer,
+            pace,
+            cut,
+        }
     }
 
     /// What its dataflow is called.
@@ -218,6 +236,20 @@ impl Game {
     /// The engine is to reach the brokers so from now on.
     pub fn engine_at(&mut self, place: [&str; 2]) {
         self.engine_at = place.map(str::to_owned);
+    }
+
+    /// From now on the outputs of another dataflow over its inputs are looked at.
+    pub fn look_at(&mut self, dataflow: &str) {
+        dataflow.clone_into(&mut self.outputs);
+    }
+
+    /// What a topic is called.
+    pub fn topic(&self, topic: &str) -> String {
+        let of = match topic {
+            "events" | "reference" => &self.name,
+            _ => &self.outputs,
+        };
+        format!("{of}_{topic}")
     }
 
     /// Whether all clicks and changes have been made.
@@ -244,15 +276,10 @@ impl Game {
         failpoint: Option<(usize, &str)>,
     ) -> Run {
         let workers = workers.to_string();
-        let [logs, metrics] = ["logs", "metrics"].map(|name| self.folder.path().join(name));
-        [&logs, &metrics].iter().for_each(|at| fs::create_dir_all(at).expect("a folder"));
-        // Each start has files of its own.
-        let number = fs::read_dir(&logs).expect("it was made").count();
-        let [log, metrics] = [logs, metrics].map(|at| at.join(format!("{number:04}")));
-        File::create(&log).expect("a log");
+        let (log, metrics) = self.files_of_start();
         let at = [
             "run",
-            text(&self.spec),
+            text(&self.runs),
             &self.engine_at[0],
             &self.engine_at[1],
             "--workers",
@@ -283,6 +310,34 @@ impl Game {
         Run { processes: (0..processes).map(process).collect(), log }
     }
 
+    /// Starts another command over the game's spec, which may be to die at a failpoint.
+    pub fn begin_command(&self, command: &str, options: &[&str], failpoint: Option<&str>) -> Run {
+        let (log, _) = self.files_of_start();
+        let at = [command, text(&self.spec), &self.engine_at[0], &self.engine_at[1]];
+        let mut command = self::command(&[&at[..], options].concat(), &log);
+        failpoint.into_iter().for_each(|failpoint| {
+            command.env("FAILPOINTS", failpoint);
+        });
+        Run { processes: vec![command.spawn().expect("the program can be started")], log }
+    }
+
+    /// Runs another command over the game's spec to its end; returns its code, and what it said.
+    pub fn command(&self, command: &str, options: &[&str]) -> (Option<i32>, String) {
+        let mut run = self.begin_command(command, options, None);
+        let code = run.wait_for(Duration::from_secs(300)).pop().and_then(|(_, code)| code);
+        (code, run.said())
+    }
+
+    /// A log and metrics for a start: each has its own.
+    fn files_of_start(&self) -> (PathBuf, PathBuf) {
+        let [logs, metrics] = ["logs", "metrics"].map(|name| self.folder.path().join(name));
+        [&logs, &metrics].iter().for_each(|at| fs::create_dir_all(at).expect("a folder"));
+        let number = fs::read_dir(&logs).expect("it was made").count();
+        let [log, metrics] = [logs, metrics].map(|at| at.join(format!("{number:04}")));
+        File::create(&log).expect("a log");
+        (log, metrics)
+    }
+
     /// What all that belongs to the game said, the newest start last.
     pub fn said(&self) -> String {
         let mut logs = vec![self.folder.path().join("log")];
@@ -294,7 +349,7 @@ impl Game {
 
     /// All committed records of a topic, by partition in order.
     pub fn read(&self, topic: &str) -> Vec<Seen> {
-        let mut records = read(&self.stack.brokers, &format!("{}_{topic}", self.name));
+        let mut records = read(&self.stack.brokers, &self.topic(topic));
         // A start says of progress that nobody needs any more that it is gone.
         records.retain(|record| topic != "progress" || !record.value.is_empty());
         records
@@ -491,6 +546,11 @@ impl Run {
 
     /// Waits for all processes; returns their exit codes.
     pub fn wait(&mut self) -> Vec<(usize, Option<i32>)> {
+        self.wait_for(Duration::from_secs(40))
+    }
+
+    /// The same, with another patience.
+    pub fn wait_for(&mut self, patience: Duration) -> Vec<(usize, Option<i32>)> {
         let mut codes = Vec::new();
         for (number, process) in self.processes.iter_mut().enumerate() {
             let begin = Instant::now();
@@ -498,9 +558,9 @@ impl Run {
                 if let Some(status) = process.try_wait().expect("it was started") {
                     break status;
                 }
-                if begin.elapsed() > Duration::from_secs(40) {
+                if begin.elapsed() > patience {
                     let said = fs::read_to_string(&self.log).unwrap_or_default();
-                    panic!("process {number} has not ended within 40 s; what was said:\n{said}");
+                    panic!("process {number} has not ended in time; what was said:\n{said}");
                 }
                 thread::sleep(Duration::from_millis(20));
             };

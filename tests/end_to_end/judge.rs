@@ -28,7 +28,7 @@ impl Game {
 
     /// Where in the topic of the progress a transaction begins that is open, if one is.
     pub fn open_since(&self) -> Option<u64> {
-        let topic = format!("{}_progress", self.name());
+        let topic = self.topic("progress");
         let end = |isolation| ends(&self.stack.brokers, &topic, isolation)[0];
         let (stable, written) = (end("read_committed"), end("read_uncommitted"));
         (stable < written).then_some(stable)
@@ -37,9 +37,7 @@ impl Game {
     /// No transaction stays open.
     fn judge_ends(&self) {
         for topic in ["enriched", "latest", "dead_letters", "progress", "lead", "reference"] {
-            let end = |isolation| {
-                ends(&self.stack.brokers, &format!("{}_{topic}", self.name()), isolation)
-            };
+            let end = |isolation| ends(&self.stack.brokers, &self.topic(topic), isolation);
             // One who still says that it lives may be amid one just now.
             wait_for(&format!("no transaction to be open in {topic}"), PATIENCE, || {
                 end("read_committed") == end("read_uncommitted")

@@ -8,6 +8,7 @@
 
 mod archive;
 mod away;
+mod backfill;
 mod bases;
 mod boards;
 mod clickhouse;

@@ -26,7 +26,7 @@ fn ends_among_records_do_not_end_a_read() {
     let kafka = Kafka::new(properties, "tip");
     let (_readers, mut queues) =
         kafka.read(&[(small.events(), 0, 0)], || {}).expect("it can be read");
-    let mut source = KafkaSource::new(PartitionId(0), None, queues.remove(0), 0);
+    let mut source = KafkaSource::new(PartitionId(0), None, Some(queues.remove(0)), 0);
     let mut read = || {
         let most = Limit { records: u64::MAX, bytes: u64::MAX };
         source.read(most, &mut |_| {}).expect("it is read on").records

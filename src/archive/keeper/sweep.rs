@@ -62,7 +62,7 @@ fn sweep(store: &Store, newest: &Manifest, after: Duration) -> Result<(), Archiv
         named.extend(manifest.named().map(|segment| segment.path.clone()));
         named.insert(kept.path.clone());
     }
-    for folder in ["events", "probe", FOLDER] {
+    for folder in ["events", "history", "probe", FOLDER] {
         for found in store.list(folder)? {
             if found.written_ms < before_ms && !named.contains(&found.path) {
                 store.remove(&found.path)?;

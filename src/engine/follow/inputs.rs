@@ -133,6 +133,15 @@ impl Reference {
         }
     }
 
+    /// Holds where another dataflow has come to; `None` lifts it.
+    pub(super) fn hold_at(&mut self, vector: Option<&Vector>) {
+        if let Reference::Log(log) = self {
+            let bound =
+                |vector: &Vector| vector.get(&Input::Reference).copied().unwrap_or_default();
+            log.log.hold_at(vector.map(bound));
+        }
+    }
+
     pub(super) fn is_at_stop(&self) -> bool {
         match self {
             Reference::Files(_) => true,
@@ -191,6 +200,15 @@ pub(super) fn stop_at(partitions: &mut [Partition], vector: Option<&Vector>) {
         let input = Input::Events(partition.id());
         let bound = |vector: &Vector| vector.get(&input).copied().unwrap_or_default();
         partition.stop_at(vector.map(bound));
+    }
+}
+
+/// Holds partitions where another dataflow has come to; `None` lifts that.
+pub(super) fn hold_at(partitions: &mut [Partition], vector: Option<&Vector>) {
+    for partition in partitions {
+        // What the other dataflow does not read holds nothing up.
+        let input = Input::Events(partition.id());
+        partition.hold_at(vector.and_then(|vector| vector.get(&input).copied()));
     }
 }
 

@@ -14,10 +14,12 @@
 //! is slow is waited for: pressure goes back to the inputs (P9). Once one worker is asked to end,
 //! all close their open epoch and end; before a start is complete nothing of that goes out.
 //!
-//! In reading order: `inputs` (what is read), `output` (where changes go), `replay` (what an
-//! earlier run held).
+//! In reading order: `ends` and `inputs` (what is read), `output` (where changes go), `replay`
+//! (what an earlier run held), `limits` (what keeps it from reading on).
 
+mod ends;
 mod inputs;
+mod limits;
 mod output;
 mod replay;
 
@@ -32,28 +34,23 @@ use timely::worker::Worker;
 use tracing::info;
 
 use self::{
+    ends::Ends,
     inputs::{Load, Reference},
+    limits::Pace,
     output::Output,
 };
 use super::{
-    EngineError, Following, KafkaRun, Place, Shared,
+    EngineError, Following, Place, Shared,
     flow::{Flow, FusedFlow},
-    lead::Start,
     metrics::WorkerMetrics,
-    worker::{EPOCH_BYTES, End, FIRST, PARK, Partition, file_names, reads},
+    worker::{EPOCH_BYTES, End, PARK, Partition, file_names},
 };
 use crate::{
-    dataflow::Resume,
     kafka::Readers,
     process::now_ms,
-    progress::{Ownership, Store},
-    reference::{ReferenceError, ReferenceLog},
-    sink::{
-        KafkaSink,
-        kafka::{Committed, Hand},
-    },
-    source::{AtEnd, Bound, DeadLetter, Decoder, Earlier, Input, Limit, PartitionId},
-    spec::{DedupeBy, ShardId},
+    reference::ReferenceError,
+    sink::kafka::Committed,
+    source::{DeadLetter, Decoder, Input, Limit},
     time::{Epoch, Frontier},
 };
 
@@ -99,14 +96,15 @@ pub(super) struct Follower<'a> {
     completes: Option<Epoch>,
     /// Its number among the workers of its process.
     local: usize,
-}
-
-/// What a worker reads and writes.
-struct Ends {
-    partitions: Vec<Partition>,
-    reference: Option<Reference>,
-    readers: Option<Readers>,
-    output: Output,
+    /// Whether the run ends by itself, and this worker has come to that.
+    ends_by_itself: bool,
+    is_done: bool,
+    /// Since when all were done, as the one that was last saw it.
+    all_done: Option<Instant>,
+    /// What it saw last of what holds it.
+    hold_seen: u64,
+    is_paused: bool,
+    pace: Option<Pace>,
 }
 
 impl<'a> Follower<'a> {
@@ -135,6 +133,14 @@ impl<'a> Follower<'a> {
         let Ends { partitions, reference, readers, output } = ends;
         let metrics = follow.metrics.worker(local);
         if let Some(start) = &shared.start {
+            let left = |partition: &Partition| {
+                let place = partition.id().0 as usize;
+                let until = start.begins.until.as_ref().map(|until| until[place]);
+                let end = until.unwrap_or(start.begins.ends[place]);
+                // Behind the last record the end of its transaction may stand.
+                end.saturating_sub(start.begins.events[place] + 1)
+            };
+            metrics.backlog.inc_by(partitions.iter().map(left).sum());
             let of_reference = reference.iter().map(|_| Input::Reference);
             let of_events = partitions.iter().map(|partition| Input::Events(partition.id()));
             of_events.chain(of_reference).for_each(|i| metrics.holds(i, start.held(i)));
@@ -157,6 +163,12 @@ impl<'a> Follower<'a> {
             metrics,
             completes: shared.start.as_ref().map(|start| start.recovery.last_epoch().max(epoch)),
             local,
+            ends_by_itself: false,
+            is_done: false,
+            all_done: None,
+            hold_seen: 0,
+            is_paused: false,
+            pace: Follower::pace(&follow.place, worker.peers()),
         })
     }
 
@@ -169,6 +181,7 @@ impl<'a> Follower<'a> {
             _ => self.read_first_documents(worker)?,
         }
         self.metrics.ready.set(self.completes.is_none().into());
+        self.stop_at_end();
         let mut next_cut = Instant::now() + self.follow.tick;
         while !self.is_to_end() {
             let more = self.read()?;
@@ -194,6 +207,7 @@ impl<'a> Follower<'a> {
             };
             self.step_to_seal(worker);
             self.hand_on()?;
+            self.look_whether_done();
         }
         // Who only heard of it says so too: others are to know before they see what is cut here.
         self.flow.end();
@@ -321,11 +335,17 @@ impl<'a> Follower<'a> {
     fn read(&mut self) -> Result<bool, EngineError> {
         self.give_up_with_others()?;
         inputs::serve(self.readers.as_ref())?;
-        if self.is_full() || self.is_stalled() || self.output.is_behind() {
+        if self.is_to_pause() || self.is_full() || self.is_stalled() || self.output.is_behind() {
             return Ok(false);
         }
         let more = self.read_documents(DOCUMENTS_AT_ONCE)?;
-        Ok(self.read_partitions(self.epoch_lines())? || more)
+        let (before, most) = (self.total.lines, self.epoch_lines_now());
+        if most <= self.open.lines && self.pace.is_some() {
+            return Ok(more);
+        }
+        let more = self.read_partitions(most)? || more;
+        self.took(self.total.lines - before);
+        Ok(more)
     }
 
     /// Whether what was read and is not sealed is all that may be.
@@ -429,6 +449,8 @@ impl<'a> Follower<'a> {
                 let input = Input::Events(partition.id());
                 let bound = held.get(&input)?;
                 self.metrics.holds(input, bound.offset);
+                let of_topic = self.shared.start.as_ref()?.topics.events.partitions;
+                (partition.id().0 < of_topic).then_some(())?;
                 Some((self.events_topic()?, partition.id().0, bound.offset))
             };
             let reference = held.get(&Input::Reference).filter(|_| self.reference.is_some());
@@ -474,105 +496,5 @@ impl<'a> Follower<'a> {
                 self.metrics.doubts.inc_by(doubts);
             }
         }
-    }
-}
-
-impl Ends {
-    /// The files of the job.
-    fn files(worker: &Worker, shared: &Shared, output: Output) -> Result<Ends, EngineError> {
-        let reads_reference = reads(worker, &shared.job.spec, FIRST);
-        Ok(Ends {
-            partitions: Partition::open(worker, shared, AtEnd::Follow)?,
-            reference: reads_reference.then(|| Reference::files(shared)).transpose()?,
-            readers: None,
-            output,
-        })
-    }
-
-    /// Takes over the shards of a worker from whoever had them, and reads from where the start
-    /// says.
-    fn take_over(
-        worker: &Worker,
-        shared: &Shared,
-        run: &KafkaRun,
-        start: &Start,
-        flow: &mut FusedFlow,
-    ) -> Result<Ends, EngineError> {
-        let spec = &shared.job.spec;
-        let wake = {
-            let thread = std::thread::current();
-            move || thread.unpark()
-        };
-        let (index, peers) = (worker.index() as u32, worker.peers() as u32);
-        let ownership = Ownership { worker: index, of: peers };
-        let recovery = Arc::clone(&start.recovery);
-        flow.keep_within_horizon(start.topics.events.partitions);
-        // No topic shows them.
-        flow.leave_out_counts();
-        if start.dedupe == DedupeBy::Shard {
-            flow.dedupe_by_shard();
-        }
-        let own = (0..spec.shards).filter(|shard| ownership.has(ShardId(*shard)));
-        let of_own = |values: &[u64]| own.clone().map(|s| values[usize::from(s)]).min();
-        flow.resume(Resume {
-            record_from: of_own(&recovery.epochs).unwrap_or(0) + 1,
-            chain_end: (!recovery.is_empty()).then(|| recovery.last_epoch()),
-            owed_from: of_own(&recovery.settled).unwrap_or(0),
-            everything: start.owes_everything(ownership),
-        });
-        let (id, log_ends) = (start.id.clone(), Arc::clone(&start.log_ends));
-        let hand = Hand { start: id, ownership, recovery, log_ends };
-        let stop = Arc::clone(&shared.stop);
-        let sink = KafkaSink::take_over(
-            Store::new(run.kafka.clone(), &spec.name),
-            spec,
-            &start.topics,
-            hand,
-            move || stop.load(Ordering::Relaxed),
-            wake.clone(),
-        );
-        let sink = sink.map_err(crate::sink::SinkError::from)?;
-        let events = &start.topics.events;
-        let mut from = Vec::new();
-        let archive = start.archive.as_ref();
-        let after = |earlier: &Option<Box<dyn Earlier>>, begin| {
-            earlier.as_ref().map_or(begin, |earlier| earlier.to().max(begin))
-        };
-        let mut earlier = Vec::new();
-        for (partition, begin) in start.begins.events.iter().enumerate() {
-            if reads(worker, spec, PartitionId(partition as u32)) {
-                let kept = archive.and_then(|archive| archive.events(partition as u32));
-                from.push((events.name.clone(), partition as u32, after(&kept, *begin)));
-                earlier.push(kept);
-                // Of one of which nothing comes a vector says too from where on it is read.
-                flow.bound(Input::Events(PartitionId(partition as u32)), Bound::from(*begin));
-            }
-        }
-        let reads_reference = reads(worker, spec, FIRST);
-        let reference = start.topics.reference.as_ref().filter(|_| reads_reference);
-        from.extend(reference.map(|topic| (topic.name.clone(), 0, start.begins.reference)));
-        let read = run.kafka.read(&from, wake);
-        let (readers, mut queues) = read.map_err(crate::source::SourceError::from)?;
-        let reference = reference.map(|topic| {
-            let place = (run.kafka.clone(), topic.name.clone());
-            let is_shown = !start.recovery.is_empty();
-            let queue = queues.pop().expect("it was asked for last");
-            let log = ReferenceLog::new(spec, place, queue, start.begins.reference, is_shown);
-            // Every worker has its own share of what is owed; this one reads for all.
-            let owed_from = start.recovery.settled.iter().min().copied();
-            Reference::log(log, owed_from.filter(|_| !start.recovery.is_empty()))
-        });
-        let partition = |(queue, kept): (crate::kafka::PartitionReader, _)| {
-            let number = queue.partition();
-            let from = start.begins.events[number as usize];
-            let letter_bytes = start.topics.dead_letter_bytes;
-            Partition::over(PartitionId(number), (kept, queue), from, spec, letter_bytes)
-        };
-        Ok(Ends {
-            partitions: queues.into_iter().zip(earlier).map(partition).collect(),
-            reference,
-            readers: Some(readers),
-            output: Output::kafka(sink, run.commit_interval),
-        })
     }
 }

@@ -74,6 +74,7 @@ pub(super) fn look_closely(
     let dead_letters = dead_letters.expect("every dataflow has dead letters");
     let topics = Topics {
         events: topic(&names.events),
+        history: 0,
         reference: reference.as_ref().map(topic),
         reference_lag_ms: lag.unwrap_or(0),
         views,

@@ -48,6 +48,8 @@ const WAITING_BYTES_MAX: u64 = 64 << 20;
 pub struct Topics {
     /// The events: name, identity, partitions.
     pub events: Topic,
+    /// How many partitions there are behind those, of events that never stood in the topic.
+    pub history: u32,
     /// The reference log; `None` for a dataflow without lookups.
     pub reference: Option<Topic>,
     /// For how long compaction leaves its records alone, in ms.
@@ -323,7 +325,8 @@ impl KafkaSink {
         let Some(Newest { epoch, vector, settled, waiting }) = self.newest.take() else {
             return Ok(());
         };
-        let Topics { events, reference, .. } = &*self.topics;
+        let Topics { events, history, reference, .. } = &*self.topics;
+        let partitions = events.partitions + history;
         let reference_held = vector.get(&Input::Reference).map_or(0, |bound| bound.offset);
         if reference_held > self.reference_held {
             self.is_in_time()?;
@@ -337,7 +340,7 @@ impl KafkaSink {
             epoch,
             settled,
             settled_ms,
-            events: TopicBounds::events(&events.name, &events.id, events.partitions, &vector),
+            events: TopicBounds::events(&events.name, &events.id, partitions, &vector),
             reference: reference
                 .as_ref()
                 .map(|topic| TopicBounds::reference(&topic.name, &topic.id, &vector)),

@@ -57,6 +57,7 @@ pub(super) fn resolve(file: &SpecFile, places: &Places) -> Result<Spec, Vec<Viol
             text: "".into(),
             hash: 0,
             name: file.name.clone(),
+            family: file.name.clone(),
             shards: file.shards,
             corrections: file.corrections,
             events,
