@@ -31,6 +31,7 @@ mod sources;
 mod status;
 mod supervise;
 mod watch;
+mod why;
 
 use std::error::Error;
 
@@ -72,6 +73,7 @@ enum Command {
     Accept(accept::Accept),
     Load(load::Load),
     Status(status::Status),
+    Why(why::WhyOf),
     DeadLetters(dead_letters::DeadLetters),
     Archive(archive::Archive),
     Backfill(backfill::Backfill),
@@ -97,6 +99,7 @@ impl Cli {
             Command::Accept(accept) => accept.run(),
             Command::Load(load) => load.run(),
             Command::Status(status) => status.run(),
+            Command::Why(why) => why.run(),
             Command::DeadLetters(letters) => letters.run(),
             Command::Archive(archive) => archive.run(),
             Command::Backfill(backfill) => backfill.run(),

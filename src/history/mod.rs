@@ -12,7 +12,8 @@
 //!
 //! In reading order: `known` (a dataflow, as its lead says), `stage` (what it is made from, beside
 //! topic and archive), `hold` (standing still together), `compare` and `counts` (what is other),
-//! `switch` (which one is shown), `retire` (taking one away).
+//! `switch` (which one is shown), `retire` (taking one away); and `why` (how a record came to its
+//! values).
 
 pub mod compare;
 mod counts;
@@ -21,6 +22,7 @@ pub mod known;
 pub mod retire;
 pub mod stage;
 pub mod switch;
+pub mod why;
 
 use crate::{
     archive::ArchiveError,

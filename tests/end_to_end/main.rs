@@ -47,3 +47,4 @@ mod supervise;
 mod tip;
 mod topics;
 mod university;
+mod why;
