@@ -43,6 +43,7 @@ mod small;
 mod soak;
 mod stack;
 mod starts;
+mod state;
 mod supervise;
 mod tip;
 mod topics;
