@@ -2,8 +2,8 @@
 //! cost.
 //!
 //! ```text
-//! cargo bench --bench over_clickhouse [-- views | load | visible | boards]
-//!     [--rows 10000000] [--events 500000] [--rate 5000] [--seconds 60]
+//! cargo bench --bench over_clickhouse [-- views | load | visible | boards | backfill]
+//!     [--rows 10000000] [--events 500000] [--rate 5000] [--seconds 60] [--clicks 3000000]
 //! ```
 //!
 //! `views`: so many rows of a year, a tenth of whose students changed their group since, in four
@@ -14,7 +14,9 @@
 //! loaded from the start. `boards`: the dashboards in Superset over a year of `--marks 2000000`, opened in
 //! Chromium. `visible`: so many events a second, each in its time, over an engine that
 //! loads inside; a reader asks four times a second which rows are new. Broker, ClickHouse, engine, clicks and
-//! reader share the machine.
+//! reader share the machine. `backfill`: a year of so many `--clicks`, which a dataflow holds, is made anew from its
+//! archive into topics and tables of its own while that one runs; then both are compared, and readers are
+//! shown the one, the other and the one again.
 
 #[allow(dead_code)]
 #[path = "over_kafka/place.rs"]
@@ -409,6 +411,68 @@ fn load(events: u64) {
     loader.wait().expect("it was started");
 }
 
+/// Runs a command over the place to its end; how long that took, and what it printed.
+fn timed(place: &Place, words: &[&str]) -> (f64, String) {
+    let begun = Instant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args([words[0], place::text(&place.spec("bench")), "--config"])
+        .arg(place.config())
+        .args(&words[1..])
+        .output()
+        .expect("the program can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    (begun.elapsed().as_secs_f64(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn backfill(events: u64) {
+    let (place, server) = university(events);
+    let patience = Duration::from_secs(1_800);
+    let archive = place.folder.path().join("archive");
+    let with_archive = ["--archive", place::text(&archive)];
+    let live = Engine::start(&place, "bench", 1, &with_archive);
+    place.produce_all(0..events as usize);
+    live.wait_until_held(patience);
+    let of = |view: &str| number(server, &format!("SELECT count() AS n FROM {view}"));
+    wait_for("all to be loaded", patience, || of("attendance_enriched") == events);
+    // What came last is kept within a minute.
+    let archived = || {
+        let folder = archive.join("bench/manifests");
+        fs::read_dir(folder).map_or(0, |files| files.count())
+    };
+    let before = archived();
+    wait_for("the archive to hold all", patience, || archived() > before.max(1));
+    for from in ["topic", "archive"] {
+        let name = format!("bench_{from}");
+        let begun = Instant::now();
+        let options = [&["--from", from][..], &with_archive].concat();
+        let newer = Engine::backfill(&place, ("bench", &name), 1, &options);
+        newer.wait_until_held(patience);
+        let (took, cpu) = (begun.elapsed().as_secs_f64(), newer.cpu().as_secs_f64());
+        let rows = format!("attendance_enriched__{name}");
+        wait_for("all to be loaded", patience, || of(&rows) == events);
+        let loaded = begun.elapsed().as_secs_f64();
+        println!(
+            "{events} clicks from the {from}: in topics after {took:.1} s, {:.0} a second, {:.2} s \
+             of CPU a million; in ClickHouse after {loaded:.1} s; {} MiB at most",
+            events as f64 / took,
+            cpu / events as f64 * 1e6,
+            newer.peak_mib(),
+        );
+        if from == "topic" {
+            newer.end();
+            continue;
+        }
+        let (took, said) = timed(&place, &["diff", "--as", &name, "--json"]);
+        assert!(said.contains("\"is_equal\":true"), "{said}");
+        println!("compared in {took:.1} s");
+        for words in [&["promote", "--as", &name][..], &["promote", "--rollback"]] {
+            let (took, said) = timed(&place, words);
+            println!("{} in {took:.1} s: {}", words.join(" "), said.trim());
+        }
+    }
+}
+
 fn visible(rate: u64, seconds: u64) {
     let count = rate * seconds;
     let (place, server) = university(count);
@@ -513,6 +577,9 @@ fn main() {
     }
     if is_asked("load") {
         load(option("events", 500_000));
+    }
+    if is_asked("backfill") {
+        backfill(option("clicks", 3_000_000));
     }
     if is_asked("visible") {
         visible(option("rate", 5_000), option("seconds", 60));

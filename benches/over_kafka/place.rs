@@ -320,6 +320,30 @@ impl<'p> Engine<'p> {
         Engine { place, name: name.to_owned(), process, said }
     }
 
+    /// Makes a dataflow anew from history, under another name, beside the one of a name.
+    #[allow(dead_code, reason = "asked for by over_clickhouse alone")]
+    pub fn backfill(
+        place: &'p Place,
+        (of, name): (&str, &str),
+        workers: u32,
+        options: &[&str],
+    ) -> Engine<'p> {
+        let said = place.folder.path().join(format!("{name}.log"));
+        let log = fs::File::create(&said).expect("a file");
+        let process = tributary()
+            .arg("backfill")
+            .arg(place.spec(of))
+            .arg("--config")
+            .arg(place.config())
+            .args(["--as", name, "--workers", &workers.to_string()])
+            .args(options)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the program can be started");
+        Engine { place, name: name.to_owned(), process, said }
+    }
+
     /// Waits until all events are held by what is committed, and nothing is owed.
     pub fn wait_until_held(&self, patience: Duration) {
         let ends: i64 = (0..PARTITIONS).map(|p| self.place.extent(EVENTS, p).1).sum();
