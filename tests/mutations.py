@@ -138,6 +138,21 @@ MUTATIONS = [
     ("a manifest of a later version is read", "src/archive/manifest.rs", "Ok(Form { form }) if form > FORM =>", "Ok(Form { form }) if form > FORM + 1 =>"),
     ("a manifest is replaced", "src/archive/store.rs", "PutMode::Create.into()", "PutMode::Overwrite.into()"),
     ("what is large is merged again", "src/archive/keeper/merge.rs", "(segment.bytes as usize) < SEGMENT_BYTES / 4", "(segment.bytes as usize) < SEGMENT_BYTES * 4"),
+    # tables
+    ("a UUID stands as it is written", "src/load/table.rs", "rows.extend(bytes[..8].iter().rev());", "rows.extend(bytes[..8].iter());"),
+    ("a moment is in UTC already", "src/load/table.rs", "moment.since_1970_us() - self.ahead_us", "moment.since_1970_us()"),
+    ("half a row stays", "src/load/table.rs", "rows.truncate(before);", ""),
+    ("a table takes a wider number", "src/load/table.rs", "*low >= least && *high <= most", "*low >= least && *high <= most + 1"),
+    ("an absent value fits any column", "src/load/table.rs", "takes && (self.is_nullable || !is_optional)", "takes"),
+    ("what was dropped stays away", "src/load/migrations.rs", "is_gone || !applied.contains(&file.name)", "!applied.contains(&file.name)"),
+    ("a column that has the name of a table is renamed", "src/load/migrations.rs", "end.unwrap_or(rest.len())", "end.map_or(rest.len(), |end| end.min(10))"),
+    # history
+    ("a hold lets one record past", "src/source/kafka.rs", "hold.is_some_and(|hold| handed.offset >= hold.offset)", "hold.is_some_and(|hold| handed.offset > hold.offset)"),
+    ("the same last record does not show that a hold was reached", "src/source/kafka.rs", "is_same\n            || is_past(self.bound.offset)", "is_same && is_past(self.bound.offset)\n            || is_past(self.bound.offset)"),
+    ("a word of before holds a start", "src/engine/hold.rs", "if !is_first {", "if !is_first || self.version.load(Ordering::Relaxed) == 0 {"),
+    ("a word holds for ever", "src/engine/hold.rs", "at.elapsed() > HoldWord::PATIENCE", "at.elapsed() > HoldWord::PATIENCE * 9"),
+    ("columns in another order are other", "src/history/compare.rs", "match is_other {", "match is_other || !key.is_empty() {"),
+    ("a value that came was changed", "src/history/compare.rs", "(None, _) => of_column.came += 1,", "(None, None) => of_column.came += 1,"),
 ]
 
 # Builds of the copy stay between runs, so that the dependencies are built once.
