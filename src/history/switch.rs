@@ -159,13 +159,13 @@ impl Switch<'_> {
                 let (seconds, dataflow) = (REST_SECONDS, to.name);
                 return Err(HistoryError::Unexchanged { dataflow, seconds });
             }
-            exchange(&readers, &to.name, pointer.number)?;
+            exchange(&readers, &to.name)?;
             failpoint!("promote-exchanged");
             readers.tidy()?;
             fell_ms = rest.fell_ms;
             // Somebody may have switched between the look and the exchange, and had nothing to do.
             if let Some(now) = store.pointer()?.filter(|now| now.dataflow != to.name) {
-                exchange(&readers, &now.dataflow, now.number)?;
+                exchange(&readers, &now.dataflow)?;
                 readers.tidy()?;
                 return Err(HistoryError::Overtaken { family: family.clone() });
             }
@@ -342,8 +342,8 @@ fn is_at_rest(from: &Known, to: &Known, loaded: Epoch) -> Result<bool, HistoryEr
 }
 
 /// Has ClickHouse show a dataflow, and looks until it does.
-fn exchange(readers: &Readers<'_>, to: &str, number: u64) -> Result<(), HistoryError> {
-    let asked = readers.exchange(to, number);
+fn exchange(readers: &Readers<'_>, to: &str) -> Result<(), HistoryError> {
+    let asked = readers.exchange(to, now_ms());
     let begun = Instant::now();
     loop {
         match readers.show(to) {

@@ -285,23 +285,22 @@ impl<'r> Readers<'r> {
         Ok(self.objects.iter().filter(read).all(is_its))
     }
 
-    /// Has the views of a dataflow take the names that are read; `number` is another one for each
-    /// switch.
+    /// Has the views of a dataflow take the names that are read; `at` is another one for each try.
     ///
-    /// They get names of just this switch before: a statement of another one that was asked for and
+    /// They get names of just this try before: a statement of another one that was asked for and
     /// never answered comes to nothing, for its names are gone. Asked once a start: asked again
     /// while it is not known whether it was done, it could take them back.
     ///
     /// # Errors
     /// When the server does not say that it did.
-    pub fn exchange(&self, to: &str, number: u64) -> Result<(), ServerError> {
+    pub fn exchange(&self, to: &str, at: i64) -> Result<(), ServerError> {
         let mut pairs = Vec::new();
         let views = self.views()?;
         for read in views.iter().filter(|view| view.name == view.object && view.dataflow != to) {
             let is_its = |view: &&View| view.object == read.object && view.dataflow == to;
             let Some(view) = views.iter().find(is_its) else { continue };
             // No dataflow has a name with a capital letter.
-            let name = format!("{}__S{number}", own_name(&view.object, to));
+            let name = format!("{}__S{at}", own_name(&view.object, to));
             if view.name != name {
                 self.rename(&view.name, &name)?;
             }
