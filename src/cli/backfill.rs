@@ -18,7 +18,7 @@ use crate::{
         copy::{Copied, copy},
     },
     config::ArchiveConfig,
-    engine::{Names, Span, WORKERS_MAX, shown_dataflow, view_topics},
+    engine::{Edge, Names, Span, WORKERS_MAX, shown_dataflow, view_topics},
     history::stage::{Origin, Staged, Staging},
     kafka::Kafka,
     spec::Spec,
@@ -116,11 +116,13 @@ impl Backfill {
             let what = "--events goes with --from files".to_owned();
             return Err(Failure::Arguments(what));
         }
-        let moment = |given: &Option<String>, option| {
-            given.as_ref().map(|text| moment(text, &spec, option)).transpose()
+        let edge = |given: &Option<String>, option| {
+            given.as_ref().map(|text| edge(text, &spec, option)).transpose()
         };
-        let (since_ms, until_ms) = (moment(&self.since, "since")?, moment(&self.until, "until")?);
-        if since_ms.zip(until_ms).is_some_and(|(since, until)| since >= until) {
+        let span = Span { since: edge(&self.since, "since")?, until: edge(&self.until, "until")? };
+        let moment = |edge: &Option<Edge>| edge.as_ref().and_then(Edge::moment);
+        let moments = moment(&span.since).zip(moment(&span.until));
+        if moments.is_some_and(|(since, until)| since >= until) {
             return Err(Failure::Arguments("--since lies before --until".to_owned()));
         }
         let (kafka, names) = self.place.resolve(&spec)?;
@@ -132,7 +134,6 @@ impl Backfill {
             Some(place) => Some(ArchiveConfig::in_folder(place)),
             None => self.place.config()?.archive,
         };
-        let span = Span { since_ms, until_ms };
         match (self.from, &config) {
             (Some(From::Archive | From::Files | From::Clickhouse), None) => {
                 let what = "name the archive: --archive PLACE, or [archive] in the file of \
@@ -140,7 +141,7 @@ impl Backfill {
                 return Err(Failure::Arguments(what.to_owned()));
             }
             (None | Some(From::Archive | From::Files | From::Clickhouse), Some(config)) => {
-                self.make_archive(config, &shown, &spec, (&kafka, &names), span)?;
+                self.make_archive(config, &shown, &spec, (&kafka, &names), span.clone())?;
             }
             (Some(From::Topic), _) | (None, None) => {}
         }
@@ -247,6 +248,21 @@ impl Backfill {
             _ => Ok(()),
         }
     }
+}
+
+/// Where to begin or end, as it is given as an option: a moment, or offsets.
+fn edge(text: &str, spec: &Spec, option: &str) -> Result<Edge, Failure> {
+    if let Some(offsets) = text.strip_prefix("offsets:") {
+        let offsets: Option<Vec<u64>> =
+            offsets.split(',').map(|offset| offset.trim().parse().ok()).collect();
+        return offsets.map(Edge::Offsets).ok_or_else(|| {
+            Failure::Arguments(format!(
+                "--{option} \"{text}\" names no offsets: write one for each partition, as \
+                 offsets:120,33,0"
+            ))
+        });
+    }
+    moment(text, spec, option).map(Edge::Moment)
 }
 
 /// A moment that is given as an option, in ms since 1970.

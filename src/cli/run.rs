@@ -320,7 +320,7 @@ impl Run {
             false => None,
         };
         let archive = self.archive(spec)?;
-        let (span, rate) = (self.span, self.rate);
+        let (span, rate) = (self.span.clone(), self.rate);
         let run = KafkaRun { kafka, names, accept, commit_interval, archive, span, rate };
         self.keep_up(spec, cluster, Place::Kafka(Arc::new(run)), "Kafka", |watch| {
             sources::feed_beside(spec, &feeds, &topic, sources, &watch.end(), &watch.metrics());

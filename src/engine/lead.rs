@@ -372,7 +372,7 @@ pub(super) fn lead(run: &KafkaRun, spec: &Arc<Spec>, workers: u32) -> Result<Sta
         return Err(StartError::History { topic, had, has: 0 });
     }
     let lead_id = Store::lead_id(&spec.name);
-    let allowed = (run.span, accept.loss);
+    let allowed = (&run.span, accept.loss);
     let name = format!("{:016x}", drawn());
     let mut rivals = Rivals::default();
     let (mut writer, before, mut ours) = loop {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{
-    Metrics, Span,
+    Edge, Metrics, Span,
     archived::{Offer, Taken},
     hold::Hold,
     lead::{Start, StartError},
@@ -106,7 +106,7 @@ impl Begins {
         topics: &Topics,
         (before, offer): (Option<&Lead>, Option<&Offer>),
         recovery: &Recovery,
-        (span, is_loss_accepted): (Span, bool),
+        (span, is_loss_accepted): (&Span, bool),
     ) -> Result<(Begins, Lost), StartError> {
         let asked_ms = now_ms();
         let asker = kafka.asker()?;
@@ -123,14 +123,14 @@ impl Begins {
                 // A start that ended before it went on has said nothing of it.
                 _ => Some(lead.reference_from).filter(|_| !lead.events_from.is_empty()),
             });
-            let first = match (span.since_ms, from, read.input) {
+            let first = match (&span.since, from, read.input) {
                 (Some(since), None, Input::Events(_)) => {
-                    written_since(&asker, offer, &read, extent, since)?
+                    offset_of(since, &asker, offer, (&read, extent))?
                 }
                 _ => from.unwrap_or(0),
             };
-            if let (Some(until), Input::Events(_)) = (span.until_ms, read.input) {
-                let end = written_since(&asker, offer, &read, extent, until)?;
+            if let (Some(until), Input::Events(_)) = (&span.until, read.input) {
+                let end = offset_of(until, &asker, offer, (&read, extent))?;
                 begins.until.get_or_insert_default().push(end);
             }
             let (begin, extent) = (extent.0, begins.with_archive(&read, offer, extent, first));
@@ -139,7 +139,7 @@ impl Begins {
             let is_other = is_other.contains(&read.input);
             let lost =
                 from.and_then(|from| lost(&read, from, was_read, extent, is_other, recovery));
-            let gap = || gap(&read, offer, begin, first).map(|loss| (loss, false));
+            let gap = || gap(&read, offer, (begin, extent.1), first).map(|loss| (loss, false));
             let lost = lost.or_else(|| from.is_none().then(gap).flatten());
             // What stands before the state's begin is not a part of it.
             let begin = if lost.is_none() { extent.0.max(first) } else { extent.0 };
@@ -182,12 +182,23 @@ impl Begins {
     }
 }
 
+/// Whether a topic has all that comes behind what is archived up to an offset. Of one that is cut
+/// to its end the end of a transaction may have stood between.
+fn follows((begin, end): (u64, u64), archived: u64) -> bool {
+    begin <= archived || begin == end && begin == archived + 1
+}
+
 /// What of a partition is neither archived nor in its topic, whose first start this is: it went
 /// after the archive was made.
-fn gap(read: &Read<'_>, offer: Option<&Offer>, begin: u64, first: u64) -> Option<StartError> {
+fn gap(
+    read: &Read<'_>,
+    offer: Option<&Offer>,
+    (begin, end): (u64, u64),
+    first: u64,
+) -> Option<StartError> {
     let Input::Events(PartitionId(partition)) = read.input else { return None };
     let archived = offer?.bound(partition)?;
-    (archived < begin && first <= begin).then(|| StartError::Loss {
+    (!follows((begin, end), archived) && first <= begin).then(|| StartError::Loss {
         topic: read.topic.name.clone(),
         partition,
         lost: begin - archived,
@@ -197,6 +208,22 @@ fn gap(read: &Read<'_>, offer: Option<&Offer>, begin: u64, first: u64) -> Option
              without them nothing of it is read either"
         ),
     })
+}
+
+/// Where a partition is cut; at most its end.
+fn offset_of(
+    edge: &Edge,
+    asker: &Asker,
+    offer: Option<&Offer>,
+    (read, extent): (&Read<'_>, (u64, u64)),
+) -> Result<u64, StartError> {
+    match edge {
+        Edge::Moment(ms) => written_since(asker, offer, read, extent, *ms),
+        Edge::Offsets(offsets) => {
+            let offset = offsets.get(read.partition as usize);
+            Ok(offset.map_or(extent.1, |offset| (*offset).min(extent.1)))
+        }
+    }
 }
 
 /// The first offset of a partition whose record was written at or after a moment, in the archive or
@@ -230,7 +257,7 @@ impl Begins {
         match read.input {
             Input::Events(PartitionId(partition)) => match offer.events(partition) {
                 // Nothing is missing between the two, and the topic has nothing that is older.
-                Some((from, to)) if begin <= to && from <= begin.max(needed) => {
+                Some((from, to)) if follows((begin, end), to) && from <= begin.max(needed) => {
                     let from = from.max(needed);
                     taken.take_events(partition, from, to);
                     (from, end)

@@ -153,15 +153,34 @@ pub struct KafkaRun {
     pub rate: Option<NonZeroU64>,
 }
 
-/// A part of the events, by when they were written to their topic, in ms since 1970. What an event
-/// says of its own time does not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A part of the events of a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Span {
-    /// The first start of a dataflow begins with those that were written then or later.
-    pub since_ms: Option<i64>,
-    /// Nothing that was written then or later is read, and the run ends once all before is done.
-    /// Of one process alone.
-    pub until_ms: Option<i64>,
+    /// The first start of a dataflow begins there.
+    pub since: Option<Edge>,
+    /// Nothing from there on is read, and the run ends once all before is done. Of one process
+    /// alone.
+    pub until: Option<Edge>,
+}
+
+/// Where a part of the events begins or ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// By when they were written to their topic, in ms since 1970. What an event says of its own
+    /// time does not count.
+    Moment(i64),
+    /// By partition.
+    Offsets(Vec<u64>),
+}
+
+impl Edge {
+    /// The moment, where it is one.
+    pub fn moment(&self) -> Option<i64> {
+        match self {
+            Edge::Moment(ms) => Some(*ms),
+            Edge::Offsets(_) => None,
+        }
+    }
 }
 
 /// The archive of a run.

@@ -20,7 +20,7 @@ use super::HistoryError;
 use crate::{
     archive::{self, Archived, Manifest, Partition, Topic, copy, stage::Stage},
     config::ClickHouseConfig,
-    engine::{Names, Span},
+    engine::{Edge, Names, Span},
     kafka::Kafka,
     load::{LoadError, Readers, Server},
     row::Value,
@@ -88,7 +88,7 @@ impl Staging<'_> {
             spec: self.spec,
             decoder: Decoder::new(Arc::clone(self.spec)),
             known,
-            span: self.span,
+            span: self.span.clone(),
             staged: Staged::default(),
             key: Vec::new(),
         };
@@ -190,7 +190,8 @@ struct Taking<'t> {
 impl Taking<'_> {
     fn take(&mut self, stage: &mut Stage<'_>, event: &[u8]) -> Result<(), HistoryError> {
         let Taking { spec, decoder, known, span, staged, key } = self;
-        let Span { since_ms, until_ms } = *span;
+        let moment = |edge: &Option<Edge>| edge.as_ref().and_then(Edge::moment);
+        let (since_ms, until_ms) = (moment(&span.since), moment(&span.until));
         let made_ms = match decoder.decode(event) {
             Ok(row) => {
                 if known.contains(&id_of(spec, row, key)) {

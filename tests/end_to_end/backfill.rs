@@ -499,6 +499,20 @@ fn what_neither_archive_nor_topic_has_is_said() {
     let (code, said) =
         small.tributary(&["backfill", "--as", "gap_3", "--until", "2100-01-01", "--from", "topic"]);
     assert_eq!(code, Some(0), "{said}");
-    let made = read(&Stack::get().brokers, "gap_3_all");
-    assert_eq!(made.len(), 10);
+    let made = |name: &str| -> BTreeSet<Vec<u8>> {
+        read(&Stack::get().brokers, name).into_iter().map(|record| record.key).collect()
+    };
+    let ids = |ids: std::ops::Range<u32>| -> BTreeSet<Vec<u8>> {
+        ids.map(|id| id.to_string().into_bytes()).collect()
+    };
+    assert_eq!(made("gap_3_all"), ids(30..40));
+    // By offsets too, from one to another; and then on from there.
+    let span = ["--from", "topic", "--since", "offsets:32,0", "--until", "offsets:36,0"];
+    let (code, said) = small.tributary(&[&["backfill", "--as", "gap_4"], &span[..]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(made("gap_4_all"), ids(32..36));
+    let rest = ["--as", "gap_4", "--until", "offsets:38,0", "--rate", "100000"];
+    let (code, said) = small.tributary(&[&["backfill", "--from", "topic"], &rest[..]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(made("gap_4_all"), ids(32..38), "it holds no more than it began with");
 }
