@@ -2,8 +2,11 @@
 -- names end with * need a server that knows such names (seen on 25.8, 26.1, 26.9).
 -- Not exercised: the engine of the tests parses these statements, and has no users. Applied by an administrator, one after the other.
 CREATE ROLE IF NOT EXISTS tributary_load;
-GRANT INSERT, SELECT(epoch) ON attendance.attendance_enriched_rows* TO tributary_load;
-GRANT INSERT, SELECT(epoch) ON attendance.attendance_latest_rows* TO tributary_load;
+GRANT INSERT, SELECT(epoch) ON attendance.attendance_enriched_rows TO tributary_load;
+GRANT INSERT, SELECT(epoch) ON attendance.attendance_latest_rows TO tributary_load;
+-- Those of dataflows that were made anew (`backfill`).
+GRANT INSERT, SELECT ON attendance.attendance_enriched_rows__* TO tributary_load;
+GRANT INSERT, SELECT ON attendance.attendance_latest_rows__* TO tributary_load;
 GRANT SELECT, INSERT ON attendance.tributary_loaded TO tributary_load;
 GRANT SELECT, INSERT ON attendance.tributary_frontiers TO tributary_load;
 GRANT SELECT ON attendance.tributary_exchanges TO tributary_load;

@@ -172,10 +172,11 @@ impl Keeper {
         let (mut from, mut parts) = (Vec::new(), Vec::new());
         for (number, partition) in (0..).zip(&manifest.events.partitions) {
             let bound = partition.bound();
-            let (begin, _) = asker.extent(topic, number)?;
-            let is_there = begin <= bound.offset;
+            let (begin, end) = asker.extent(topic, number)?;
+            // Of a topic that is cut to its end the end of a transaction may have stood between.
+            let is_there = begin <= bound.offset || begin == end && begin == bound.offset + 1;
             if is_there {
-                from.push((topic.clone(), number, bound.offset));
+                from.push((topic.clone(), number, bound.offset.max(begin)));
             } else {
                 let (to, topic) = (bound.offset, topic.as_str());
                 warn!(

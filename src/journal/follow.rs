@@ -34,10 +34,7 @@ use super::{
 };
 use crate::{
     kafka::{Asker, Kafka, KafkaError, Next, PartitionReader, Readers},
-    progress::{
-        FrontierError, PASSING_TIME_MAX, Passing, Progressing, Read, Store, StoreError,
-        shown_dataflow,
-    },
+    progress::{FrontierError, PASSING_TIME_MAX, Passing, Progressing, Read, Store, StoreError},
     spec::{Spec, ViewId, ViewKind},
 };
 
@@ -168,7 +165,9 @@ impl Follow {
 
     /// The dataflow whose outputs are shown: that which readers are shown.
     fn dataflow(&self) -> Result<String, FollowError> {
-        Ok(shown_dataflow(&self.kafka, &self.spec.family)?)
+        // Whatever transaction is open there keeps nobody from reading.
+        let pointer = Store::new(self.kafka.clone(), &self.spec.family).pointer_so_far()?;
+        Ok(pointer.map_or_else(|| self.spec.family.clone(), |pointer| pointer.dataflow))
     }
 
     /// The topics of a dataflow, each with what is in it.
@@ -208,7 +207,7 @@ impl Follow {
         let extent = |partition| asker.extent(&self.events, partition).map(|extent| extent.1);
         let ends: Result<Vec<u64>, KafkaError> = (0..partitions).map(extent).collect();
         self.shown.expect_events(ends?);
-        let lead = Store::new(self.kafka.clone(), &dataflow).lead()?;
+        let lead = Store::new(self.kafka.clone(), &dataflow).lead_so_far()?;
         let shards = lead.map_or(self.spec.shards, |lead| lead.shards);
         let mut progress = Progressing::new(&self.kafka, &dataflow, shards)?;
         let (committed, mut passing) = (AtomicU64::new(0), None::<(Passing, Vec<u64>)>);

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use super::{Accepted, HoldWord, Lead, Pointer, Progress, RecordError, Recovery, RecoveryError};
-use crate::kafka::{Asker, Kafka, KafkaError, SmallTopic};
+use crate::kafka::{Asker, Kafka, KafkaError, SmallRecord, SmallTopic};
 
 /// The topics of a dataflow's progress.
 #[derive(Clone, Debug)]
@@ -83,7 +83,21 @@ impl Store {
     /// # Errors
     /// When they cannot be read.
     pub fn lead_and_hold(&self) -> Result<(Option<Lead>, Option<HoldWord>), StoreError> {
-        let records = self.kafka.read_to_end(&self.lead, 0)?.0;
+        self.lead_and_hold_of(&self.kafka.read_to_end(&self.lead, 0)?.0)
+    }
+
+    /// The lead record as far as no transaction is open: at once.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn lead_so_far(&self) -> Result<Option<Lead>, StoreError> {
+        Ok(self.lead_and_hold_of(&self.kafka.read_so_far(&self.lead, 0)?.0)?.0)
+    }
+
+    fn lead_and_hold_of(
+        &self,
+        records: &[SmallRecord],
+    ) -> Result<(Option<Lead>, Option<HoldWord>), StoreError> {
         let newest = |key: &[u8]| {
             let record = records.iter().rfind(|record| record.key == key)?;
             Some((record.offset, record.value.as_deref()?))
@@ -99,10 +113,10 @@ impl Store {
     /// # Errors
     /// When it cannot be read.
     pub fn pointer(&self) -> Result<Option<Pointer>, StoreError> {
-        if self.kafka.asker()?.identities(std::slice::from_ref(&self.lead))?.is_empty() {
-            return Ok(None);
+        match self.is_there()? {
+            true => self.pointer_of(self.kafka.read_to_end(&self.lead, 0)?),
+            false => Ok(None),
         }
-        self.pointer_of(self.kafka.read_to_end(&self.lead, 0)?)
     }
 
     /// The same as far as no transaction is open: at once.
@@ -110,7 +124,15 @@ impl Store {
     /// # Errors
     /// When it cannot be read.
     pub fn pointer_so_far(&self) -> Result<Option<Pointer>, StoreError> {
-        self.pointer_of(self.kafka.read_so_far(&self.lead, 0)?)
+        match self.is_there()? {
+            true => self.pointer_of(self.kafka.read_so_far(&self.lead, 0)?),
+            false => Ok(None),
+        }
+    }
+
+    /// Whether the topic of the lead record is there.
+    fn is_there(&self) -> Result<bool, StoreError> {
+        Ok(!self.kafka.asker()?.identities(std::slice::from_ref(&self.lead))?.is_empty())
     }
 
     fn pointer_of(&self, read: SmallTopic) -> Result<Option<Pointer>, StoreError> {

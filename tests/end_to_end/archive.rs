@@ -443,3 +443,66 @@ fn other_programs_read_what_is_archived() {
     let shown = counted[0]["last"].as_str().expect("a moment");
     assert!(shown.starts_with(last.expect("some")), "{shown} {last:?}");
 }
+
+#[test]
+fn processes_that_see_different_archives_are_refused() {
+    let mut small = Small::new("archive_others");
+    let (config, archive) = config(small.folder.path(), "100ms");
+    let place = Place::of(&archive, &small.name);
+    small.at = ["--config".to_owned(), text(&config).to_owned()];
+    small.produce(0, 0..20);
+    let mut engine = small.start(&[]);
+    wait_for("all to be archived", PATIENCE, || {
+        place.manifest().is_some_and(|manifest| manifest.events.partitions[0].bound().offset == 20)
+    });
+    engine.signal(Signal::SIGTERM);
+    engine.ended(0);
+    // Of the same number another one: as on a host whose folder is its own.
+    let other = small.folder.path().join("other");
+    let manifest = place.manifest().expect("there is one");
+    let elsewhere = Place::of(&other, &small.name);
+    let written_ms = manifest.written_ms + 1;
+    let made = Manifest { written_ms, ..manifest }.create(&elsewhere.store);
+    assert!(made.expect("it can be written"));
+    let held = [0; 2].map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let hosts = small.folder.path().join("hosts");
+    let lines = held.iter().map(|held| format!("{}\n", held.local_addr().expect("it is bound")));
+    fs::write(&hosts, lines.collect::<String>()).expect("a file");
+    drop(held);
+    let start = |process: &str, archive: &Path| {
+        let of = ["--processes", "2", "--process", process, "--hosts", text(&hosts)];
+        small.start(&[&of[..], &["--archive", text(archive)]].concat())
+    };
+    let (mut first, mut second) = (start("0", &archive), start("1", &other));
+    wait_for("both to end", PATIENCE, || first.code().is_some() && second.code().is_some());
+    assert!(second.said().contains("is another one here than"), "{}", second.said());
+    assert_ne!((first.code(), second.code()), (Some(0), Some(0)));
+}
+
+#[test]
+#[cfg(feature = "failpoints")]
+fn readyz_says_how_far_a_start_is() {
+    let small = Small::new("how_far");
+    small.produce(0, 0..100);
+    small.run_until(100, &[]);
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = held.local_addr().expect("it is bound").port();
+    drop(held);
+    let address = format!("127.0.0.1:{port}");
+    let slow = [("FAILPOINTS", "replay=1*off->3*sleep(1000)->off")];
+    let mut engine = small.begin("run", &["--http", &address], &slow);
+    let mut said = String::new();
+    wait_for("it to say how far it is", PATIENCE, || {
+        assert_eq!(engine.code(), None, "{}", engine.said());
+        let answer = crate::letters::get(port, "/readyz", "");
+        said = answer.map_or(String::new(), |(status, said)| format!("{status} {said}"));
+        said.contains("reads again what an earlier run held")
+    });
+    assert!(
+        said.starts_with("503") && said.contains(" % so far") && said.contains(" left"),
+        "{said}"
+    );
+    wait_for("it to be ready", PATIENCE, || {
+        crate::letters::get(port, "/readyz", "").is_some_and(|(status, _)| status == 200)
+    });
+}

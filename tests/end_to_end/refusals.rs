@@ -97,7 +97,7 @@ fn changed_spec_needs_new_outputs() {
     let path = small.folder.path().join("spec.toml");
     let spec = fs::read_to_string(&path).expect("a spec");
     fs::write(&path, spec.replace("shards = 4", "shards = 8")).expect("a file");
-    refused(&small, &[], &["shards was 4, and is 8", "give the dataflow another name"]);
+    refused(&small, &[], &["shards was 4, and is 8", "`tributary backfill SPEC --as NAME`"]);
     let other = spec.replace("0..1000000", "0..2000000");
     fs::write(&path, &other).expect("a file");
     let told = "events, column \"ID\": range was \"0..1000000\", and is \"0..2000000\"";
